@@ -1,0 +1,16 @@
+"""Errors whose message a person can act on."""
+
+
+class UserError(ValueError):
+    """Input that is refused. The message is one sentence: the value, and the remedy.
+
+    The command line prints it and exits with 2; the server answers with HTTP 4xx.
+    """
+
+
+class CheckpointError(UserError):
+    """A checkpoint folder or source that cannot be used."""
+
+
+class RequestError(UserError):
+    """A generation request that cannot be served as asked."""

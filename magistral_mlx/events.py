@@ -1,0 +1,63 @@
+"""What a running request tells its caller, in order; the last one is always Finished or Failed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "repetition", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgress:
+    """Prompt tokens whose KV exists so far, of all prompt tokens."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningText:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerText:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one request. cached_tokens are prompt tokens that were not prefilled again."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds, tokens a second, and bytes. None where nothing was measured."""
+
+    seconds_to_first_token: float | None
+    prefill_tokens_per_second: float | None
+    decode_tokens_per_second: float | None
+    total_seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    reasoning_closed_by_force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request ended with an error; no more events follow."""
+
+    message: str
+
+
+Event = PrefillProgress | ReasoningText | AnswerText | Finished | Failed
