@@ -1,0 +1,93 @@
+"""Which tensors a config asks for, by mlx-lm's names, and whether a checkpoint has them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from magistral_mlx.errors import CheckpointError
+from magistral_mlx.model_config import GROUP_SIZES, ModelConfig, Quantization, choices
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a checkpoint with this config holds, in mlx-lm's names.
+
+    A quantised matrix is three tensors: weight (uint32, packed), scales and biases.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in plain_shapes(config).items():
+        if config.quantization is None or len(shape) == 1:
+            shapes[name] = shape
+        else:
+            shapes.update(_quantised_shapes(name, shape, config.quantization))
+    return shapes
+
+
+def plain_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor before quantisation, in the order of the forward pass."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
+    for index in range(config.num_hidden_layers):
+        layer = {
+            "input_layernorm": (hidden,),
+            "self_attn.q_proj": (queries, hidden),
+            "self_attn.k_proj": (keys, hidden),
+            "self_attn.v_proj": (keys, hidden),
+            "self_attn.o_proj": (hidden, queries),
+            "post_attention_layernorm": (hidden,),
+            "mlp.gate_proj": (inner, hidden),
+            "mlp.up_proj": (inner, hidden),
+            "mlp.down_proj": (hidden, inner),
+        }
+        shapes |= {f"model.layers.{index}.{name}.weight": shape for name, shape in layer.items()}
+    shapes["model.norm.weight"] = (hidden,)
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = (config.vocab_size, hidden)
+    return shapes
+
+
+def _quantised_shapes(
+    name: str, shape: tuple[int, ...], quantization: Quantization
+) -> dict[str, tuple[int, ...]]:
+    rows, columns = shape
+    if columns % quantization.group_size:
+        raise CheckpointError(
+            f"Group size {quantization.group_size} does not divide the {columns} columns of "
+            f"{name}: choose a group size that does ({choices(GROUP_SIZES)} exist)."
+        )
+    module = name.removesuffix(".weight")
+    groups = (rows, columns // quantization.group_size)
+    return {
+        name: (rows, columns * quantization.bits // 32),
+        f"{module}.scales": groups,
+        f"{module}.biases": groups,
+    }
+
+
+def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], where: Path) -> None:
+    """Compare the tensors that exist with those that the config asks for."""
+    wanted = weight_shapes(config)
+    missing = [name for name in wanted if name not in shapes]
+    if missing:
+        raise CheckpointError(
+            f"{where} has no tensor {missing[0]}, which its configuration asks for "
+            f"({len(missing)} missing): download the checkpoint again."
+        )
+    unknown = sorted(name for name in shapes.keys() - wanted.keys() if not is_ignored(name, config))
+    if unknown:
+        raise CheckpointError(
+            f"{where} has a tensor {unknown[0]} that its configuration does not explain: use a "
+            "plain Mistral checkpoint."
+        )
+    for name, shape in wanted.items():
+        if shapes[name] != shape:
+            raise CheckpointError(
+                f"{where}: tensor {name} has shape {shapes[name]} where its configuration asks "
+                f"for {shape}: weights and configuration belong to different models."
+            )
+
+
+def is_ignored(name: str, config: ModelConfig) -> bool:
+    """Tensors that old exports carry and no program reads, as in mlx-lm's `sanitize`."""
+    tied_head = config.tie_word_embeddings and name.startswith("lm_head.")
+    return tied_head or name.endswith("rotary_emb.inv_freq")
