@@ -1,0 +1,43 @@
+# Every target sets up .venv by itself; only Python 3.11 to 3.14 and make are needed.
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   convert the small model that comes with the package and ask it two questions"
+	@echo "make test   run the tests (all but those marked slow)"
+	@echo "make lint   ruff and mypy"
+	@echo "make clean  remove .venv and caches"
+
+demo: $(VENV)/.base
+	@$(VENV)/bin/magistral-mlx demo
+
+test: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+# The demo waits for the runtime only; the tests add torch and transformers, which take minutes.
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing magistral-mlx into $(VENV) (about a minute, once)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing magistral-mlx and the test oracles into $(VENV) (some minutes, once)"
+	@$(PIP) -e ".[dev]"
+	@touch $(VENV)/.base $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 15) else "Python 3.11 to 3.14 is needed, and this is %d.%d: make PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
