@@ -1,0 +1,245 @@
+"""The decoder: one forward pass over a flat axis of tokens that belong to several sequences.
+
+Projections, norms and the MLP run once over all tokens; only attention runs sequence by sequence.
+The arithmetic is that of mlx-lm's models/llama.py, so greedy tokens agree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from magistral_mlx.checkpoint import Checkpoint, ModelConfig, load_weights
+from magistral_mlx.kv_cache import KVCache
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The tokens that one sequence brings to a step.
+
+    length: how many, from the position `cache.length` on.
+    logits: how many of the last of them need logits.
+    """
+
+    cache: KVCache
+    length: int
+    logits: int
+
+
+def load_decoder(checkpoint: Checkpoint, *, dtype: mx.Dtype | None = None) -> "Decoder":
+    """Build the decoder of a checkpoint and read its weights.
+
+    Args:
+        dtype: what to compute in; by default `compute_dtype` of the checkpoint's own.
+
+    Raises:
+        CheckpointError: a weight file cannot be read or does not fit the config.
+    """
+    dtype = dtype or compute_dtype(checkpoint.config.dtype)
+    decoder = Decoder(checkpoint.config)
+    decoder.load(load_weights(checkpoint), dtype)
+    return decoder
+
+
+def compute_dtype(checkpoint_dtype: str) -> mx.Dtype:
+    """The type to compute in: the checkpoint's own, but float32 on MLX's CPU backend.
+
+    There, 4-bit matrix products are several times faster in float32 than in 16 bits.
+    """
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return mx.float32
+    return {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}[checkpoint_dtype]
+
+
+class Decoder(nn.Module):
+    """MistralForCausalLM; parameters have mlx-lm's names, but q, k and v are one matrix."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = _Layers(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def __call__(self, tokens: mx.array, segments: Sequence[Segment]) -> mx.array:
+        """Run new tokens of one or more sequences; their caches hold them afterwards.
+
+        Args:
+            tokens: (T,) ids, the segments' tokens one after the other.
+            segments: lengths add up to T; every cache appears once.
+
+        Returns:
+            (S, vocab) logits of the positions asked for, in order; S may be 0.
+        """
+        hidden = self.model(tokens, _plan(segments))
+        for segment in segments:
+            segment.cache.advance(segment.length)
+        if self.config.tie_word_embeddings:
+            return self.model.embed_tokens.as_linear(hidden)
+        return self.lm_head(hidden)
+
+    def make_cache(self) -> KVCache:
+        """An empty cache for one sequence."""
+        return KVCache(self.config.num_hidden_layers)
+
+    def load(self, weights: dict[str, mx.array], dtype: mx.Dtype) -> None:
+        """Take weights with mlx-lm's names, quantised as the config says."""
+        weights = _fuse_qkv(weights, self.config.num_hidden_layers)
+        quantization = self.config.quantization
+        if quantization is not None:
+            nn.quantize(
+                self,
+                group_size=quantization.group_size,
+                bits=quantization.bits,
+                mode=quantization.mode,
+            )
+        typed = [
+            (name, array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array)
+            for name, array in weights.items()
+        ]
+        weights.clear()
+        self.load_weights(typed)
+        typed.clear()
+        mx.eval(self.parameters())
+
+
+class _Layers(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = [_Layer(config, index) for index in range(config.num_hidden_layers)]
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def __call__(self, tokens: mx.array, plan: "_Plan") -> mx.array:
+        hidden = self.embed_tokens(tokens)  # (T, hidden)
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden, plan.positions, plan.spans, None)
+        # The last layer stores keys and values of all tokens; only some rows go on to the head.
+        hidden = self.layers[-1](hidden, plan.positions, plan.last_spans, plan.rows)
+        return self.norm(hidden)
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self.self_attn = _Attention(config, index)
+        self.mlp = _MLP(size, config.intermediate_size)
+        self.input_layernorm = nn.RMSNorm(size, eps=eps)
+        self.post_attention_layernorm = nn.RMSNorm(size, eps=eps)
+
+    def __call__(
+        self,
+        hidden: mx.array,
+        positions: mx.array,
+        spans: "Sequence[_Span]",
+        rows: mx.array | None,
+    ) -> mx.array:
+        attended = self.self_attn(self.input_layernorm(hidden), positions, spans)
+        if rows is not None:
+            hidden = hidden[rows]
+        hidden = hidden + attended
+        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.heads = config.num_attention_heads
+        self.kv_heads = config.num_key_value_heads
+        self.head_dim = config.head_dim
+        self.scale = config.head_dim**-0.5
+        self.rope_theta = config.rope_theta
+        rows = (self.heads + 2 * self.kv_heads) * self.head_dim
+        self.qkv_proj = nn.Linear(config.hidden_size, rows, bias=False)
+        self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
+
+    def __call__(self, x: mx.array, positions: mx.array, spans: "Sequence[_Span]") -> mx.array:
+        rotary = self.heads + self.kv_heads
+        qkv = self.qkv_proj(x).reshape(-1, rotary + self.kv_heads, 1, self.head_dim)
+        # Every token is its own batch row, so that rope takes a position for each.
+        rotated = mx.fast.rope(
+            qkv[:, :rotary],
+            self.head_dim,
+            traditional=False,
+            base=self.rope_theta,
+            scale=1.0,
+            offset=positions,
+        )
+        queries, keys = mx.split(rotated.transpose(2, 1, 0, 3), [self.heads], axis=1)
+        values = qkv[:, rotary:].transpose(2, 1, 0, 3)  # (1, kv_heads, T, head_dim)
+        parts = [
+            span.cache.attend(
+                self.index,
+                queries[:, :, span.query : span.stop],
+                keys[:, :, span.start : span.stop],
+                values[:, :, span.start : span.stop],
+                scale=self.scale,
+            )
+            for span in spans
+        ]
+        attended = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
+        flat = attended.transpose(0, 2, 1, 3).reshape(-1, self.heads * self.head_dim)
+        return self.o_proj(flat)
+
+
+class _MLP(nn.Module):
+    def __init__(self, size: int, inner: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(size, inner, bias=False)
+        self.up_proj = nn.Linear(size, inner, bias=False)
+        self.down_proj = nn.Linear(inner, size, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Where a segment lies on the token axis; no output is needed before `query`."""
+
+    cache: KVCache
+    start: int
+    query: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    positions: mx.array  # (T,)
+    spans: list[_Span]
+    last_spans: list[_Span]
+    rows: mx.array | None  # (S,) rows that reach the head; None for all
+
+
+def _plan(segments: Sequence[Segment]) -> _Plan:
+    positions: list[int] = []
+    rows: list[int] = []
+    spans: list[_Span] = []
+    last_spans: list[_Span] = []
+    start = 0
+    for segment in segments:
+        stop = start + segment.length
+        first = stop - segment.logits
+        offset = segment.cache.length
+        positions.extend(range(offset, offset + segment.length))
+        rows.extend(range(first, stop))
+        spans.append(_Span(segment.cache, start, start, stop))
+        last_spans.append(_Span(segment.cache, start, first, stop))
+        start = stop
+    chosen = None if len(rows) == start else mx.array(rows, dtype=mx.int32)
+    return _Plan(mx.array(positions, dtype=mx.int32), spans, last_spans, chosen)
+
+
+def _fuse_qkv(weights: dict[str, mx.array], layers: int) -> dict[str, mx.array]:
+    """One matrix for q, k and v: one product and one rope call instead of three and two."""
+    fused = dict(weights)
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}.self_attn"
+        for part in ("weight", "scales", "biases"):
+            names = [f"{prefix}.{name}_proj.{part}" for name in "qkv"]
+            if names[0] in fused:
+                fused[f"{prefix}.qkv_proj.{part}"] = mx.concatenate([fused.pop(n) for n in names])
+    return fused
