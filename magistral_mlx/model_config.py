@@ -11,6 +11,9 @@ DTYPES = ("bfloat16", "float16", "float32")
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 
+CONTEXT_WINDOW = 128_000
+"""Positions when params.json names none, as several releases do: the card promises 128k."""
+
 UNSUPPORTED_PARAMS = (
     "moe",
     "vision_encoder",
@@ -114,9 +117,11 @@ class ModelConfig:
         for name in UNSUPPORTED_PARAMS:
             if data.get(name):
                 raise _unsupported("params.json", name, data[name])
+        if data.get("activation", "silu") != "silu":
+            raise _unsupported("params.json", "activation", data["activation"])
         _refuse_sliding_window(data, "params.json")
         dim, heads = fields.size("dim"), fields.size("n_heads")
-        longest = next((k for k in ("max_position_embeddings", "max_seq_len") if data.get(k)), "")
+        longest = fields.size("max_seq_len", default=CONTEXT_WINDOW)
         return cls(
             vocab_size=fields.size("vocab_size"),
             hidden_size=dim,
@@ -127,7 +132,7 @@ class ModelConfig:
             head_dim=fields.size("head_dim", default=dim // heads),
             rms_norm_eps=fields.number("norm_eps"),
             rope_theta=fields.number("rope_theta"),
-            max_position_embeddings=fields.size(longest or "max_position_embeddings"),
+            max_position_embeddings=fields.size("max_position_embeddings", default=longest),
             tie_word_embeddings=fields.flag("tied_embeddings"),
             dtype="bfloat16",
             quantization=None,

@@ -1,0 +1,97 @@
+"""The command line of the converter."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as ProgressBar
+
+from magistral_mlx.convert.conversion import convert
+from magistral_mlx.convert.progress import Progress
+from magistral_mlx.errors import UserError
+
+INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C ended: 128 and the signal's number."""
+
+
+def main() -> None:
+    """Run the converter's command line."""
+    typer.run(convert_command)
+
+
+def convert_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of the Hugging Face or the Mistral layout, or the word demo.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder to write; by default one named from the source and the bits.",
+            show_default=False,
+        ),
+    ] = None,
+    bits: Annotated[int, typer.Option(help="Bits a weight: 2, 3, 4, 5, 6 or 8.")] = 4,
+    group_size: Annotated[
+        int, typer.Option(help="Weights that share a scale: 32, 64 or 128.")
+    ] = 64,
+    dtype: Annotated[
+        str, typer.Option(help="Type of scales and norms: bfloat16, float16 or float32.")
+    ] = "bfloat16",
+    force: Annotated[bool, typer.Option("--force", help="Replace an older output.")] = False,
+) -> None:
+    """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        with progress_bar(errors) as bar:
+            task = bar.add_task("Checking", total=None)
+
+            def show(progress: Progress) -> None:
+                bar.update(
+                    task,
+                    completed=progress.done,
+                    total=progress.total,
+                    description=progress.tensor.removesuffix(".weight"),
+                )
+
+            folder = convert(
+                source,
+                output,
+                bits=bits,
+                group_size=group_size,
+                dtype=dtype,
+                force=force,
+                on_progress=show,
+            )
+    except UserError as error:
+        errors.print(str(error), markup=False)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        errors.print("Interrupted: nothing was written. The same command starts again.")
+        raise typer.Exit(INTERRUPTED) from None
+    sys.stdout.write(f"{folder}\n")
+
+
+def progress_bar(console: Console) -> ProgressBar:
+    """Bytes of source weights, their rate and the time left; it goes to standard error."""
+    return ProgressBar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )

@@ -1,0 +1,37 @@
+"""The Hugging Face layout: config.json and model*.safetensors, with an index when sharded."""
+
+from pathlib import Path
+
+from magistral_mlx.checkpoint import find_weight_files, read_entries
+from magistral_mlx.convert.file_tensor import FileTensor
+from magistral_mlx.convert.source import Source
+from magistral_mlx.errors import CheckpointError
+from magistral_mlx.json_file import existing_file, read_json
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.weight_shapes import check_shapes, weight_shapes
+
+
+def open_hf_folder(folder: Path, companions: tuple[Path, ...]) -> Source:
+    """Check a folder of the Hugging Face layout: config, tokenizer, every weight file's header.
+
+    Raises CheckpointError with the file and what is wrong with it.
+    """
+    hf_config = read_json(folder / "config.json")
+    config = ModelConfig.from_hf(hf_config)
+    if config.quantization is not None:
+        raise CheckpointError(
+            f"{folder} is quantised to {config.quantization.bits} bits already: use it as it is, "
+            "or convert the bfloat16 weights that it was made from."
+        )
+    tokenizer_file = existing_file(folder / "tekken.json")
+    entries = read_entries(find_weight_files(folder))
+    check_shapes(config, {name: entry.shape for name, (_, entry) in entries.items()}, folder)
+    return Source(
+        name=folder.name,
+        layout="hugging face",
+        config=config,
+        hf_config=hf_config,
+        tensors=tuple(FileTensor(name, *entries[name]) for name in weight_shapes(config)),
+        tokenizer_file=tokenizer_file,
+        companions=companions,
+    )

@@ -1,0 +1,26 @@
+"""Where converted models live when the user names no folder."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+DEMO = "demo"
+"""The word that stands for the embedded nano checkpoint."""
+
+FOLDER_VARIABLE = "MAGISTRAL_MLX_MODELS"
+"""Environment variable that moves all converted models, to an external disk for instance."""
+
+
+def models_folder() -> Path:
+    """The folder that holds every converted model of this user; it may not exist yet."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_data_path("magistral-mlx") / "models"
+
+
+def default_output(source: str | Path, *, bits: int) -> Path:
+    """The folder that a source is converted to, named from the source and the bits."""
+    name = DEMO if source == DEMO else Path(source).expanduser().resolve().name
+    return models_folder() / f"{name}-{bits}bit"

@@ -1,0 +1,75 @@
+"""The files beside the weights: config, generation defaults, tokenizer, system prompt."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+
+from magistral_mlx.convert.settings import Settings
+from magistral_mlx.convert.source import Source
+
+PRIVATE_FIELDS = ("_name_or_path", "transformers_version", "dtype")
+
+
+def config_json(source: Source, settings: Settings, tekken: Tekkenizer) -> dict[str, object]:
+    """config.json as mlx-lm writes it.
+
+    rope_theta and tie_word_embeddings are always at the top: mlx-lm falls back to 10,000 and to
+    true when a config of transformers 5 has them elsewhere or nowhere.
+    """
+    quantization = settings.quantization
+    stored = {
+        "bits": quantization.bits,
+        "group_size": quantization.group_size,
+        "mode": quantization.mode,
+    }
+    kept = {key: value for key, value in source.hf_config.items() if key not in PRIVATE_FIELDS}
+    config = {
+        **_special_ids(tekken),
+        **{
+            key: value
+            for key, value in kept.items()
+            if value is not None or key == "sliding_window"
+        },
+        "rope_theta": source.config.rope_theta,
+        "tie_word_embeddings": source.config.tie_word_embeddings,
+        "torch_dtype": settings.dtype,
+        "quantization": stored,
+        "quantization_config": stored,
+    }
+    return dict(sorted(config.items()))
+
+
+def write_model_files(
+    folder: Path, source: Source, *, config: Mapping[str, object], tekken: Tekkenizer
+) -> dict[str, str]:
+    """Write and copy everything but the weights; the SHA-256 (hex) of each file."""
+    write_json(folder / "config.json", config)
+    # AutoTokenizer takes mistral-common when it finds tekken.json: no tokenizer.json is needed.
+    shutil.copyfile(source.tokenizer_file, folder / "tekken.json")
+    for path in source.companions:
+        shutil.copyfile(path, folder / path.name)
+    if not (folder / "generation_config.json").exists():
+        write_json(folder / "generation_config.json", _special_ids(tekken))
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir()) if _is_small(path)}
+
+
+def write_json(path: Path, data: Mapping[str, object]) -> None:
+    """Write JSON as mlx-lm formats it."""
+    path.write_text(json.dumps(data, indent=4) + "\n", encoding="utf-8")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a small file."""
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _special_ids(tekken: Tekkenizer) -> dict[str, object]:
+    return {"bos_token_id": tekken.bos_id, "eos_token_id": tekken.eos_id}
+
+
+def _is_small(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix != ".safetensors"
