@@ -1,0 +1,230 @@
+"""One output's tokens, split into reasoning and answer while they stream."""
+
+import codecs
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
+from magistral_mlx.tokenizer import Tokenizer
+
+OutputState = Literal["auto", "reasoning", "answer"]
+"""Where an output stands. "auto": nothing tells yet whether it opens with reasoning."""
+
+_TOOL_CONTROLS = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]")
+_WHITE = b" \t\r\n\v\f"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of text that a token completed; never empty."""
+
+    kind: Literal["reasoning", "answer"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SplitText:
+    """A whole text, split as OutputParser splits a stream of v11."""
+
+    reasoning: str | None
+    """None where the text does not open with "<think>"."""
+    answer: str
+    closed: bool
+    """False where the reasoning has no "</think>"."""
+
+
+def split_reasoning(text: str) -> SplitText:
+    """Split a text that may open with a "<think>" block, such as a client's assistant message."""
+    block = re.match(
+        rf"[ \t\r\n\v\f]*{THINK_OPEN}\n?(.*?)(\n?{THINK_CLOSE}\n*|\Z)", text, flags=re.DOTALL
+    )
+    if block is None:
+        return SplitText(reasoning=None, answer=text, closed=True)
+    return SplitText(reasoning=block[1], answer=text[block.end() :], closed=bool(block[2]))
+
+
+class OutputParser:
+    """Splits one output into reasoning and answer, token by token.
+
+    Reasoning stands between "<think>" (v13: [THINK]), which opens the output but for white
+    space, and the first "</think>" (v13: [/THINK]) after it. White space before the opening tag,
+    one newline after it, one newline before the closing tag and all newlines after that belong
+    to the tags. Everything else is text: later tags are plain text of the answer, and
+    reasoning that is never closed stays reasoning. Control tokens give no text, except those of
+    a tool call, which end the reasoning and are shown as their names.
+
+    It works on bytes, so neither tags nor characters care how tokens split them. What it holds
+    back is what may still become a tag, with the white space that goes with it, and the bytes
+    of a character that is not complete.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, state: OutputState = "auto") -> None:
+        """Start before the first token; `state` tells what the end of the prompt has opened."""
+        self._tokenizer = tokenizer
+        # Empty where the tags are control tokens: then no text is one.
+        self._open = b"" if tokenizer.has_think_control else THINK_OPEN.encode()
+        self._close = b"" if tokenizer.has_think_control else THINK_CLOSE.encode()
+        self._tool_controls = {tokenizer.control_id(name): name for name in _TOOL_CONTROLS}
+        self._state: OutputState = state
+        self._skip_newlines: Literal["none", "one", "all"] = "none"
+        self._held = _HeldBytes()
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    @property
+    def state(self) -> OutputState:
+        """Where the output stands after the tokens pushed so far."""
+        return self._state
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens that carry reasoning text; tags and the newlines that belong to them do not.
+
+        Tokens held back because a closing tag may have begun count until it is complete, so
+        that a thinking budget compared with this number is never exceeded.
+        """
+        held = self._held.uncounted_tokens if self._state == "reasoning" else 0
+        return self._held.counted_tokens + held
+
+    def push(self, token_id: int) -> list[Delta]:
+        """What this token completes: nothing, a piece, or the end of one kind and the next."""
+        if (name := self._tool_controls.get(token_id)) is not None:
+            return _joined([*self._begin_tool_call(), Delta("answer", name)])
+        if token_id == self._tokenizer.think_open_id:
+            return self._open_by_control()
+        if token_id == self._tokenizer.think_close_id:
+            return self._close_by_control()
+        self._held.append(self._tokenizer.token_bytes(token_id))
+        return _joined(self._advance())
+
+    def finish(self) -> list[Delta]:
+        """What was held back. An output of nothing but white space is an answer."""
+        if self._state == "auto":
+            self._state = "answer"
+        return _joined([*self._release(len(self._held)), *self._flush()])
+
+    def _advance(self) -> list[Delta]:
+        if self._state == "auto":
+            self._decide()
+        deltas: list[Delta] = []
+        if self._state == "reasoning":
+            deltas += self._advance_reasoning()
+        if self._state == "answer":
+            self._drop_newlines()
+            deltas += self._release(len(self._held))
+        return deltas
+
+    def _decide(self) -> None:
+        start = self._held.data.lstrip(_WHITE)
+        if not start or (start != self._open and self._open.startswith(start)):
+            return
+        if self._open and start.startswith(self._open):
+            self._enter_reasoning(len(self._held) - len(start) + len(self._open))
+        else:
+            self._state = "answer"
+
+    def _advance_reasoning(self) -> list[Delta]:
+        self._drop_newlines()
+        end = self._held.data.find(self._close) if self._close else -1
+        if end < 0:
+            return self._release(len(self._held) - self._bytes_of_a_closing())
+        thought = end - self._held.data[:end].endswith(b"\n")
+        return self._close_reasoning(thought, tag=end - thought + len(self._close))
+
+    def _bytes_of_a_closing(self) -> int:
+        """How many of the last bytes may be the beginning of a closing tag."""
+        data, closing = self._held.data, b"\n" + self._close
+        sizes = range(min(len(data), len(closing)), 0, -1)
+        starts = (size for size in sizes if _begins_either(data[-size:], closing, self._close))
+        return next(starts, 0)
+
+    def _open_by_control(self) -> list[Delta]:
+        if self._state == "auto":
+            self._enter_reasoning(len(self._held))
+        return []
+
+    def _close_by_control(self) -> list[Delta]:
+        if self._state != "reasoning":
+            return []
+        # All that is held back then is the newline that belongs to the tag.
+        return _joined(self._close_reasoning(0, tag=len(self._held)))
+
+    def _enter_reasoning(self, tag: int) -> None:
+        self._held.take(tag, count=False)
+        self._state, self._skip_newlines = "reasoning", "one"
+
+    def _close_reasoning(self, thought: int, *, tag: int) -> list[Delta]:
+        deltas = [*self._release(thought), *self._flush()]
+        self._held.take(tag, count=False)
+        self._state, self._skip_newlines = "answer", "all"
+        return deltas
+
+    def _begin_tool_call(self) -> list[Delta]:
+        deltas = [*self._release(len(self._held)), *self._flush()]
+        self._state, self._skip_newlines = "answer", "none"
+        return deltas
+
+    def _drop_newlines(self) -> None:
+        if self._skip_newlines == "none":
+            return
+        newlines = len(self._held) - len(self._held.data.lstrip(b"\n"))
+        dropped = min(newlines, 1) if self._skip_newlines == "one" else newlines
+        self._held.take(dropped, count=False)
+        if len(self._held) or (self._skip_newlines == "one" and dropped):
+            self._skip_newlines = "none"
+
+    def _release(self, size: int) -> list[Delta]:
+        data = self._held.take(size, count=self._state == "reasoning")
+        return self._delta(self._decoder.decode(data))
+
+    def _flush(self) -> list[Delta]:
+        return self._delta(self._decoder.decode(b"", final=True))
+
+    def _delta(self, text: str) -> list[Delta]:
+        kind: Literal["reasoning", "answer"]
+        kind = "reasoning" if self._state == "reasoning" else "answer"
+        return [Delta(kind, text)] if text else []
+
+
+class _HeldBytes:
+    """Bytes not given out yet, and how many tokens have given out counted ones."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.counted_tokens = 0
+        # Of each token that still has bytes here: how many, and whether it was counted.
+        self._tokens: deque[tuple[int, bool]] = deque()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def uncounted_tokens(self) -> int:
+        return sum(not counted for _, counted in self._tokens)
+
+    def append(self, token: bytes) -> None:
+        if token:
+            self.data += token
+            self._tokens.append((len(token), False))
+
+    def take(self, size: int, *, count: bool) -> bytes:
+        taken, self.data = self.data[:size], self.data[size:]
+        while size > 0:
+            length, counted = self._tokens.popleft()
+            self.counted_tokens += count and not counted
+            if length > size:
+                self._tokens.appendleft((length - size, counted or count))
+            size -= length
+        return taken
+
+
+def _begins_either(data: bytes, one: bytes, other: bytes) -> bool:
+    return one.startswith(data) or other.startswith(data)
+
+
+def _joined(deltas: Sequence[Delta]) -> list[Delta]:
+    groups = groupby(deltas, key=lambda delta: delta.kind)
+    return [Delta(kind, "".join(delta.text for delta in group)) for kind, group in groups]
