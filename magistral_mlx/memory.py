@@ -1,0 +1,274 @@
+"""The plan: what fits on a machine, predicted from a checkpoint's shapes. All figures are bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from magistral_mlx.byte_counts import DTYPE_BYTES, kv_bytes_per_token, step_bytes, weight_bytes
+from magistral_mlx.errors import UserError
+from magistral_mlx.memory_limit import GIB, MAC_SIZES, MemoryLimit, mac_limit
+from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.spec import WINDOW
+
+QUANTISED_KV_BITS = (8, 4)
+
+ENGINE_KV_BITS: tuple[int, ...] = ()
+"""Those of QUANTISED_KV_BITS that the engine of this version runs."""
+
+PREFILL_CHUNK = 512
+WINDOW_STEP = 256
+LEAST_WINDOW = 2_048
+"""A reasoning model is of no use in less, so less is never chosen. It can be asked for."""
+
+
+class MemoryPlanError(UserError):
+    """The model, or the window asked for, does not fit; the message says what would."""
+
+
+@dataclass(frozen=True, slots=True)
+class KVPlan:
+    """The KV cache at one precision.
+
+    bits: of one value; 16 or 32 is the compute type itself, fewer are quantised.
+    bytes_at_window: for all sequences, at the window of the plan.
+    longest_window: tokens that fit beside weights and step, up to the checkpoint's maximum.
+    available: whether the engine of this version runs it.
+    """
+
+    bits: int
+    bytes_per_token: int
+    bytes_at_window: int
+    longest_window: int
+    available: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Where the bytes go: weights + kv + step + prefix_cache + headroom == limit."""
+
+    limit: int
+    limit_source: str
+    weights: int
+    kv: int
+    step: int
+    prefix_cache: int
+    headroom: int
+    window: int
+    sequences: int
+    kv_bits: int
+    kv_choices: tuple[KVPlan, ...]
+    reasons: tuple[str, ...]
+
+
+def plan(
+    config: ModelConfig,
+    limit: MemoryLimit,
+    *,
+    dtype: str | None = None,
+    window: int | None = None,
+    kv_bits: int | None = None,
+    sequences: int = 1,
+    chunk: int = PREFILL_CHUNK,
+    fused_attention: bool = True,
+    available_kv_bits: Sequence[int] = ENGINE_KV_BITS,
+) -> MemoryPlan:
+    """Divide the limit between weights, KV cache, the largest step and what is left.
+
+    Args:
+        dtype: what the model computes in; by default the checkpoint's own type.
+        window: tokens a sequence may hold; by default the most that fits, up to the card's.
+        kv_bits: precision of the KV cache; by default the finest that holds the window.
+        sequences: how many run at once, each with a full window.
+        chunk: most prompt tokens in a step.
+        fused_attention: as on Metal and CUDA; MLX's CPU backend stores blocks of scores.
+        available_kv_bits: quantised precisions that the engine runs.
+
+    Raises:
+        MemoryPlanError: it does not fit, or the engine does not run that precision.
+    """
+    budget = _Budget(config, limit, dtype or config.dtype, sequences, chunk, fused_attention)
+    runnable = (budget.full_bits, *sorted(available_kv_bits, reverse=True))
+    candidates = runnable if kv_bits is None else _asked_kv_bits(kv_bits, runnable)
+    chosen, window_reason = _choose_window(budget, window, candidates)
+    bits = next(bits for bits in candidates if budget.fits(bits, chosen))
+    kv, step = budget.kv(bits, chosen), budget.step(chosen)
+    spare = limit.bytes - budget.weights - kv - step
+    return MemoryPlan(
+        limit=limit.bytes,
+        limit_source=limit.source,
+        weights=budget.weights,
+        kv=kv,
+        step=step,
+        prefix_cache=spare // 2,
+        headroom=spare - spare // 2,
+        window=chosen,
+        sequences=sequences,
+        kv_bits=bits,
+        kv_choices=_kv_choices(budget, chosen, runnable),
+        reasons=(window_reason, _kv_reason(bits, candidates, asked=kv_bits is not None)),
+    )
+
+
+def magistral_small(*, bits: int | None = 4) -> ModelConfig:
+    """The shape of Magistral Small 2506 (model card) at so many bits a weight; None: bfloat16."""
+    return ModelConfig(
+        vocab_size=131_072,
+        hidden_size=5_120,
+        intermediate_size=32_768,
+        num_hidden_layers=40,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        rms_norm_eps=1e-5,
+        rope_theta=1e9,
+        max_position_embeddings=131_072,
+        tie_word_embeddings=False,
+        dtype="bfloat16",
+        quantization=None if bits is None else Quantization(bits=bits, group_size=64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """What is asked of the limit, but for window and KV precision."""
+
+    config: ModelConfig
+    limit: MemoryLimit
+    dtype: str
+    sequences: int
+    chunk: int
+    fused: bool
+
+    @property
+    def full_bits(self) -> int:
+        return 8 * DTYPE_BYTES[self.dtype]
+
+    @property
+    def weights(self) -> int:
+        return weight_bytes(self.config, self.dtype)
+
+    def kv(self, bits: int, window: int) -> int:
+        return kv_bytes_per_token(self.config, self.dtype, bits=bits) * window * self.sequences
+
+    def step(self, window: int) -> int:
+        return step_bytes(
+            self.config,
+            self.dtype,
+            tokens=self.chunk + self.sequences,
+            sampled=self.sequences,
+            window=window,
+            fused=self.fused,
+        )
+
+    def total(self, bits: int, window: int) -> int:
+        return self.weights + self.kv(bits, window) + self.step(window)
+
+    def fits(self, bits: int, window: int) -> bool:
+        return self.total(bits, window) <= self.limit.bytes
+
+    def longest_window(self, bits: int) -> int:
+        """The checkpoint's maximum, or the whole steps of WINDOW_STEP that fit (0: none)."""
+        low, high = 0, -(-self.config.max_position_embeddings // WINDOW_STEP)
+        if self.fits(bits, self.config.max_position_embeddings):
+            return self.config.max_position_embeddings
+        while low < high - 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.fits(bits, middle * WINDOW_STEP) else (low, middle)
+        return low * WINDOW_STEP
+
+
+def _asked_kv_bits(kv_bits: int, runnable: tuple[int, ...]) -> tuple[int, ...]:
+    if kv_bits in runnable:
+        return (kv_bits,)
+    raise MemoryPlanError(
+        f"This version does not run a KV cache of {kv_bits} bits: choose "
+        f"{' or '.join(map(str, runnable))}."
+    )
+
+
+def _choose_window(
+    budget: _Budget, window: int | None, candidates: tuple[int, ...]
+) -> tuple[int, str]:
+    """The window and the reason for it. The last candidate is the coarsest precision."""
+    coarsest = candidates[-1]
+    maximum = budget.config.max_position_embeddings
+    if window is not None:
+        if not 1 <= window <= maximum:
+            raise MemoryPlanError(
+                f"A window of {window:,} tokens is not possible: this checkpoint takes 1 to "
+                f"{maximum:,}."
+            )
+        if not budget.fits(coarsest, window):
+            raise _too_large(budget, coarsest, window)
+        return window, f"window {window:,}: as asked"
+    preferred = min(WINDOW, maximum)
+    if budget.fits(coarsest, preferred):
+        card = "the model card's maximum" if preferred == WINDOW else "the checkpoint's maximum"
+        return preferred, f"window {preferred:,}: {card}, and it fits"
+    longest = budget.longest_window(coarsest)
+    if longest < min(LEAST_WINDOW, preferred):
+        raise _too_large(budget, coarsest, min(LEAST_WINDOW, preferred))
+    reason = f"window {longest:,}: the longest that fits; {preferred:,} would take "
+    return longest, reason + gigabytes(budget.total(coarsest, preferred))
+
+
+def _kv_reason(bits: int, candidates: tuple[int, ...], *, asked: bool) -> str:
+    if asked:
+        return f"KV at {bits} bits: as asked"
+    if len(candidates) == 1:
+        return f"KV at {bits} bits: the only precision that this version runs"
+    if bits == candidates[0]:
+        return f"KV at {bits} bits: not quantised, because the window fits without"
+    return f"KV at {bits} bits: the finest that holds the window"
+
+
+def _kv_choices(budget: _Budget, window: int, runnable: tuple[int, ...]) -> tuple[KVPlan, ...]:
+    return tuple(
+        KVPlan(
+            bits=bits,
+            bytes_per_token=kv_bytes_per_token(budget.config, budget.dtype, bits=bits),
+            bytes_at_window=budget.kv(bits, window),
+            longest_window=budget.longest_window(bits),
+            available=bits in runnable,
+        )
+        for bits in (budget.full_bits, *QUANTISED_KV_BITS)
+    )
+
+
+def _too_large(budget: _Budget, bits: int, window: int) -> MemoryPlanError:
+    """What was asked, the limit it hits, and everything that would fit instead."""
+    parts = (
+        f"weights {gigabytes(budget.weights)}, KV {gigabytes(budget.kv(bits, window))}, "
+        f"step {gigabytes(budget.step(window))}"
+    )
+    many = f" for {budget.sequences} sequences" if budget.sequences > 1 else ""
+    return MemoryPlanError(
+        f"A window of {window:,} tokens{many} takes {gigabytes(budget.total(bits, window))} "
+        f"({parts}) and the limit is {gigabytes(budget.limit.bytes)}, {budget.limit.source}. "
+        f"What would fit: {'; '.join(_alternatives(budget, bits, window))}."
+    )
+
+
+def _alternatives(budget: _Budget, bits: int, window: int) -> list[str]:
+    found: list[str] = []
+    if longest := budget.longest_window(bits):
+        found.append(f"a window of {longest:,}")
+    if budget.sequences > 1 and replace(budget, sequences=1).fits(bits, window):
+        found.append("one sequence at a time")
+    quantization = budget.config.quantization
+    for fewer in (8, 6, 5, 4, 3):
+        stored = quantization.bits if quantization else 16
+        group = quantization.group_size if quantization else 64
+        converted = replace(budget.config, quantization=Quantization(fewer, group))
+        if fewer < stored and replace(budget, config=converted).fits(bits, window):
+            found.append(f"the model converted to {fewer} bits")
+            break
+    for memory in MAC_SIZES:
+        if replace(budget, limit=mac_limit(memory)).fits(bits, window):
+            found.append(f"a Mac with {memory // GIB} GB")
+            break
+    return found or ["a smaller model"]
+
+
+def gigabytes(count: int) -> str:
+    """Decimal gigabytes as the model card writes them, megabytes below 0.1 GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,50 @@
+"""How much memory the runtime may plan with: this machine's, or that of a Mac one asks about."""
+
+import os
+import re
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from magistral_mlx.errors import RequestError
+
+GIB = 2**30
+MAC_SIZES = tuple(size * GIB for size in (8, 16, 18, 24, 32, 36, 48, 64, 96, 128, 192, 256, 512))
+"""Unified memory that Macs with Apple Silicon are sold with, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """Bytes to stay below, and in words where the number comes from."""
+
+    bytes: int
+    source: str
+
+
+def machine_limit() -> MemoryLimit:
+    """Metal's recommended working set on a Mac, the physical memory elsewhere."""
+    working_set = mx.device_info().get("max_recommended_working_set_size")
+    if mx.metal.is_available() and working_set:
+        return MemoryLimit(int(working_set), "Metal's recommended working set of this Mac")
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return MemoryLimit(physical, "physical memory of this machine")
+
+
+def mac_limit(memory: int) -> MemoryLimit:
+    """What Metal recommends on a Mac with so many bytes of unified memory, by macOS's default.
+
+    Two thirds up to 36 GB and three quarters above: 22.9e9 bytes on a 32 GB Mac, as the model card
+    reports. A real Mac is asked, never computed (`machine_limit`).
+    """
+    small = memory <= 36 * GIB
+    share = memory * 2 // 3 if small else memory * 3 // 4
+    return MemoryLimit(share, f"{'2/3' if small else '3/4'} of a {memory / GIB:g} GB Mac")
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of "32GB", "32" or "512 MB"; memory is sold in units of 1,024. Raises RequestError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]?)i?B?", text.strip(), re.IGNORECASE)
+    size = float(match[1]) if match else 0.0
+    if match is None or size <= 0:
+        raise RequestError(f"Memory {text!r} is not a size: write it as 32GB.")
+    return int(size * {"M": 2**20, "": GIB, "G": GIB, "T": 2**40}[match[2].upper()])
