@@ -7,6 +7,7 @@ import mlx.nn as nn
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlx.utils import tree_flatten
 
 from magistral_mlx.byte_counts import kv_bytes_per_token, step_bytes, weight_bytes
 from magistral_mlx.errors import RequestError
@@ -77,8 +78,9 @@ def test_weight_bytes_are_those_of_a_decoder_in_memory(
     decoder.set_dtype(mx.float32 if dtype == "float32" else mx.bfloat16)
     if quantization is not None:
         nn.quantize(decoder, group_size=quantization.group_size, bits=quantization.bits)
-    arrays = [array for _, array in nn.utils.tree_flatten(decoder.parameters())]
-    assert weight_bytes(tiny(quantization=quantization), dtype) == sum(a.nbytes for a in arrays)
+    arrays = dict(tree_flatten(decoder.parameters())).values()
+    in_memory = sum(array.nbytes for array in arrays)
+    assert weight_bytes(tiny(quantization=quantization), dtype) == in_memory
 
 
 @pytest.mark.parametrize("bits", [8, 4])
