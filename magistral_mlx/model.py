@@ -6,6 +6,7 @@ The arithmetic is that of mlx-lm's models/llama.py, so greedy tokens agree.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -173,9 +174,9 @@ class _Attention(nn.Module):
         parts = [
             span.cache.attend(
                 self.index,
-                queries[:, :, span.query : span.stop],
-                keys[:, :, span.start : span.stop],
-                values[:, :, span.start : span.stop],
+                _rows(queries, span.query, span.stop),
+                _rows(keys, span.start, span.stop),
+                _rows(values, span.start, span.stop),
                 scale=self.scale,
             )
             for span in spans
@@ -183,6 +184,13 @@ class _Attention(nn.Module):
         attended = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
         flat = attended.transpose(0, 2, 1, 3).reshape(-1, self.heads * self.head_dim)
         return self.o_proj(flat)
+
+
+def _rows(array: mx.array, start: int, stop: int) -> mx.array:
+    """Tokens start to stop of (1, heads, T, head_dim); a sequence that is alone needs no slice."""
+    if start == 0 and stop == array.shape[2]:
+        return array
+    return array[:, :, start:stop]
 
 
 class _MLP(nn.Module):
@@ -193,7 +201,12 @@ class _MLP(nn.Module):
         self.down_proj = nn.Linear(inner, size, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(_swiglu(self.gate_proj(x), self.up_proj(x)))
+
+
+@partial(mx.compile, shapeless=True)
+def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    return nn.silu(gate) * up
 
 
 @dataclass(frozen=True, slots=True)
