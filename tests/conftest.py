@@ -1,0 +1,48 @@
+"""Fixtures that more than one module shares; loading a tokenizer takes about a second."""
+
+from pathlib import Path
+
+import pytest
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+from magistral_mlx.demo.tekken import write_tekken
+from magistral_mlx.tokenizer import Tokenizer
+from tests.token_streams import Oracle
+
+
+@pytest.fixture(scope="session")
+def tekken_v11(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tekken.json of Magistral Small 2506's form, with the full vocabulary."""
+    path = tmp_path_factory.mktemp("v11") / "tekken.json"
+    write_tekken(path, version="v11")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tekken_v13(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with [THINK] and [/THINK] as control tokens, as from 2507 on."""
+    path = tmp_path_factory.mktemp("v13") / "tekken.json"
+    write_tekken(path, version="v13")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer_v11(tekken_v11: Path) -> Tokenizer:
+    return Tokenizer.open(tekken_v11)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_v13(tekken_v13: Path) -> Tokenizer:
+    return Tokenizer.open(tekken_v13)
+
+
+@pytest.fixture(scope="session")
+def oracle_v11(tekken_v11: Path) -> Oracle:
+    """mistral-common itself, loaded apart from our own."""
+    return MistralTokenizer.from_file(tekken_v11)
+
+
+@pytest.fixture(scope="session")
+def oracle_v13(tekken_v13: Path) -> Oracle:
+    """mistral-common itself, loaded apart from our own."""
+    return MistralTokenizer.from_file(tekken_v13)
