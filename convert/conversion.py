@@ -28,7 +28,7 @@ from magistral_mlx.convert.source import Source, tensor_bytes
 from magistral_mlx.convert.tokenizer_check import check_round_trip, open_tekken
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model_config import ModelConfig, Quantization
-from magistral_mlx.weight_shapes import weight_shapes
+from magistral_mlx.weight_shapes import is_packed, weight_shapes
 
 SPARE_BYTES = 64 << 20
 """Room on the disk beyond the weights: tokenizer, headers, the file system's own."""
@@ -100,13 +100,9 @@ def _stored_tensors(config: ModelConfig) -> list[PlannedTensor]:
     shapes = weight_shapes(config)
     floating = next(code for code, name in DTYPE_NAMES.items() if name == config.dtype)
     return [
-        PlannedTensor(name, "U32" if _is_packed(name, shapes) else floating, shape)
+        PlannedTensor(name, "U32" if is_packed(name, shapes) else floating, shape)
         for name, shape in shapes.items()
     ]
-
-
-def _is_packed(name: str, shapes: dict[str, tuple[int, ...]]) -> bool:
-    return name.endswith(".weight") and name.removesuffix("weight") + "scales" in shapes
 
 
 def _write(plan: _Plan, folder: Path, on_progress: ProgressCallback | None) -> None:

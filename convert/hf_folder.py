@@ -8,7 +8,7 @@ from magistral_mlx.convert.source import Source
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.json_file import existing_file, read_json
 from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.weight_shapes import check_shapes, weight_shapes
+from magistral_mlx.weight_shapes import check_entries, weight_shapes
 
 
 def open_hf_folder(folder: Path, companions: tuple[Path, ...]) -> Source:
@@ -25,7 +25,7 @@ def open_hf_folder(folder: Path, companions: tuple[Path, ...]) -> Source:
         )
     tokenizer_file = existing_file(folder / "tekken.json")
     entries = read_entries(find_weight_files(folder))
-    check_shapes(config, {name: entry.shape for name, (_, entry) in entries.items()}, folder)
+    check_entries(config, {name: entry for name, (_, entry) in entries.items()}, folder)
     return Source(
         name=folder.name,
         layout="hugging face",

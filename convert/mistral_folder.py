@@ -10,7 +10,7 @@ from magistral_mlx.convert.file_tensor import FileTensor
 from magistral_mlx.convert.source import Source, SourceTensor
 from magistral_mlx.json_file import existing_file, read_json
 from magistral_mlx.model_config import ARCHITECTURE, ModelConfig
-from magistral_mlx.weight_shapes import check_shapes, weight_shapes
+from magistral_mlx.weight_shapes import check_entries, weight_shapes
 
 WEIGHTS = "consolidated.safetensors"
 
@@ -41,17 +41,17 @@ def open_mistral_folder(folder: Path, companions: tuple[Path, ...]) -> Source:
     config = ModelConfig.from_params(read_json(folder / "params.json"))
     tokenizer_file = existing_file(folder / "tekken.json")
     theirs = {mistral_name(name): name for name in weight_shapes(config)}
-    entries = {
+    tensors = {
         theirs.get(name, name): FileTensor(theirs.get(name, name), *found)
         for name, found in read_entries((existing_file(folder / WEIGHTS),)).items()
     }
-    check_shapes(config, {name: tensor.shape for name, tensor in entries.items()}, folder)
+    check_entries(config, {name: tensor.entry for name, tensor in tensors.items()}, folder)
     return Source(
         name=folder.name,
         layout="mistral",
         config=config,
         hf_config=_hf_config(config),
-        tensors=tuple(_in_hf_order(entries[name], config.head_dim) for name in theirs.values()),
+        tensors=tuple(_in_hf_order(tensors[name], config.head_dim) for name in theirs.values()),
         tokenizer_file=tokenizer_file,
         companions=companions,
     )

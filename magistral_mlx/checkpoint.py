@@ -11,7 +11,7 @@ from magistral_mlx.errors import CheckpointError
 from magistral_mlx.json_file import existing_file, read_json
 from magistral_mlx.model_config import ModelConfig, Quantization
 from magistral_mlx.safetensors_header import TensorEntry, read_header
-from magistral_mlx.weight_shapes import check_shapes, weight_shapes
+from magistral_mlx.weight_shapes import check_entries, check_shapes, weight_shapes
 
 __all__ = [
     "Checkpoint",
@@ -54,11 +54,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     config = ModelConfig.from_hf(read_json(_config_file(folder)))
     tokenizer_file = existing_file(folder / TOKENIZER_FILE)
     weight_files = find_weight_files(folder)
-    entries = read_entries(weight_files)
-    check_shapes(config, {name: entry.shape for name, (_, entry) in entries.items()}, folder)
+    entries = {name: entry for name, (_, entry) in read_entries(weight_files).items()}
+    check_entries(config, entries, folder)
     return Checkpoint(
         folder=folder,
-        config=replace(config, dtype=_stored_dtype(config, entries)),
+        # config.json may name the type of the training instead of the file's.
+        config=replace(config, dtype=DTYPE_NAMES[entries["model.norm.weight"].dtype]),
         weight_files=weight_files,
         tokenizer_file=tokenizer_file,
         fingerprint=_fingerprint(folder, tokenizer_file, weight_files),
@@ -124,20 +125,6 @@ def _config_file(folder: Path) -> Path:
             f"python -m magistral_mlx.convert {folder}"
         )
     return folder / "config.json"
-
-
-def _stored_dtype(config: ModelConfig, entries: Mapping[str, tuple[Path, TensorEntry]]) -> str:
-    """The weights' own type: config.json may name the type of the training, not of the file."""
-    wanted = weight_shapes(config)
-    for name in wanted:
-        path, entry = entries[name]
-        packed = name.endswith(".weight") and name.removesuffix("weight") + "scales" in wanted
-        if (entry.dtype == "U32") != packed:
-            raise CheckpointError(
-                f"{path}: tensor {name} has type {entry.dtype}, which does not fit the "
-                "quantisation in config.json: convert the model again."
-            )
-    return DTYPE_NAMES[entries["model.norm.weight"][1].dtype]
 
 
 def _fingerprint(folder: Path, tokenizer_file: Path, weight_files: tuple[Path, ...]) -> str:

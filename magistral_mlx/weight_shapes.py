@@ -5,6 +5,7 @@ from pathlib import Path
 
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model_config import GROUP_SIZES, ModelConfig, Quantization, choices
+from magistral_mlx.safetensors_header import TensorEntry
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -62,6 +63,26 @@ def _quantised_shapes(
         f"{module}.scales": groups,
         f"{module}.biases": groups,
     }
+
+
+def check_entries(config: ModelConfig, entries: Mapping[str, TensorEntry], where: Path) -> None:
+    """Compare the headers of weight files with what the config asks for: names, shapes, types.
+
+    Raises CheckpointError with the first tensor that differs.
+    """
+    check_shapes(config, {name: entry.shape for name, entry in entries.items()}, where)
+    wanted = weight_shapes(config)
+    for name in wanted:
+        if (entries[name].dtype == "U32") != is_packed(name, wanted):
+            raise CheckpointError(
+                f"{where}: tensor {name} has type {entries[name].dtype}, which does not fit the "
+                "quantisation in its configuration: use the original files of one release."
+            )
+
+
+def is_packed(name: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a tensor holds packed integers: a weight that has scales beside it."""
+    return name.endswith(".weight") and name.removesuffix("weight") + "scales" in shapes
 
 
 def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], where: Path) -> None:
