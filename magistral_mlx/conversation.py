@@ -147,6 +147,8 @@ def _turn(message: Message) -> _Turn:
     if message.role not in get_args(Role):
         known = ", ".join(get_args(Role))
         raise RequestError(f"The role {message.role!r} is unknown: use one of {known}.")
+    if not isinstance(message.content, str):
+        raise RequestError(f"A message's content is text, not {message.content!r}.")
     if message.role != "assistant" and (message.reasoning or message.tool_calls):
         raise RequestError(f"Only an assistant has reasoning or tool calls, not a {message.role}.")
     if message.role != "tool" and message.tool_call_id is not None:
@@ -261,7 +263,7 @@ def _call_id(tokenizer: Tokenizer, call_id: str) -> str:
     """
     if tokenizer.version != "v11" or not call_id or re.fullmatch(r"[a-zA-Z0-9]{9}", call_id):
         return call_id
-    return hashlib.sha256(call_id.encode()).hexdigest()[:9]
+    return hashlib.sha256(call_id.encode(errors="replace")).hexdigest()[:9]
 
 
 def _ended(
