@@ -11,7 +11,7 @@ from magistral_mlx.model_config import ModelConfig
 from magistral_mlx.weight_shapes import check_entries, weight_shapes
 
 
-def open_hf_folder(folder: Path, companions: tuple[Path, ...]) -> Source:
+def open_hf_folder(folder: Path, *, name: str, companions: tuple[Path, ...]) -> Source:
     """Check a folder of the Hugging Face layout: config, tokenizer, every weight file's header.
 
     Raises CheckpointError with the file and what is wrong with it.
@@ -27,7 +27,7 @@ def open_hf_folder(folder: Path, companions: tuple[Path, ...]) -> Source:
     entries = read_entries(find_weight_files(folder))
     check_entries(config, {name: entry for name, (_, entry) in entries.items()}, folder)
     return Source(
-        name=folder.name,
+        name=name,
         layout="hugging face",
         config=config,
         hf_config=hf_config,

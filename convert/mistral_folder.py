@@ -33,7 +33,7 @@ LAYER = {
 ROTATED = ("self_attn.q_proj.weight", "self_attn.k_proj.weight")
 
 
-def open_mistral_folder(folder: Path, companions: tuple[Path, ...]) -> Source:
+def open_mistral_folder(folder: Path, *, name: str, companions: tuple[Path, ...]) -> Source:
     """Check a folder of the Mistral layout and present it under Hugging Face's names.
 
     Raises CheckpointError with the file and what is wrong with it.
@@ -47,7 +47,7 @@ def open_mistral_folder(folder: Path, companions: tuple[Path, ...]) -> Source:
     }
     check_entries(config, {name: tensor.entry for name, tensor in tensors.items()}, folder)
     return Source(
-        name=folder.name,
+        name=name,
         layout="mistral",
         config=config,
         hf_config=_hf_config(config),

@@ -21,13 +21,14 @@ def open_source(source: str | Path) -> Source:
     Raises CheckpointError when it is neither, or when a file of it is missing or damaged.
     """
     folder = source_folder(source)
+    name = DEMO if source == DEMO else folder.name
     companions = _companions(folder)
     has_hf_weights = any(folder.glob("model*.safetensors*"))
     has_params = (folder / "params.json").is_file()
     if has_params and (not has_hf_weights or not (folder / "config.json").is_file()):
-        return open_mistral_folder(folder, companions)
+        return open_mistral_folder(folder, name=name, companions=companions)
     if (folder / "config.json").is_file() or has_hf_weights:
-        return open_hf_folder(folder, companions)
+        return open_hf_folder(folder, name=name, companions=companions)
     if (folder / WEIGHTS).is_file():
         raise CheckpointError(
             f"params.json is missing in {folder}: copy it from the original checkpoint."

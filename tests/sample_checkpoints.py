@@ -113,7 +113,7 @@ def write_hf(folder: Path, weights: dict[str, mx.array] | None = None, *, shards
     if shards == 1:
         mx.save_safetensors(str(folder / "model.safetensors"), weights)
         return folder
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(shards):
         name = f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
         part = dict(list(weights.items())[number::shards])

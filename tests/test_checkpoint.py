@@ -8,7 +8,6 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
-from sample_checkpoints import HF_CONFIG, PARAMS, edit_json, random_weights, write_hf, write_mistral
 
 from magistral_mlx.checkpoint import (
     ModelConfig,
@@ -18,6 +17,14 @@ from magistral_mlx.checkpoint import (
 )
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.weight_shapes import weight_shapes
+from tests.sample_checkpoints import (
+    HF_CONFIG,
+    PARAMS,
+    edit_json,
+    random_weights,
+    write_hf,
+    write_mistral,
+)
 
 
 @pytest.fixture

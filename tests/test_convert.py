@@ -3,18 +3,27 @@
 import json
 import shutil
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
 import mlx_lm
+import numpy as np
 import pytest
 from mistral_common.protocol.instruct.messages import UserMessage
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
-from sample_checkpoints import HF_CONFIG, PARAMS, edit_json, random_weights, write_hf, write_mistral
 
 from magistral_mlx.checkpoint import Quantization, load_weights, open_checkpoint
 from magistral_mlx.convert import Progress, convert, default_output, models_folder, quantise
+from tests.sample_checkpoints import (
+    HF_CONFIG,
+    PARAMS,
+    edit_json,
+    random_weights,
+    write_hf,
+    write_mistral,
+)
 
 TEXT = "Was ist 12 + 30?\n<think>\n४२ ist 42.\n</think>\n答えは42です。\t🧮"
 
@@ -181,10 +190,10 @@ def test_the_manifest_names_the_checksum_of_everything(hf: Path, tmp_path: Path)
     manifest = json.loads((folder / "conversion.json").read_text())
     assert manifest["source"] == {"name": "hf", "layout": "hugging face", "dtype": ["BF16"]}
     assert manifest["settings"]["bits"] == 5
-    assert manifest["versions"]["mlx"] == mx.__version__
+    assert manifest["versions"]["mlx"] == version("mlx")
     for name, array in read(folder).items():
-        plain = array.view(mx.uint16) if array.dtype.size == 2 else array
-        assert manifest["tensors"][name]["sha256"] == sha256(bytes(memoryview(plain))).hexdigest()
+        plain = np.array(array.view(mx.uint16) if array.dtype.size == 2 else array)
+        assert manifest["tensors"][name]["sha256"] == sha256(plain.tobytes()).hexdigest()
     for name, entry in manifest["files"].items():
         assert entry["sha256"] == sha256((folder / name).read_bytes()).hexdigest()
     weights = {path.name for path in folder.glob("*.safetensors")}

@@ -9,12 +9,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from sample_checkpoints import random_weights, write_hf
 
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import Progress, convert
 from magistral_mlx.convert.output_folder import atomic_folder
 from magistral_mlx.errors import CheckpointError
+from tests.sample_checkpoints import random_weights, write_hf
 
 ROOT = Path(__file__).resolve().parents[1]
 

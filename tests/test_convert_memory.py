@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sample_checkpoints import HF_CONFIG, edit_json, small_tekken
+
+from tests.sample_checkpoints import HF_CONFIG, edit_json, small_tekken
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 300 << 20

@@ -6,7 +6,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import torch
-from sample_checkpoints import (
+from transformers import MistralConfig, MistralForCausalLM
+
+from magistral_mlx.convert.open_source import open_source
+from tests.sample_checkpoints import (
     HEAD_DIM,
     HEADS,
     HF_CONFIG,
@@ -15,9 +18,6 @@ from sample_checkpoints import (
     random_weights,
     write_mistral,
 )
-from transformers import MistralConfig, MistralForCausalLM
-
-from magistral_mlx.convert.open_source import open_source
 
 TOKENS = torch.tensor([1, 5, 77, 1999, 5, 300, 12, 8, 9, 10, 11])
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from sample_checkpoints import edit_json, random_weights, write_hf, write_mistral
 
-from magistral_mlx.convert import convert, output_folder
+from magistral_mlx.convert import convert
 from magistral_mlx.convert.cli import main
 from magistral_mlx.errors import CheckpointError
+from tests.sample_checkpoints import edit_json, random_weights, write_hf, write_mistral
 
 SHARD = "model-00002-of-00002.safetensors"
 
@@ -183,7 +183,7 @@ def test_force_does_not_delete_the_source(tmp_path: Path) -> None:
 
 def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=20_000_000)
-    monkeypatch.setattr(output_folder.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     message = refused(write_hf(tmp_path / "source"), tmp_path / "deep" / "er" / "out")
     assert re.search(r"needs 0\.07 GB and its disk has 0\.02 GB free", message)
 
