@@ -1,0 +1,63 @@
+"""The options that `ask` and `chat` share."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from magistral_mlx.spec import TEMPERATURE, TOP_P, WINDOW
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="demo, the folder of a converted model, or the Hub id of one that was converted. "
+        "By default the model used last.",
+        show_default=False,
+    ),
+]
+Temperature = Annotated[float, typer.Option(help="0 always takes the most likely token.")]
+TopP = Annotated[float, typer.Option(help="Draw from the most likely tokens of this mass.")]
+TopK = Annotated[int, typer.Option(help="Draw from so many tokens at most; 0: no limit.")]
+MinP = Annotated[float, typer.Option(help="Leave out tokens less likely than this, relatively.")]
+Seed = Annotated[
+    int | None, typer.Option(help="The same seed gives the same reply.", show_default=False)
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(help="Most tokens of reasoning and answer together.", show_default="the window"),
+]
+Think = Annotated[
+    int | None,
+    typer.Option("--think", help="Most tokens of reasoning.", show_default="what the window holds"),
+]
+ReasoningMode = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option("--reasoning", help="Let the model decide to think, make it, or keep it from it."),
+]
+System = Annotated[
+    str | None,
+    typer.Option(help="Instructions of your own for the system prompt.", show_default=False),
+]
+SystemMode = Annotated[
+    Literal["compose", "replace"],
+    typer.Option(help="Add --system to the model's own system prompt, or use it alone."),
+]
+MaxContext = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens that prompt and reply may hold together.",
+        show_default=f"{WINDOW:,}, or what fits",
+    ),
+]
+ComputeDtype = Annotated[
+    Dtype | None,
+    typer.Option(
+        "--dtype",
+        help="What to compute in.",
+        show_default="the checkpoint's own type; float32 on a CPU",
+    ),
+]
+
+DEFAULT_TEMPERATURE = TEMPERATURE
+DEFAULT_TOP_P = TOP_P

@@ -1,0 +1,121 @@
+"""The chat: questions from prompt_toolkit, replies as in `ask`, a status line below."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import WordCompleter
+from prompt_toolkit.history import FileHistory
+from prompt_toolkit.shortcuts import CompleteStyle
+from rich.console import Console
+
+from magistral_mlx.conversation import Message
+from magistral_mlx.errors import UserError
+from magistral_mlx.terminal.chat_session import ChatSession
+from magistral_mlx.terminal.model_protocol import AnsweringModel
+from magistral_mlx.terminal.reply import GenerationFailedError, ShownReply, show_reply
+from magistral_mlx.terminal.reply_summary import print_figures
+from magistral_mlx.terminal.reply_views import TerminalView
+
+COMMANDS = ["/system", "/reset", "/keep", "/drop", "/think", "/save", "/help", "/quit"]
+
+ReadLine = Callable[[str], str]
+"""Asks the user for one line, above the status line given."""
+
+
+def run_chat(
+    model: AnsweringModel, session: ChatSession, *, console: Console, read_line: ReadLine
+) -> None:
+    """Answer lines until /quit or the end of input.
+
+    Ctrl-C stops an answer; at the prompt it clears the line.
+    """
+    chat = _Chat(model, session, console)
+    console.print(f"{model.name} · /help lists the commands", style="dim", highlight=False)
+    while True:
+        try:
+            line = read_line(chat.status()).strip()
+        except KeyboardInterrupt:
+            console.print("Ctrl-D or /quit ends the chat.", style="dim")
+            continue
+        except EOFError:
+            return
+        if line == "/quit":
+            return
+        if line:
+            chat.take(line)
+
+
+def prompt_line(history: Path) -> ReadLine:
+    """Lines from the keyboard, with history and completion of commands."""
+    history.parent.mkdir(parents=True, exist_ok=True)
+    prompt: PromptSession[str] = PromptSession(
+        history=FileHistory(str(history)),
+        completer=WordCompleter(COMMANDS, sentence=True),
+        complete_style=CompleteStyle.READLINE_LIKE,
+    )
+
+    def read(status: str) -> str:
+        return prompt.prompt("> ", bottom_toolbar=f" {status}")
+
+    return read
+
+
+class _Chat:
+    def __init__(self, model: AnsweringModel, session: ChatSession, console: Console) -> None:
+        self._model = model
+        self._session = session
+        self._console = console
+        self._speed: float | None = None
+
+    def status(self) -> str:
+        """Used and free window, and the last reply's speed."""
+        used = self._used()
+        parts = [
+            f"window {used:,} used, {max(0, self._model.window - used):,} free",
+            f"reasoning {'kept' if self._session.options.history == 'keep' else 'dropped'}",
+        ]
+        if self._session.options.thinking_budget is not None:
+            parts.append(f"thinks up to {self._session.options.thinking_budget:,}")
+        if self._speed is not None:
+            parts.append(f"{self._speed:.1f} tok/s")
+        return " · ".join(parts)
+
+    def take(self, line: str) -> None:
+        """A command or a question. Refusals are printed; the chat goes on."""
+        try:
+            if line.startswith("/"):
+                self._say(self._session.run(line))
+            else:
+                self._answer(line)
+        except (UserError, GenerationFailedError) as error:
+            self._console.print(str(error), style="red", markup=False, highlight=False)
+
+    def _answer(self, question: str) -> None:
+        messages = self._session.ask(question)
+        self._console.print()
+        try:
+            events = self._model.stream(messages, self._session.options)
+            reply = show_reply(events, TerminalView(self._console))
+        except (UserError, GenerationFailedError):
+            self._session.take_back()
+            raise
+        self._finish(reply)
+
+    def _finish(self, reply: ShownReply) -> None:
+        kept = self._session.take(reply)
+        if reply.finished is not None:
+            self._speed = reply.finished.timings.decode_tokens_per_second
+            print_figures(reply.finished, self._console, window=self._model.window)
+        else:
+            self._say("\nStopped.")
+        if not kept:
+            self._say("There was no answer, so the question was taken back.")
+
+    def _used(self) -> int:
+        """Tokens that the next question starts from; one token stands for it."""
+        messages = [*self._session.messages, Message("user", "?")]
+        return self._model.prompt_tokens(messages, self._session.options)
+
+    def _say(self, message: str) -> None:
+        self._console.print(message, style="dim", markup=False, highlight=False)

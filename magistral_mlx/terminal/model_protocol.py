@@ -1,0 +1,24 @@
+"""What the terminal needs of a model."""
+
+from collections.abc import Generator, Sequence
+from typing import Protocol
+
+from magistral_mlx import GenerationOptions
+from magistral_mlx.conversation import Message
+from magistral_mlx.events import Event
+
+
+class AnsweringModel(Protocol):
+    """An open model: `magistral_mlx.open_model` returns one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def window(self) -> int: ...
+
+    def stream(
+        self, messages: Sequence[Message], options: GenerationOptions
+    ) -> Generator[Event, None, None]: ...
+
+    def prompt_tokens(self, messages: Sequence[Message], options: GenerationOptions) -> int: ...

@@ -1,0 +1,64 @@
+"""Opening the model that a command uses, within what this machine holds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from magistral_mlx import open_model
+from magistral_mlx.checkpoint import open_checkpoint
+from magistral_mlx.cli_options import Dtype
+from magistral_mlx.convert.cli import convert_command
+from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.model_choice import choose_model, remember_model, state_folder
+from magistral_mlx.spec import WINDOW
+from magistral_mlx.terminal.model_protocol import AnsweringModel
+from magistral_mlx.terminal.plan import plan_for_this_machine
+
+
+@contextmanager
+def open_chosen(
+    name: str | None, *, max_context: int | None, dtype: Dtype | None, errors: Console
+) -> Iterator[AnsweringModel]:
+    """Open the model named, or the one used last, and remember it.
+
+    The window is the one asked for, or what the memory plan finds room for. Raises CheckpointError
+    when there is no such model and MemoryPlanError when it does not fit.
+    """
+    choice = choose_model(name, state=state_folder())
+    window = max_context
+    if choice != DEMO:
+        window = _window_that_fits(
+            Path(choice), max_context=max_context, dtype=dtype, errors=errors
+        )
+    if max_context is not None and max_context > WINDOW:
+        _say(errors, f"Beyond {WINDOW:,} tokens the model card expects the quality to drop.")
+    with errors.status(f"Opening {Path(choice).name}"):
+        model = open_model(choice, window=window, dtype=dtype)
+    with model:
+        remember_model(choice, state=state_folder())
+        yield model
+
+
+@contextmanager
+def open_demo(*, errors: Console) -> Iterator[AnsweringModel]:
+    """Convert the model that comes with the package, anew each time, and open it."""
+    _say(errors, "Converting the small model that comes with the package to 4-bit MLX")
+    convert_command(DEMO, force=True)
+    with open_chosen(DEMO, max_context=None, dtype=None, errors=errors) as model:
+        yield model
+
+
+def _window_that_fits(
+    folder: Path, max_context: int | None, dtype: Dtype | None, errors: Console
+) -> int:
+    config = open_checkpoint(folder).config
+    made = plan_for_this_machine(config, window=max_context, dtype=dtype)
+    if max_context is None and made.window < min(WINDOW, config.max_position_embeddings):
+        _say(errors, f"{made.reasons[0]} ({made.limit_source})")
+    return made.window
+
+
+def _say(errors: Console, message: str) -> None:
+    errors.print(message, style="dim", markup=False)

@@ -1,0 +1,65 @@
+"""The plan of a model on this machine, or on a Mac one asks about."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import mlx.core as mx
+from rich.console import Console
+
+from magistral_mlx.checkpoint import open_checkpoint
+from magistral_mlx.convert import default_output
+from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.memory import MemoryPlan, magistral_small, plan
+from magistral_mlx.memory_limit import mac_limit, machine_limit, parse_memory
+from magistral_mlx.model import compute_dtype
+from magistral_mlx.model_choice import choose_model, state_folder
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.terminal.ask import print_json
+from magistral_mlx.terminal.plan_table import plan_view
+
+
+def run_plan(
+    model: str | None,
+    *,
+    memory: str | None,
+    window: int | None,
+    sequences: int,
+    as_json: bool,
+    console: Console,
+) -> None:
+    """Print the plan of a converted model, by default of Magistral Small at 4 bits.
+
+    Raises MemoryPlanError when nothing fits, RequestError or CheckpointError for a wrong option.
+    """
+    name, config = _shape(model)
+    made = (
+        plan_for_this_machine(config, window=window, sequences=sequences)
+        if memory is None
+        else plan(config, mac_limit(parse_memory(memory)), window=window, sequences=sequences)
+    )
+    if as_json:
+        print_json({"model": name, **asdict(made)}, console)
+    else:
+        console.print(plan_view(made, title=name))
+
+
+def plan_for_this_machine(
+    config: ModelConfig, *, window: int | None = None, sequences: int = 1, dtype: str | None = None
+) -> MemoryPlan:
+    """The plan with this machine's limit, compute type and attention."""
+    return plan(
+        config,
+        machine_limit(),
+        dtype=dtype or str(compute_dtype(config.dtype)).removeprefix("mlx.core."),
+        window=window,
+        sequences=sequences,
+        fused_attention=mx.default_device().type != mx.DeviceType.cpu,
+    )
+
+
+def _shape(model: str | None) -> tuple[str, ModelConfig]:
+    if model is None:
+        return "Magistral Small 2506, 4-bit weights", magistral_small()
+    choice = choose_model(model, state=state_folder())
+    folder = default_output(DEMO, bits=4) if choice == DEMO else Path(choice)
+    return folder.name, open_checkpoint(folder).config

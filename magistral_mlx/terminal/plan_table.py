@@ -1,0 +1,58 @@
+"""The memory plan as a table."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from magistral_mlx.memory import KVPlan, MemoryPlan, gigabytes
+
+
+def plan_view(plan: MemoryPlan, *, title: str) -> RenderableType:
+    """Where the bytes go, the choices for the KV cache, and why the plan is as it is."""
+    notes = [Text(f"{reason[0].upper()}{reason[1:]}.", style="dim") for reason in plan.reasons]
+    return Group(_bytes_table(plan, title), Text(), _kv_table(plan), Text(), *notes)
+
+
+def _bytes_table(plan: MemoryPlan, title: str) -> Table:
+    sequences = f"{plan.sequences} × " if plan.sequences > 1 else ""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2))
+    table.add_column("Memory")
+    table.add_column("Bytes", justify="right")
+    table.add_column("Share", justify="right")
+    rows = [
+        ("Weights", plan.weights),
+        (f"KV cache, {sequences}{plan.window:,} tokens at {plan.kv_bits} bits", plan.kv),
+        ("Largest step (activations)", plan.step),
+        ("Left: half for reusing prompts", plan.prefix_cache),
+        ("Left: headroom", plan.headroom),
+    ]
+    for name, count in rows:
+        table.add_row(name, gigabytes(count), f"{count / plan.limit:.0%}")
+    table.add_row(f"Limit: {plan.limit_source}", gigabytes(plan.limit), "", style="bold")
+    return table
+
+
+def _kv_table(plan: MemoryPlan) -> Table:
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("KV cache")
+    table.add_column("A token", justify="right")
+    table.add_column(f"{plan.window:,} tokens", justify="right")
+    table.add_column("Longest window", justify="right")
+    table.add_column("")
+    for choice in plan.kv_choices:
+        style = "bold" if choice.bits == plan.kv_bits else "dim"
+        table.add_row(
+            f"{choice.bits} bits",
+            f"{choice.bytes_per_token:,} B",
+            gigabytes(choice.bytes_at_window),
+            f"{choice.longest_window:,}",
+            _remark(choice, plan),
+            style=style,
+        )
+    return table
+
+
+def _remark(choice: KVPlan, plan: MemoryPlan) -> str:
+    if choice.bits == plan.kv_bits:
+        return "planned"
+    return "possible" if choice.available else "not run by this version yet"

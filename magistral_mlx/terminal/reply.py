@@ -1,0 +1,67 @@
+"""A reply: its events shown as they arrive, and what they came to."""
+
+from collections.abc import Generator
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from typing import Protocol
+
+from magistral_mlx.events import (
+    AnswerText,
+    Event,
+    Failed,
+    Finished,
+    PrefillProgress,
+    ReasoningText,
+)
+
+
+class GenerationFailedError(RuntimeError):
+    """The engine gave the request up; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownReply:
+    """What arrived. finished is None when Ctrl-C stopped the reply."""
+
+    reasoning: str
+    answer: str
+    finished: Finished | None
+
+
+class ReplyView(AbstractContextManager[object], Protocol):
+    """Where a reply is shown. Leaving the context completes what is half shown."""
+
+    def prefill(self, progress: PrefillProgress) -> None: ...
+
+    def reasoning(self, text: str) -> None: ...
+
+    def answer(self, text: str) -> None: ...
+
+
+def show_reply(events: Generator[Event, None, None], view: ReplyView) -> ShownReply:
+    """Show events until the last one. Ctrl-C cancels the request and keeps what has arrived.
+
+    Raises GenerationFailedError when the engine gives the request up.
+    """
+    reasoning: list[str] = []
+    answer: list[str] = []
+    finished: Finished | None = None
+    try:
+        with closing(events), view:
+            for event in events:
+                match event:
+                    case PrefillProgress():
+                        view.prefill(event)
+                    case ReasoningText(text):
+                        reasoning.append(text)
+                        view.reasoning(text)
+                    case AnswerText(text):
+                        answer.append(text)
+                        view.answer(text)
+                    case Finished():
+                        finished = event
+                    case Failed(message):
+                        raise GenerationFailedError(message)
+    except KeyboardInterrupt:
+        finished = None
+    return ShownReply("".join(reasoning), "".join(answer), finished)
