@@ -1,14 +1,36 @@
-"""Sampling parameters of a request."""
+"""Draw the next tokens from logits: temperature, then min-p, top-k and top-p, as vLLM does.
+
+Sorted from the most likely token down (equal ones by id), each filter keeps a prefix, so all of
+them together keep one. A token is drawn by inverting the cumulative distribution of that prefix
+at one uniform number, which depends on nothing but the sequence's seed and position.
+
+Sorting 131,072 logits costs as much as a small model's whole step, and the prefix is nearly always
+a short one. So `sample` sorts only the largest candidates, and flags the rows that they do not
+decide beyond rounding; `sample_full` draws those again with the same number from all logits. The
+outcome is the same token whether a row was flagged or not, and whoever shares its batch.
+"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from secrets import randbits
+
+import mlx.core as mx
+import numpy as np
 
 from magistral_mlx.errors import RequestError
 from magistral_mlx.spec import TEMPERATURE, TOP_P
 
 MAX_TEMPERATURE = 100.0
 MAX_SEED = 2**64 - 1
+CANDIDATES = 1024
+"""Logits that are sorted, of each row."""
+
 _GREEDY_BELOW = 1e-5
+_ROUNDING = 1e-5
+"""Bounds the relative error of float32 sums over the candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +65,156 @@ class SamplingParams:
     def greedy(self) -> bool:
         """Whether the most likely token is taken, as vLLM does for temperatures below 1e-5."""
         return self.temperature < _GREEDY_BELOW
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a row of logits is sampled with.
+
+    seed: of the sequence; `fresh_seed()` where the request names none.
+    position: the drawn token's number in its sequence. Each position has its own random number.
+    """
+
+    params: SamplingParams
+    seed: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Lazy results, to be evaluated together.
+
+    tokens: (S,) ids.
+    exact: (S,) whether each is the token that `sample_full` draws; None when all of them are.
+    """
+
+    tokens: mx.array
+    exact: mx.array | None
+
+
+def fresh_seed() -> int:
+    """A seed for a sequence whose request names none."""
+    return randbits(64)
+
+
+def sample(logits: mx.array, draws: Sequence[Draw]) -> Sampled:
+    """Draw a token from every row of logits (S, vocab), which need not be normalised."""
+    if all(draw.params.greedy for draw in draws):
+        return Sampled(mx.argmax(logits, axis=-1), None)
+    vocab = logits.shape[-1]
+    controls = mx.array([_controls(draw, vocab) for draw in draws])
+    return Sampled(*_sample(logits, controls, _candidates(draws, vocab)))
+
+
+def sample_full(logits: mx.array, draw: Draw) -> int:
+    """Draw a token from one row of logits (vocab,), all of them sorted, in double precision."""
+    temperature, lowest, top_k, top_p, uniform = _controls(draw, logits.shape[-1])
+    scores = np.array(_tempered(logits, mx.array(temperature)))
+    order = np.argsort(-scores, kind="stable")
+    scores = scores[order]
+    kept = min(int(top_k), int(np.count_nonzero(scores >= np.float32(lowest))))
+    cumulative = np.cumsum(np.exp(scores[:kept], dtype=np.float64))
+    if top_p < 1:
+        kept = 1 + int(np.searchsorted(cumulative[:-1], top_p * cumulative[-1]))
+    drawn = np.searchsorted(cumulative[: kept - 1], uniform * cumulative[kept - 1], side="right")
+    return int(order[drawn])
+
+
+def _controls(draw: Draw, vocab: int) -> tuple[float, float, float, float, float]:
+    """Temperature, lowest score that min-p keeps, top_k, top_p, uniform number."""
+    params = draw.params
+    if params.greedy:
+        return 1.0, -math.inf, 1.0, 1.0, 0.0
+    lowest = math.log(params.min_p) if params.min_p else -math.inf
+    top_k = min(params.top_k or vocab, vocab)
+    return params.temperature, lowest, top_k, params.top_p, _uniform(draw.seed, draw.position)
+
+
+def _uniform(seed: int, position: int) -> float:
+    """A number in [0, 1). A hash is a random generator without state: pausing loses nothing."""
+    digest = blake2b(seed.to_bytes(8, "little") + position.to_bytes(8, "little"), digest_size=8)
+    return float(int.from_bytes(digest.digest(), "little") >> 11) * 2.0**-53
+
+
+def _candidates(draws: Sequence[Draw], vocab: int) -> int:
+    longest = max(draw.params.top_k for draw in draws)
+    return min(vocab, max(CANDIDATES, 1 << longest.bit_length()))
+
+
+def _tempered(logits: mx.array, temperature: mx.array) -> mx.array:
+    """Scores: tempered logits, shifted so that the largest is 0."""
+    logits = logits.astype(mx.float32)
+    return (logits - logits.max(axis=-1, keepdims=True)) / temperature
+
+
+@partial(mx.compile)
+def _sample(logits: mx.array, controls: mx.array, candidates: int) -> tuple[mx.array, mx.array]:
+    temperature, min_log, top_k, top_p, uniform = mx.split(controls, 5, axis=-1)  # (S, 1) each
+    vocab = logits.shape[-1]
+    scores = _tempered(logits, temperature)
+    total = _total(mx.exp(scores))
+    ids, scores = _largest(scores, candidates)  # (S, candidates), in falling order
+    cumulative = mx.cumsum(mx.exp(scores), axis=-1)
+
+    # The prefix that min-p and top-k keep, and its mass. When it reaches the last candidate it may
+    # go on beyond; its mass is known then only if there is no filter.
+    passed = (scores >= min_log) & (mx.arange(candidates) < top_k)
+    passing = _count(passed)
+    inside = (passing < candidates) | (candidates == vocab)
+    unfiltered = mx.isinf(min_log) & (top_k >= vocab)
+    mass = mx.where(inside, _at(cumulative, passing - 1), total)
+
+    # The shorter prefix that top-p keeps. Rounding may leave open how many tokens that is.
+    edge = mx.where(top_p < 1, top_p, math.inf) * mass
+    below, above = _bracket(cumulative, edge, edge, mass)
+    ends = inside | (above < candidates)
+    fewest, most = mx.minimum(below + 1, passing), mx.minimum(above + 1, passing)
+    lightest = mx.where(ends, _at(cumulative, fewest - 1), total)
+    heaviest = mx.where(ends, _at(cumulative, most - 1), total)
+
+    # The first token whose cumulative mass exceeds the drawn share of the prefix.
+    below, above = _bracket(cumulative, uniform * lightest, uniform * heaviest, mass)
+    drawn = mx.minimum(below, mx.where(ends, fewest, candidates + 1) - 1)
+    exact = drawn == mx.minimum(above, mx.where(ends, most, candidates + 1) - 1)
+    exact &= (drawn < candidates) & (inside | (unfiltered & (ends | (top_p >= 1))))
+    drawn = mx.minimum(drawn, candidates - 1)
+    if candidates < vocab:
+        # Which of several equal scores became the last candidates is open.
+        exact &= _at(scores, drawn) > scores[:, -1:]
+    return _at(ids, drawn)[:, 0], exact[:, 0]
+
+
+def _total(odds: mx.array) -> mx.array:
+    """Sums of rows, in two stages: adding many small numbers to one large loses them."""
+    return odds.reshape(odds.shape[0], -1, math.gcd(odds.shape[-1], 512)).sum(-1).sum(-1, True)
+
+
+def _largest(scores: mx.array, count: int) -> tuple[mx.array, mx.array]:
+    """Ids and values of the largest scores, falling; equal ones by rising id."""
+    if count < scores.shape[-1]:
+        ids = mx.argpartition(-scores, count - 1, axis=-1)[:, :count]
+        ids = mx.sort(ids, axis=-1)
+        scores = mx.take_along_axis(scores, ids, axis=-1)
+        order = mx.argsort(-scores, axis=-1)
+        return mx.take_along_axis(ids, order, axis=-1), mx.take_along_axis(scores, order, axis=-1)
+    order = mx.argsort(-scores, axis=-1)
+    return order, mx.take_along_axis(scores, order, axis=-1)
+
+
+def _bracket(
+    cumulative: mx.array, low: mx.array, high: mx.array, mass: mx.array
+) -> tuple[mx.array, mx.array]:
+    """How many cumulative masses lie below low, and below high, whatever was rounded."""
+    slack = _ROUNDING * mass
+    return _count(cumulative < low - slack), _count(cumulative < high + slack)
+
+
+def _count(mask: mx.array) -> mx.array:
+    return mask.sum(axis=-1, keepdims=True)
+
+
+def _at(array: mx.array, index: mx.array) -> mx.array:
+    return mx.take_along_axis(array, index, axis=-1)
 
 
 def _require_real(name: str, value: float, low: float, high: float) -> None:
