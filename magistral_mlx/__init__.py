@@ -1,0 +1,46 @@
+"""Magistral Small on Apple Silicon: open a converted model, generate, stream.
+
+import magistral_mlx
+
+with magistral_mlx.open_model("demo") as model:
+    print(model.generate("What is 12 + 30?").answer)
+"""
+
+from magistral_mlx.api import Magistral, Reply, open_model
+from magistral_mlx.conversation import Message, ToolCall
+from magistral_mlx.engine import EngineError
+from magistral_mlx.errors import CheckpointError, RequestError, UserError
+from magistral_mlx.events import (
+    AnswerText,
+    Event,
+    Failed,
+    Finished,
+    PrefillProgress,
+    ReasoningText,
+    Timings,
+    Usage,
+)
+from magistral_mlx.options import GenerationOptions
+from magistral_mlx.sampling import SamplingParams
+
+__all__ = [
+    "AnswerText",
+    "CheckpointError",
+    "EngineError",
+    "Event",
+    "Failed",
+    "Finished",
+    "GenerationOptions",
+    "Magistral",
+    "Message",
+    "PrefillProgress",
+    "ReasoningText",
+    "Reply",
+    "RequestError",
+    "SamplingParams",
+    "Timings",
+    "ToolCall",
+    "Usage",
+    "UserError",
+    "open_model",
+]

@@ -1,0 +1,220 @@
+"""The public API: open a model, generate, stream. Text in, text out."""
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import mlx.core as mx
+
+from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.conversation import Message, Prompt, build_prompt
+from magistral_mlx.engine import Engine, EngineError, Stream
+from magistral_mlx.errors import RequestError
+from magistral_mlx.events import (
+    AnswerText,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningText,
+    Timings,
+    Usage,
+)
+from magistral_mlx.options import GenerationOptions
+from magistral_mlx.request import Request
+from magistral_mlx.spec import WINDOW
+from magistral_mlx.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole output: what the model thought, what it answers, and how it went."""
+
+    reasoning: str
+    answer: str
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    reasoning_closed_by_force: bool
+
+
+def open_model(
+    model: str | Path = "demo", *, window: int | None = None, dtype: str | None = None
+) -> "Magistral":
+    """Open a converted model and load its weights; close it after use, or use `with`.
+
+    Args:
+        model: an MLX folder, or "demo" for the embedded nano model, which is converted at the
+            first time.
+        window: tokens of prompt and output together; by default 40,960 (model card) or what the
+            checkpoint allows.
+        dtype: "bfloat16", "float16" or "float32" to compute in; by default the checkpoint's, and
+            float32 on MLX's CPU backend.
+
+    Raises:
+        CheckpointError: the folder is missing, damaged, or holds another kind of model.
+        RequestError: the window or the dtype is not possible.
+    """
+    checkpoint = open_checkpoint(_demo_folder() if model == "demo" else Path(model).expanduser())
+    window = _window(window, checkpoint)
+    tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
+    engine = Engine(checkpoint, tokenizer, window=window, dtype=_dtype(dtype))
+    return Magistral(checkpoint, tokenizer, engine)
+
+
+class Magistral(AbstractContextManager["Magistral"]):
+    """An open model. Threads may share it: requests that overlap are batched."""
+
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine) -> None:
+        """Use `open_model`."""
+        self.checkpoint = checkpoint
+        self.tokenizer = tokenizer
+        self.engine = engine
+
+    @property
+    def name(self) -> str:
+        """The name of the model's folder."""
+        return self.checkpoint.folder.name
+
+    @property
+    def window(self) -> int:
+        """Tokens that prompt and output may have together."""
+        return self.engine.window
+
+    def stream(
+        self,
+        messages: str | Sequence[Message],
+        options: GenerationOptions | None = None,
+    ) -> Generator[Event, None, None]:
+        """Events of one answer as they come; the last is Finished or Failed.
+
+        Closing the generator, or leaving a `for` loop over it, cancels the answer.
+
+        Raises RequestError, before the first event, for messages or options that are refused.
+        """
+        return _events(self.engine.submit(self._request(messages, options)))
+
+    def generate(
+        self,
+        messages: str | Sequence[Message],
+        options: GenerationOptions | None = None,
+    ) -> Reply:
+        """The whole answer at once.
+
+        Raises:
+            RequestError: messages or options are refused.
+            EngineError: the engine failed in the middle of the answer.
+        """
+        reasoning: list[str] = []
+        answer: list[str] = []
+        for event in self.stream(messages, options):
+            if isinstance(event, ReasoningText):
+                reasoning.append(event.text)
+            elif isinstance(event, AnswerText):
+                answer.append(event.text)
+            elif isinstance(event, Failed):
+                raise EngineError(event.message)
+            elif isinstance(event, Finished):
+                return Reply(
+                    "".join(reasoning),
+                    "".join(answer),
+                    event.reason,
+                    event.usage,
+                    event.timings,
+                    event.reasoning_closed_by_force,
+                )
+        raise EngineError("The engine ended without an answer.")
+
+    def prompt_tokens(
+        self,
+        messages: str | Sequence[Message],
+        options: GenerationOptions | None = None,
+    ) -> int:
+        """Tokens that the messages take of the window, system prompt included."""
+        return len(self._prompt(messages, options or GenerationOptions()).ids)
+
+    def close(self) -> None:
+        """Cancel what runs and free the model's memory."""
+        self.engine.close()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _request(
+        self, messages: str | Sequence[Message], options: GenerationOptions | None
+    ) -> Request:
+        options = options or GenerationOptions()
+        prompt = self._prompt(messages, options)
+        return Request(
+            prompt=tuple(prompt.ids),
+            state=prompt.state,
+            sampling=options.sampling,
+            max_tokens=options.max_tokens,
+            thinking_budget=options.thinking_budget,
+            answer_reserve=options.answer_reserve,
+            stop_repetition=options.stop_repetition,
+        )
+
+    def _prompt(self, messages: str | Sequence[Message], options: GenerationOptions) -> Prompt:
+        if isinstance(messages, str):
+            messages = [Message("user", messages)]
+        return build_prompt(
+            self.tokenizer,
+            messages,
+            reasoning=options.reasoning,
+            history=options.history,
+            system=options.system,
+        )
+
+
+def _events(stream: Stream) -> Generator[Event, None, None]:
+    try:
+        yield from stream
+    finally:
+        stream.cancel()
+
+
+def _demo_folder() -> Path:
+    # The runtime needs the converter for nothing else.
+    from magistral_mlx.convert import convert, default_output
+
+    folder = default_output("demo", bits=4)
+    return folder if folder.is_dir() else convert("demo")
+
+
+def _window(window: int | None, checkpoint: Checkpoint) -> int:
+    longest = checkpoint.config.max_position_embeddings
+    if window is None:
+        return min(WINDOW, longest)
+    if not 1 <= window <= longest:
+        raise RequestError(
+            f"A window of {window:,} tokens is not possible: {checkpoint.folder.name} has "
+            f"{longest:,} positions, so choose 1 to {longest:,}."
+        )
+    if window > WINDOW:
+        logger.warning(
+            "A window of %s tokens: the model card promises no quality beyond %s.",
+            f"{window:,}",
+            f"{WINDOW:,}",
+        )
+    return window
+
+
+def _dtype(name: str | None) -> mx.Dtype | None:
+    if name is None:
+        return None
+    if name not in _DTYPES:
+        raise RequestError(f"dtype {name!r} is unknown: use one of {', '.join(_DTYPES)}.")
+    return _DTYPES[name]

@@ -1,0 +1,182 @@
+"""The embedded nano checkpoint, expanded to an ordinary one in either official layout."""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import mlx.core as mx
+import platformdirs
+from safetensors import safe_open
+
+from magistral_mlx import spec
+from magistral_mlx.demo.tekken import VOCAB_SIZE, write_tekken
+from magistral_mlx.errors import CheckpointError
+
+Layout = Literal["hf", "mistral"]
+
+_TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+_MISTRAL_NAMES = {
+    "model.embed_tokens": "tok_embeddings",
+    "model.norm": "norm",
+    "lm_head": "output",
+    "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attention.wq",
+    "self_attn.k_proj": "attention.wk",
+    "self_attn.v_proj": "attention.wv",
+    "self_attn.o_proj": "attention.wo",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.down_proj": "feed_forward.w2",
+    "mlp.up_proj": "feed_forward.w3",
+}
+
+
+def demo_source(layout: Layout = "hf") -> Path:
+    """The expanded nano checkpoint in the user's cache folder, written there when it is missing.
+
+    The folder's name holds a digest of the weights, so a new version never meets an old one.
+
+    Raises CheckpointError when the cache folder cannot be written.
+    """
+    folder = platformdirs.user_cache_path("magistral-mlx") / f"nano-{nano_digest()}" / layout
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            expand_nano(Path(scratch) / layout, layout=layout)
+            _publish(Path(scratch) / layout, folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"The demo model cannot be written to {folder} ({error.strerror}): "
+            "make room there or set XDG_CACHE_HOME to another folder."
+        ) from error
+    return folder
+
+
+def expand_nano(folder: Path, *, layout: Layout) -> None:
+    """Write the nano checkpoint into a new folder, in bfloat16 with the whole vocabulary.
+
+    "hf": two shards with an index, config.json, generation_config.json. "mistral": params.json
+    and consolidated.safetensors. Both have tekken.json and SYSTEM_PROMPT.txt.
+    """
+    folder.mkdir(parents=True)
+    weights, config = _read_nano()
+    if layout == "hf":
+        _write_hf(folder, weights, config)
+    else:
+        _write_mistral(folder, weights, config)
+    write_tekken(folder / "tekken.json")
+    (folder / "SYSTEM_PROMPT.txt").write_text(spec.SYSTEM_PROMPT, encoding="utf-8")
+
+
+def nano_digest() -> str:
+    """Eight hexadecimal digits that name this version of the nano weights."""
+    content = resources.files("magistral_mlx.demo").joinpath("nano.safetensors").read_bytes()
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
+def _publish(scratch: Path, folder: Path) -> None:
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another process was faster, with the same content
+            raise
+        shutil.rmtree(scratch)
+
+
+def _read_nano() -> tuple[dict[str, mx.array], dict[str, float]]:
+    """All tensors by their Hugging Face names with full tables, and the stored shape."""
+    with resources.as_file(resources.files("magistral_mlx.demo") / "nano.safetensors") as path:
+        weights = mx.load(str(path))
+        with safe_open(path, framework="numpy") as file:
+            config = json.loads(file.metadata()["config"])
+    assert isinstance(weights, dict)
+    used = weights.pop("used_ids")  # (R,)
+    rows = mx.full((VOCAB_SIZE,), used.size, dtype=mx.int32)  # the last row is all unused ones'
+    rows[used] = mx.arange(used.size, dtype=mx.int32)
+    for name in _TABLES:
+        weights[name] = weights[name][rows]  # (R + 1, hidden) -> (vocabulary, hidden)
+    return weights, config
+
+
+def _write_hf(folder: Path, weights: dict[str, mx.array], config: dict[str, float]) -> None:
+    _write_json(folder / "config.json", _hf_config(config))
+    _write_json(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2})
+    names = sorted(weights)
+    shards = {
+        "model-00001-of-00002.safetensors": [n for n in names if n != "lm_head.weight"],
+        "model-00002-of-00002.safetensors": ["lm_head.weight"],
+    }
+    for file, members in shards.items():
+        mx.save_safetensors(str(folder / file), {n: weights[n] for n in members}, {"format": "pt"})
+    index = {
+        "metadata": {"total_size": sum(array.nbytes for array in weights.values())},
+        "weight_map": {name: file for file, members in shards.items() for name in members},
+    }
+    _write_json(folder / "model.safetensors.index.json", index)
+
+
+def _hf_config(config: dict[str, float]) -> dict[str, object]:
+    return {
+        "architectures": ["MistralForCausalLM"],
+        "model_type": "mistral",
+        "vocab_size": VOCAB_SIZE,
+        **config,
+        "max_position_embeddings": spec.WINDOW,
+        "hidden_act": "silu",
+        "attention_dropout": 0.0,
+        "sliding_window": None,
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "torch_dtype": "bfloat16",
+        "use_cache": True,
+    }
+
+
+def _write_mistral(folder: Path, weights: dict[str, mx.array], config: dict[str, float]) -> None:
+    params = {
+        "dim": config["hidden_size"],
+        "n_layers": config["num_hidden_layers"],
+        "head_dim": config["head_dim"],
+        "hidden_dim": config["intermediate_size"],
+        "n_heads": config["num_attention_heads"],
+        "n_kv_heads": config["num_key_value_heads"],
+        "rope_theta": config["rope_theta"],
+        "norm_eps": config["rms_norm_eps"],
+        "vocab_size": VOCAB_SIZE,
+        "max_position_embeddings": spec.WINDOW,
+    }
+    _write_json(folder / "params.json", params)
+    renamed = {
+        _mistral_name(name): _interleaved(name, array, int(config["head_dim"]))
+        for name, array in weights.items()
+    }
+    mx.save_safetensors(str(folder / "consolidated.safetensors"), renamed, {"format": "pt"})
+
+
+def _mistral_name(name: str) -> str:
+    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
+    if layer:
+        return f"layers.{layer[1]}.{_MISTRAL_NAMES[layer[2]]}.weight"
+    return f"{_MISTRAL_NAMES[name.removesuffix('.weight')]}.weight"
+
+
+def _interleaved(name: str, array: mx.array, head_dim: int) -> mx.array:
+    """Rows of q and k as Mistral's rope wants them: pairs side by side, not half a head apart."""
+    if "q_proj" not in name and "k_proj" not in name:
+        return array
+    rows, columns = array.shape
+    halves = array.reshape(rows // head_dim, 2, head_dim // 2, columns)
+    return mx.contiguous(halves.swapaxes(1, 2).reshape(rows, columns))
+
+
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

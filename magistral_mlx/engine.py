@@ -1,0 +1,223 @@
+"""The thread that owns the model and every MLX array: submit, stream, cancel."""
+
+import atexit
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.errors import RequestError, UserError
+from magistral_mlx.events import Event, Failed, Finished
+from magistral_mlx.model import Decoder, load_decoder
+from magistral_mlx.request import Request, limits
+from magistral_mlx.scheduler import Scheduler
+from magistral_mlx.sequence import Sequence
+from magistral_mlx.step import Step, dispatch, settle
+from magistral_mlx.tokenizer import Tokenizer
+
+MAX_RUNNING = 8
+"""Sequences that run at once; others wait."""
+
+PREFILL_TOKENS = 512
+"""Prompt tokens in one step."""
+
+logger = logging.getLogger(__name__)
+
+
+class EngineError(RuntimeError):
+    """The engine is closed, or its thread has died."""
+
+
+class Stream(Iterator[Event]):
+    """The events of one request, as they come; the last one is Finished or Failed."""
+
+    def __init__(self, events: "queue.SimpleQueue[Event]", cancel: Callable[[], None]) -> None:
+        """Made by Engine.submit."""
+        self._events = events
+        self._cancel = cancel
+        self._ended = False
+
+    def __next__(self) -> Event:
+        if self._ended:
+            raise StopIteration
+        event = self._events.get()
+        self._ended = isinstance(event, Finished | Failed)
+        return event
+
+    def cancel(self) -> None:
+        """End the request within one step; its last event then has the reason "cancelled"."""
+        self._cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Submit:
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    sequence: Sequence
+
+
+class _Close:
+    """Ends the thread."""
+
+
+_Message = _Submit | _Cancel | _Close
+
+
+class Engine:
+    """Runs many requests at once over one model. Its methods may be called from any thread."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: Tokenizer,
+        *,
+        window: int,
+        dtype: mx.Dtype | None = None,
+        max_running: int = MAX_RUNNING,
+        prefill_tokens: int = PREFILL_TOKENS,
+    ) -> None:
+        """Start the thread and load the model; return when it is ready.
+
+        Raises CheckpointError, from the thread, when the weights cannot be loaded.
+        """
+        self.window = window
+        self._tokenizer = tokenizer
+        self._scheduler = Scheduler(max_running=max_running, prefill_tokens=prefill_tokens)
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # between "is it closed?" and "put it in the inbox"
+        self._closed = False
+        loaded: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._run, args=(checkpoint, dtype, loaded), name="magistral-engine", daemon=True
+        )
+        self._thread.start()
+        failure = loaded.get()
+        if failure is not None:
+            raise failure
+        # A daemon thread inside MLX when the interpreter goes away would crash the process.
+        atexit.register(self.close)
+
+    def submit(self, request: Request) -> Stream:
+        """Queue a request.
+
+        Raises:
+            RequestError: the prompt does not fit the window, or has ids outside the vocabulary.
+            EngineError: the engine is closed or dead.
+        """
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        sequence = self.submit_to(request, events.put)
+        return Stream(events, lambda: self.cancel(sequence))
+
+    def submit_to(self, request: Request, send: Callable[[Event], None]) -> Sequence:
+        """As `submit`, but events go to `send`, which the engine's thread calls: be quick."""
+        largest = max(request.prompt)
+        if largest >= self._tokenizer.vocab_size or min(request.prompt) < 0:
+            raise RequestError(
+                f"The prompt holds the token id {largest}; the vocabulary has "
+                f"{self._tokenizer.vocab_size:,}: encode it with this checkpoint's tokenizer."
+            )
+        bounds = limits(request, window=self.window)
+        sequence = Sequence(request, bounds, self._tokenizer, send)
+        self._put(_Submit(sequence))
+        return sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        """End a request within one step. Nothing happens when it has ended already."""
+        with self._lock:
+            if not self._closed:
+                self._inbox.put(_Cancel(sequence))
+
+    def close(self) -> None:
+        """Cancel what runs, end the thread and free the model. May be called again."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(_Close())
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        atexit.unregister(self.close)
+
+    def _put(self, message: _Submit) -> None:
+        with self._lock:
+            if self._closed:
+                raise EngineError("The engine is closed: open the model again.")
+            self._inbox.put(message)
+
+    def _run(
+        self,
+        checkpoint: Checkpoint,
+        dtype: mx.Dtype | None,
+        loaded: "queue.SimpleQueue[BaseException | None]",
+    ) -> None:
+        try:
+            decoder = load_decoder(checkpoint, dtype=dtype)
+        except (UserError, OSError, RuntimeError, ValueError) as error:
+            self._closed = True
+            loaded.put(error)
+            return
+        loaded.put(None)
+        try:
+            self._serve(decoder)
+        finally:
+            self._end()
+
+    def _serve(self, decoder: Decoder) -> None:
+        step: Step | None = None
+        while self._read_inbox(block=step is None):
+            try:
+                step = self._advance(decoder, step)
+            except Exception:  # a failed step must not take the engine down with it
+                logger.exception("A step failed; the requests that were running have ended.")
+                step = None
+                self._fail_all("The model failed in the middle of this request.")
+
+    def _advance(self, decoder: Decoder, before: Step | None) -> Step | None:
+        """Dispatch the next step, then read the one before it."""
+        for sequence in self._scheduler.admit():
+            sequence.start(decoder.make_cache())
+        shares = self._scheduler.plan()
+        step = dispatch(decoder, shares, before) if shares else None
+        if before is not None:
+            settle(before, after=step)
+        return step
+
+    def _read_inbox(self, *, block: bool) -> bool:
+        """Act on the messages that have come; wait for one when there is nothing else to do."""
+        if block and not self._scheduler.unfinished():
+            mx.clear_cache()
+            if not self._handle(self._inbox.get()):
+                return False
+            mx.reset_peak_memory()
+        while not self._inbox.empty():
+            if not self._handle(self._inbox.get()):
+                return False
+        return True
+
+    def _handle(self, message: _Message) -> bool:
+        if isinstance(message, _Submit):
+            self._scheduler.add(message.sequence)
+        elif isinstance(message, _Cancel):
+            message.sequence.finish("cancelled")
+        return not isinstance(message, _Close)
+
+    def _fail_all(self, message: str) -> None:
+        for sequence in self._scheduler.unfinished():
+            sequence.fail(message)
+
+    def _end(self) -> None:
+        """Whatever ended the thread: nobody waits for events that will not come."""
+        with self._lock:
+            self._closed = True
+        for sequence in self._scheduler.unfinished():
+            sequence.finish("cancelled")
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, _Submit):
+                message.sequence.finish("cancelled")

@@ -1,0 +1,29 @@
+"""How a conversation is to be continued: everything a caller may choose for one answer."""
+
+from dataclasses import dataclass, field
+
+from magistral_mlx.conversation import History, Reasoning, SystemPolicy
+from magistral_mlx.request import ANSWER_RESERVE
+from magistral_mlx.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """Options of one answer; the defaults are the model card's.
+
+    sampling: temperature, top_p and the others.
+    max_tokens: most tokens of output, reasoning included; None: what the window holds.
+    thinking_budget: most tokens of reasoning, which is then closed by force; None: no budget.
+    answer_reserve: tokens of the window that reasoning leaves to the answer.
+    stop_repetition: end reasoning, or else the output, that only repeats itself.
+    reasoning, history, system: see `magistral_mlx.conversation.build_prompt`.
+    """
+
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_tokens: int | None = None
+    thinking_budget: int | None = None
+    answer_reserve: int = ANSWER_RESERVE
+    stop_repetition: bool = True
+    reasoning: Reasoning = "auto"
+    history: History = "drop"
+    system: SystemPolicy = "compose"

@@ -1,0 +1,66 @@
+"""What a caller asks of the engine, in token ids."""
+
+from dataclasses import dataclass, field
+
+from magistral_mlx.errors import RequestError
+from magistral_mlx.reasoning import OutputState
+from magistral_mlx.sampling import SamplingParams
+
+ANSWER_RESERVE = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and how to go on from it.
+
+    prompt: ids; state: where the output begins, as `build_prompt` says.
+    max_tokens: most tokens of output; None or more than the window holds means what it holds.
+    thinking_budget: most tokens of reasoning; None means as many as the window holds.
+    answer_reserve: tokens of the window kept for the answer: reasoning is closed when only they
+        are left. At most half of what the window holds after the prompt.
+    stop_repetition: end the reasoning, or else the output, when it only repeats itself.
+    """
+
+    prompt: tuple[int, ...]
+    state: OutputState = "auto"
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_tokens: int | None = None
+    thinking_budget: int | None = None
+    answer_reserve: int = ANSWER_RESERVE
+    stop_repetition: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise RequestError("The prompt is empty: give at least one token.")
+        for name, value, least in (
+            ("max_tokens", self.max_tokens, 1),
+            ("thinking_budget", self.thinking_budget, 0),
+            ("answer_reserve", self.answer_reserve, 0),
+        ):
+            if value is not None and value < least:
+                raise RequestError(f"{name} is {value}; it must be at least {least}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where one sequence's output and reasoning end, in tokens of the whole sequence."""
+
+    end: int
+    reasoning_end: int
+
+
+def limits(request: Request, *, window: int) -> Limits:
+    """The limits of a request in a window.
+
+    Raises RequestError when the prompt leaves no room for a single token.
+    """
+    prompt = len(request.prompt)
+    room = window - prompt
+    if room < 1:
+        raise RequestError(
+            f"The prompt has {prompt:,} tokens and the window holds {window:,}, prompt and output "
+            "together: shorten the conversation or raise --max-context."
+        )
+    asked = room if request.max_tokens is None else min(request.max_tokens, room)
+    reserve = min(request.answer_reserve, room // 2)
+    return Limits(end=prompt + asked, reasoning_end=window - reserve)

@@ -1,0 +1,148 @@
+"""One request on its way: its tokens, its KV, its limits, and the events that it sends."""
+
+from collections.abc import Callable
+
+from magistral_mlx.events import (
+    AnswerText,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    PrefillProgress,
+    ReasoningText,
+    Usage,
+)
+from magistral_mlx.kv_cache import KVCache
+from magistral_mlx.reasoning import Delta, OutputParser
+from magistral_mlx.repetition import is_looping
+from magistral_mlx.request import Limits, Request
+from magistral_mlx.sampling import fresh_seed
+from magistral_mlx.stopwatch import Stopwatch
+from magistral_mlx.tokenizer import Tokenizer
+
+
+class Sequence:
+    """The state of one request. Only the engine's thread touches it after it is submitted.
+
+    `ids` are the known tokens, prompt and output. The cache may be one token ahead of them: the
+    one that was sampled last and has not been read yet, because steps are pipelined.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        send: Callable[[Event], None],
+    ) -> None:
+        """Send events to `send`, on the engine's thread."""
+        self.request = request
+        self.ids = list(request.prompt)
+        self.cache: KVCache | None = None
+        seed = request.sampling.seed
+        self.seed = fresh_seed() if seed is None else seed
+        self.finished = False
+        self._limits = limits
+        self._tokenizer = tokenizer
+        self._parser = OutputParser(tokenizer, state=request.state)
+        self._send = send
+        self._closed_by_force = False
+        self._stopwatch = Stopwatch()
+
+    @property
+    def output_length(self) -> int:
+        """Tokens after the prompt, forced ones and the end token included."""
+        return len(self.ids) - len(self.request.prompt)
+
+    @property
+    def unrun_tokens(self) -> int:
+        """Known tokens that the model has not seen; 0 when the next one is still in flight."""
+        return len(self.ids) - (self.cache.length if self.cache else 0)
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still be added to the known ones."""
+        return self._limits.end - len(self.ids)
+
+    def start(self, cache: KVCache) -> None:
+        """The engine begins to prefill."""
+        self.cache = cache
+        self._stopwatch.begin_prefill()
+        if self._parser.state == "reasoning" and self._reasoning_is_spent():
+            self._close_reasoning()
+
+    def prefilled(self, tokens: int) -> None:
+        """So many tokens have their KV now."""
+        prompt = len(self.request.prompt)
+        if tokens <= prompt:
+            self._emit(PrefillProgress(tokens, prompt))
+
+    def accept(self, token: int) -> None:
+        """A sampled token was read: tell the caller, then end, close the reasoning, or go on."""
+        self._stopwatch.count_token()
+        self.ids.append(token)
+        if token == self._tokenizer.eos_id:
+            self.finish("stop")
+            return
+        self._tell(self._parser.push(token))
+        if self.room <= 0:
+            self.finish("length")
+        elif self._parser.state == "reasoning":
+            if self._reasoning_is_spent():
+                self._close_reasoning()
+        elif self._is_looping():
+            self.finish("repetition")
+
+    def finish(self, reason: FinishReason) -> None:
+        """End the request; later calls do nothing."""
+        if self.finished:
+            return
+        self._tell(self._parser.finish())
+        self.finished = True
+        timings = self._stopwatch.timings(prefilled_tokens=len(self.request.prompt))
+        self._send(Finished(reason, self._usage(), timings, self._closed_by_force))
+
+    def fail(self, message: str) -> None:
+        """End the request with an error; later calls do nothing."""
+        if not self.finished:
+            self.finished = True
+            self._send(Failed(message))
+
+    def _reasoning_is_spent(self) -> bool:
+        budget = self.request.thinking_budget
+        closing = len(self._tokenizer.think_close_ids)
+        return (
+            (budget is not None and self._parser.reasoning_tokens >= budget)
+            or len(self.ids) + closing >= self._limits.reasoning_end
+            or self._is_looping()
+        )
+
+    def _is_looping(self) -> bool:
+        return self.request.stop_repetition and is_looping(self.ids, start=len(self.request.prompt))
+
+    def _close_reasoning(self) -> None:
+        self._closed_by_force = True
+        for token in self._tokenizer.think_close_ids:
+            if self.room <= 0:
+                break
+            self.ids.append(token)
+            self._tell(self._parser.push(token))
+        if self.room <= 0:
+            self.finish("length")
+
+    def _tell(self, deltas: list[Delta]) -> None:
+        for delta in deltas:
+            text = ReasoningText if delta.kind == "reasoning" else AnswerText
+            self._emit(text(delta.text))
+
+    def _emit(self, event: Event) -> None:
+        if not self.finished:
+            self._send(event)
+
+    def _usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=len(self.request.prompt),
+            completion_tokens=self.output_length,
+            reasoning_tokens=self._parser.reasoning_tokens,
+            cached_tokens=0,
+        )
