@@ -1,6 +1,7 @@
 """The command line of the converter."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,7 @@ def convert_command(
 ) -> None:
     """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory."""
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    started = time.monotonic()
     try:
         with progress_bar(errors) as bar:
             task = bar.add_task("Checking", total=None)
@@ -81,6 +83,9 @@ def convert_command(
     except KeyboardInterrupt:
         errors.print("Interrupted: nothing was written. The same command starts again.")
         raise typer.Exit(INTERRUPTED) from None
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    seconds = time.monotonic() - started
+    errors.print(f"Converted to {bits} bits: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
     sys.stdout.write(f"{folder}\n")
 
 

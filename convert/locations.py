@@ -22,5 +22,18 @@ def models_folder() -> Path:
 
 def default_output(source: str | Path, *, bits: int) -> Path:
     """The folder that a source is converted to, named from the source and the bits."""
-    name = DEMO if source == DEMO else Path(source).expanduser().resolve().name
-    return models_folder() / f"{name}-{bits}bit"
+    return models_folder() / f"{source_name(source)}-{bits}bit"
+
+
+def source_name(source: str | Path) -> str:
+    """What a source is called: its folder's name, or the repository's in the Hub's cache.
+
+    There the folder is models--OWNER--NAME/snapshots/REVISION.
+    """
+    if source == DEMO:
+        return DEMO
+    folder = Path(source).expanduser().resolve()
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.split("--")[-1]
+    return folder.name

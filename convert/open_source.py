@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from magistral_mlx.convert.hf_folder import open_hf_folder
-from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.convert.locations import DEMO, source_name
 from magistral_mlx.convert.mistral_folder import WEIGHTS, open_mistral_folder
 from magistral_mlx.convert.source import Source
 from magistral_mlx.errors import CheckpointError
@@ -21,18 +21,16 @@ def open_source(source: str | Path) -> Source:
     Raises CheckpointError when it is neither, or when a file of it is missing or damaged.
     """
     folder = source_folder(source)
-    name = DEMO if source == DEMO else folder.name
+    name = source_name(source)
     companions = _companions(folder)
-    has_hf_weights = any(folder.glob("model*.safetensors*"))
-    has_params = (folder / "params.json").is_file()
-    if has_params and (not has_hf_weights or not (folder / "config.json").is_file()):
+    has_hf_weights = any(folder.glob("model*.safetensors"))
+    has_config = (folder / "config.json").is_file()
+    if (folder / WEIGHTS).is_file() and not has_hf_weights:
         return open_mistral_folder(folder, name=name, companions=companions)
-    if (folder / "config.json").is_file() or has_hf_weights:
+    if has_config or has_hf_weights:
         return open_hf_folder(folder, name=name, companions=companions)
-    if (folder / WEIGHTS).is_file():
-        raise CheckpointError(
-            f"params.json is missing in {folder}: copy it from the original checkpoint."
-        )
+    if (folder / "params.json").is_file():
+        return open_mistral_folder(folder, name=name, companions=companions)
     raise CheckpointError(
         f"{folder} holds neither config.json nor params.json: give the folder of a Mistral "
         "checkpoint."

@@ -33,9 +33,13 @@ def check_output(output: Path, source: Path, *, force: bool) -> None:
 
 
 def check_space(output: Path, needed: int) -> None:
-    """Refuse when the output's disk has fewer than `needed` bytes free. Raises CheckpointError."""
+    """Refuse when the output's disk has fewer than `needed` bytes free. Raises CheckpointError.
+
+    What a killed run left counts as free: it is deleted before anything is written.
+    """
     parent = next(folder for folder in output.parents if folder.exists())
-    free = shutil.disk_usage(parent).free
+    leftovers = _beside(output, "partial").glob("*")
+    free = shutil.disk_usage(parent).free + sum(path.stat().st_size for path in leftovers)
     if free < needed:
         raise CheckpointError(
             f"{output} needs {needed / 1e9:.2f} GB and its disk has {free / 1e9:.2f} GB free: free "

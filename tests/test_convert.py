@@ -243,6 +243,19 @@ def test_outputs_go_to_one_folder_named_from_source_and_bits(
     assert default_output("demo", bits=4) == models_folder() / "demo-4bit"
 
 
+def test_a_folder_of_the_hubs_cache_is_named_after_its_repository(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--mistralai--Magistral-Small-2506" / "snapshots" / "0123abcd"
+    assert default_output(snapshot, bits=4).name == "Magistral-Small-2506-4bit"
+
+
+def test_the_layout_whose_weights_are_there_is_read(hf: Path, tmp_path: Path) -> None:
+    """A download of the small files and consolidated.safetensors only has the index as well."""
+    mistral = write_mistral(tmp_path / "mistral")
+    for name in ("config.json", "model.safetensors.index.json", "SYSTEM_PROMPT.txt"):
+        shutil.copy(hf / name, mistral)
+    assert_same(read(convert(mistral, tmp_path / "a")), read(convert(hf, tmp_path / "b")))
+
+
 def test_tied_embeddings_are_stored_once(tmp_path: Path) -> None:
     weights = random_weights()
     del weights["lm_head.weight"]

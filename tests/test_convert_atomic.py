@@ -113,6 +113,8 @@ def test_ctrl_c_says_so_and_leaves_nothing(source: Path, place: Path) -> None:
     program = """
         import os, signal, sys
         from magistral_mlx.convert import cli
+        # A shell that runs tests in the background has Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         convert = cli.convert
         def interrupted(*arguments, on_progress, **options):
             def interrupt(progress):

@@ -188,6 +188,17 @@ def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert re.search(r"needs 0\.07 GB and its disk has 0\.02 GB free", message)
 
 
+def test_what_a_killed_run_left_counts_as_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=20_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    (tmp_path / ".out.partial").mkdir()
+    with (tmp_path / ".out.partial" / "model.safetensors").open("wb") as file:
+        file.truncate(100_000_000)
+    assert convert(write_hf(tmp_path / "source"), tmp_path / "out").is_dir()
+
+
 def test_values_that_do_not_fit_the_type(tmp_path: Path) -> None:
     weights = random_weights()
     weights["model.layers.1.mlp.up_proj.weight"][3, 7] = 1e6
