@@ -29,6 +29,7 @@ CANDIDATES = 1024
 """Logits that are sorted, of each row."""
 
 _GREEDY_BELOW = 1e-5
+_BLOCK = 16
 _ROUNDING = 1e-5
 """Bounds the relative error of float32 sums over the candidates."""
 
@@ -191,14 +192,23 @@ def _total(odds: mx.array) -> mx.array:
 
 def _largest(scores: mx.array, count: int) -> tuple[mx.array, mx.array]:
     """Ids and values of the largest scores, falling; equal ones by rising id."""
-    if count < scores.shape[-1]:
-        ids = mx.argpartition(-scores, count - 1, axis=-1)[:, :count]
-        ids = mx.sort(ids, axis=-1)
-        scores = mx.take_along_axis(scores, ids, axis=-1)
-        order = mx.argsort(-scores, axis=-1)
-        return mx.take_along_axis(ids, order, axis=-1), mx.take_along_axis(scores, order, axis=-1)
+    ids = mx.broadcast_to(mx.arange(scores.shape[-1], dtype=mx.uint32), scores.shape)
+    if scores.shape[-1] > count * _BLOCK and scores.shape[-1] % _BLOCK == 0:
+        # The largest lie in the blocks with the largest maxima: select among far fewer.
+        maxima = scores.reshape(scores.shape[0], -1, _BLOCK).max(-1)
+        blocks = _top(maxima, count)[..., None]
+        ids = (blocks * _BLOCK + mx.arange(_BLOCK, dtype=mx.uint32)).flatten(1)
+        scores = _at(scores, ids)
+    if scores.shape[-1] > count:
+        best = _top(scores, count)
+        ids, scores = _at(ids, best), _at(scores, best)
     order = mx.argsort(-scores, axis=-1)
-    return order, mx.take_along_axis(scores, order, axis=-1)
+    return _at(ids, order), _at(scores, order)
+
+
+def _top(scores: mx.array, count: int) -> mx.array:
+    """Indices of the largest scores, rising."""
+    return mx.sort(mx.argpartition(-scores, count - 1, axis=-1)[:, :count], axis=-1)
 
 
 def _bracket(
