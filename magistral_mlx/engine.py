@@ -157,18 +157,25 @@ class Engine:
         loaded: "queue.SimpleQueue[BaseException | None]",
     ) -> None:
         try:
+            self._serve(checkpoint, dtype, loaded)
+        finally:
+            self._end()
+            mx.clear_cache()
+            # What MLX keeps for a thread must go before the thread does, or the process aborts.
+            mx.clear_streams()
+
+    def _serve(
+        self,
+        checkpoint: Checkpoint,
+        dtype: mx.Dtype | None,
+        loaded: "queue.SimpleQueue[BaseException | None]",
+    ) -> None:
+        try:
             decoder = load_decoder(checkpoint, dtype=dtype)
         except (UserError, OSError, RuntimeError, ValueError) as error:
-            self._closed = True
             loaded.put(error)
             return
         loaded.put(None)
-        try:
-            self._serve(decoder)
-        finally:
-            self._end()
-
-    def _serve(self, decoder: Decoder) -> None:
         step: Step | None = None
         while self._read_inbox(block=step is None):
             try:

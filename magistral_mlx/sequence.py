@@ -98,15 +98,19 @@ class Sequence:
         if self.finished:
             return
         self._tell(self._parser.finish())
-        self.finished = True
+        self._end()
         timings = self._stopwatch.timings(prefilled_tokens=len(self.request.prompt))
         self._send(Finished(reason, self._usage(), timings, self._closed_by_force))
 
     def fail(self, message: str) -> None:
         """End the request with an error; later calls do nothing."""
         if not self.finished:
-            self.finished = True
+            self._end()
             self._send(Failed(message))
+
+    def _end(self) -> None:
+        self.finished = True
+        self.cache = None
 
     def _reasoning_is_spent(self) -> bool:
         budget = self.request.thinking_budget
