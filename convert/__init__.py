@@ -3,5 +3,6 @@
 from magistral_mlx.convert.conversion import convert
 from magistral_mlx.convert.locations import default_output, models_folder
 from magistral_mlx.convert.progress import Progress
+from magistral_mlx.convert.progress_bar import convert_with_bar
 
-__all__ = ["Progress", "convert", "default_output", "models_folder"]
+__all__ = ["Progress", "convert", "convert_with_bar", "default_output", "models_folder"]

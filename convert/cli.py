@@ -7,17 +7,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as ProgressBar
 
-from magistral_mlx.convert.conversion import convert
-from magistral_mlx.convert.progress import Progress
+from magistral_mlx.convert.progress_bar import convert_with_bar
 from magistral_mlx.errors import UserError
 
 INTERRUPTED = 130
@@ -57,26 +48,15 @@ def convert_command(
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     started = time.monotonic()
     try:
-        with progress_bar(errors) as bar:
-            task = bar.add_task("Checking", total=None)
-
-            def show(progress: Progress) -> None:
-                bar.update(
-                    task,
-                    completed=progress.done,
-                    total=progress.total,
-                    description=progress.tensor.removesuffix(".weight"),
-                )
-
-            folder = convert(
-                source,
-                output,
-                bits=bits,
-                group_size=group_size,
-                dtype=dtype,
-                force=force,
-                on_progress=show,
-            )
+        folder = convert_with_bar(
+            source,
+            output,
+            bits=bits,
+            group_size=group_size,
+            dtype=dtype,
+            force=force,
+            console=errors,
+        )
     except UserError as error:
         errors.print(str(error), markup=False)
         raise typer.Exit(2) from error
@@ -87,16 +67,3 @@ def convert_command(
     seconds = time.monotonic() - started
     errors.print(f"Converted to {bits} bits: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
     sys.stdout.write(f"{folder}\n")
-
-
-def progress_bar(console: Console) -> ProgressBar:
-    """Bytes of source weights, their rate and the time left; it goes to standard error."""
-    return ProgressBar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )

@@ -2,16 +2,19 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.convert import Progress, convert
+from magistral_mlx.convert import Progress, convert, convert_with_bar
 from magistral_mlx.convert.output_folder import atomic_folder
 from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import random_weights, write_hf
@@ -112,17 +115,17 @@ def test_a_kill_between_the_two_renames_loses_nothing(source: Path, place: Path)
 def test_ctrl_c_says_so_and_leaves_nothing(source: Path, place: Path) -> None:
     program = """
         import os, signal, sys
-        from magistral_mlx.convert import cli
+        from magistral_mlx.convert import cli, progress_bar
         # A shell that runs tests in the background has Ctrl-C ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        convert = cli.convert
+        convert = progress_bar.convert
         def interrupted(*arguments, on_progress, **options):
             def interrupt(progress):
                 on_progress(progress)
                 if progress.done > progress.total // 2:
                     os.kill(os.getpid(), signal.SIGINT)
             return convert(*arguments, on_progress=interrupt, **options)
-        cli.convert = interrupted
+        progress_bar.convert = interrupted
         cli.main()
     """
     ended = run(program, source, place / "out")
@@ -180,6 +183,17 @@ def test_two_processes_do_not_write_the_same_output(source: Path, place: Path) -
         with pytest.raises(CheckpointError, match="being written by another process"):
             convert(source, place / "out")
         assert (partial / "mine").read_text() == "kept"
+
+
+def test_a_terminal_sees_bytes_rate_and_time_left(source: Path, place: Path) -> None:
+    screen = StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    convert_with_bar(source, place / "out", console=console)
+    shown = screen.getvalue()
+    assert re.search(r"lm_head", shown)
+    assert re.search(r"\d\.\d/\d\.\d MB", shown)
+    assert re.search(r"[kMG]?B/s", shown)
+    assert re.search(r"0:00:00", shown)
 
 
 def test_the_module_runs_as_a_program(source: Path, place: Path) -> None:

@@ -229,7 +229,7 @@ def test_the_command_line_exits_with_2_and_one_sentence(
     assert caught.value.code == 2
     assert printed.out == ""
     assert "Traceback" not in printed.err
-    assert len(printed.err.strip().splitlines()) == 1
+    assert printed.err.count("\n") == 1
 
 
 def test_the_command_line_prints_the_folder(

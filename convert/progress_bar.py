@@ -1,0 +1,65 @@
+"""A conversion with a bar on the terminal."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as ProgressBar
+
+from magistral_mlx.convert.conversion import convert
+from magistral_mlx.convert.progress import Progress
+
+
+def convert_with_bar(
+    source: str | Path,
+    output: str | Path | None,
+    *,
+    bits: int = 4,
+    group_size: int = 64,
+    dtype: str = "bfloat16",
+    force: bool = False,
+    console: Console,
+) -> Path:
+    """Run `convert` and show bytes of source weights, their rate and the time left.
+
+    A console that is no terminal shows nothing. Raises what `convert` raises.
+    """
+    with _bar(console) as bar:
+        task = bar.add_task("Checking", total=None)
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                task,
+                completed=progress.done,
+                total=progress.total,
+                description=progress.tensor.removesuffix(".weight"),
+            )
+
+        return convert(
+            source,
+            output,
+            bits=bits,
+            group_size=group_size,
+            dtype=dtype,
+            force=force,
+            on_progress=show,
+        )
+
+
+def _bar(console: Console) -> ProgressBar:
+    return ProgressBar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
