@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from magistral_mlx import GenerationOptions
+from magistral_mlx import EngineError, GenerationOptions
 from magistral_mlx import cli_options as opt
 from magistral_mlx.conversation import Message
 from magistral_mlx.convert.cli import convert_command
@@ -22,7 +22,6 @@ from magistral_mlx.terminal.chat_session import ChatSession
 from magistral_mlx.terminal.demo import run_demo
 from magistral_mlx.terminal.opening import open_chosen, open_demo
 from magistral_mlx.terminal.plan import run_plan
-from magistral_mlx.terminal.reply import GenerationFailedError
 from magistral_mlx.version import VERSION
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -212,7 +211,7 @@ def _exit_codes(errors: Console) -> Iterator[None]:
     except UserError as error:
         errors.print(str(error), markup=False)
         raise typer.Exit(REFUSED) from error
-    except GenerationFailedError as error:
+    except EngineError as error:
         errors.print(f"The generation failed: {error}", markup=False)
         raise typer.Exit(FAILED) from error
 

@@ -35,7 +35,7 @@ def run_ask(
     On a terminal: dimmed reasoning, the answer as Markdown, a dim line of figures. In a pipe: the
     answer as it is on standard output, all else on standard error. With as_json: one object.
 
-    Raises RequestError for a request that cannot be served, GenerationFailedError when it breaks.
+    Raises RequestError for a request that cannot be served, EngineError when it breaks.
     """
     reply = show_reply(model.stream(messages, options), _view(output, console, errors))
     finished = reply.finished

@@ -10,10 +10,11 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from rich.console import Console
 
 from magistral_mlx.conversation import Message
+from magistral_mlx.engine import EngineError
 from magistral_mlx.errors import UserError
 from magistral_mlx.terminal.chat_session import ChatSession
 from magistral_mlx.terminal.model_protocol import AnsweringModel
-from magistral_mlx.terminal.reply import GenerationFailedError, ShownReply, show_reply
+from magistral_mlx.terminal.reply import ShownReply, show_reply
 from magistral_mlx.terminal.reply_summary import print_figures
 from magistral_mlx.terminal.reply_views import TerminalView
 
@@ -88,7 +89,7 @@ class _Chat:
                 self._say(self._session.run(line))
             else:
                 self._answer(line)
-        except (UserError, GenerationFailedError) as error:
+        except (UserError, EngineError) as error:
             self._console.print(str(error), style="red", markup=False, highlight=False)
 
     def _answer(self, question: str) -> None:
@@ -97,7 +98,7 @@ class _Chat:
         try:
             events = self._model.stream(messages, self._session.options)
             reply = show_reply(events, TerminalView(self._console))
-        except (UserError, GenerationFailedError):
+        except (UserError, EngineError):
             self._session.take_back()
             raise
         self._finish(reply)

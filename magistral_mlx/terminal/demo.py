@@ -33,5 +33,5 @@ def run_demo(model: AnsweringModel, *, console: Console, errors: Console) -> boo
             model, messages, options, output=AskOutput(), console=console, errors=errors
         ):
             return False
-    console.print(f"\n{NEXT_STEPS}", markup=False, highlight=False)
+    console.print(f"\n{NEXT_STEPS}", markup=False, highlight=False, soft_wrap=True)
     return True

@@ -32,8 +32,6 @@ def open_chosen(
         window = _window_that_fits(
             Path(choice), max_context=max_context, dtype=dtype, errors=errors
         )
-    if max_context is not None and max_context > WINDOW:
-        _say(errors, f"Beyond {WINDOW:,} tokens the model card expects the quality to drop.")
     with errors.status(f"Opening {Path(choice).name}"):
         model = open_model(choice, window=window, dtype=dtype)
     with model:

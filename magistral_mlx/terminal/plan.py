@@ -9,6 +9,7 @@ from rich.console import Console
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import default_output
 from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.engine import PREFILL_TOKENS
 from magistral_mlx.memory import MemoryPlan, magistral_small, plan
 from magistral_mlx.memory_limit import mac_limit, machine_limit, parse_memory
 from magistral_mlx.model import compute_dtype
@@ -53,6 +54,7 @@ def plan_for_this_machine(
         dtype=dtype or str(compute_dtype(config.dtype)).removeprefix("mlx.core."),
         window=window,
         sequences=sequences,
+        chunk=PREFILL_TOKENS,
         fused_attention=mx.default_device().type != mx.DeviceType.cpu,
     )
 

@@ -15,7 +15,7 @@ def plan_view(plan: MemoryPlan, *, title: str) -> RenderableType:
 
 def _bytes_table(plan: MemoryPlan, title: str) -> Table:
     sequences = f"{plan.sequences} × " if plan.sequences > 1 else ""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2))
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
     table.add_column("Memory")
     table.add_column("Bytes", justify="right")
     table.add_column("Share", justify="right")
@@ -33,7 +33,7 @@ def _bytes_table(plan: MemoryPlan, title: str) -> Table:
 
 
 def _kv_table(plan: MemoryPlan) -> Table:
-    table = Table(box=None, padding=(0, 2))
+    table = Table(box=None, padding=(0, 1))
     table.add_column("KV cache")
     table.add_column("A token", justify="right")
     table.add_column(f"{plan.window:,} tokens", justify="right")
@@ -55,4 +55,4 @@ def _kv_table(plan: MemoryPlan) -> Table:
 def _remark(choice: KVPlan, plan: MemoryPlan) -> str:
     if choice.bits == plan.kv_bits:
         return "planned"
-    return "possible" if choice.available else "not run by this version yet"
+    return "possible" if choice.available else "not yet available"

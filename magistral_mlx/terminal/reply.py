@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Protocol
 
+from magistral_mlx.engine import EngineError
 from magistral_mlx.events import (
     AnswerText,
     Event,
@@ -13,10 +14,6 @@ from magistral_mlx.events import (
     PrefillProgress,
     ReasoningText,
 )
-
-
-class GenerationFailedError(RuntimeError):
-    """The engine gave the request up; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class ReplyView(AbstractContextManager[object], Protocol):
 def show_reply(events: Generator[Event, None, None], view: ReplyView) -> ShownReply:
     """Show events until the last one. Ctrl-C cancels the request and keeps what has arrived.
 
-    Raises GenerationFailedError when the engine gives the request up.
+    Raises EngineError when the engine gives the request up.
     """
     reasoning: list[str] = []
     answer: list[str] = []
@@ -61,7 +58,7 @@ def show_reply(events: Generator[Event, None, None], view: ReplyView) -> ShownRe
                     case Finished():
                         finished = event
                     case Failed(message):
-                        raise GenerationFailedError(message)
+                        raise EngineError(message)
     except KeyboardInterrupt:
         finished = None
     return ShownReply("".join(reasoning), "".join(answer), finished)

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from time import monotonic
 from types import TracebackType
-from typing import TextIO
+from typing import IO
 
 from rich.console import Console
 from rich.status import Status
@@ -76,7 +76,7 @@ class TerminalView:
 class PlainView:
     """The answer as it is, for pipes and files. Reasoning goes elsewhere or nowhere."""
 
-    def __init__(self, out: TextIO, *, reasoning_out: TextIO | None) -> None:
+    def __init__(self, out: IO[str], *, reasoning_out: IO[str] | None) -> None:
         self._out = out
         self._reasoning_out = reasoning_out
         self._last = {"answer": "\n", "reasoning": "\n"}
@@ -108,12 +108,12 @@ class PlainView:
         self._end("reasoning", self._reasoning_out)
         self._write("answer", text, self._out)
 
-    def _write(self, part: str, text: str, out: TextIO) -> None:
+    def _write(self, part: str, text: str, out: IO[str]) -> None:
         out.write(text)
         out.flush()
         self._last[part] = text[-1:] or self._last[part]
 
-    def _end(self, part: str, out: TextIO | None) -> None:
+    def _end(self, part: str, out: IO[str] | None) -> None:
         if out is not None and self._last[part] != "\n":
             self._write(part, "\n", out)
 
