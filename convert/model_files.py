@@ -11,7 +11,11 @@ from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from magistral_mlx.convert.settings import Settings
 from magistral_mlx.convert.source import Source
 
-PRIVATE_FIELDS = ("_name_or_path", "transformers_version", "dtype")
+LEFT_OUT = ("_name_or_path", "transformers_version", "dtype")
+"""Fields of the source's config.json that are about its own export; torch_dtype is set anew."""
+
+NULLS = ("sliding_window",)
+"""Fields whose null must stay: without it transformers takes a window of 4,096."""
 
 
 def config_json(source: Source, settings: Settings, tekken: Tekkenizer) -> dict[str, object]:
@@ -26,14 +30,14 @@ def config_json(source: Source, settings: Settings, tekken: Tekkenizer) -> dict[
         "group_size": quantization.group_size,
         "mode": quantization.mode,
     }
-    kept = {key: value for key, value in source.hf_config.items() if key not in PRIVATE_FIELDS}
+    kept = {
+        key: value
+        for key, value in source.hf_config.items()
+        if key not in LEFT_OUT and (value is not None or key in NULLS)
+    }
     config = {
         **_special_ids(tekken),
-        **{
-            key: value
-            for key, value in kept.items()
-            if value is not None or key == "sliding_window"
-        },
+        **kept,
         "rope_theta": source.config.rope_theta,
         "tie_word_embeddings": source.config.tie_word_embeddings,
         "torch_dtype": settings.dtype,
