@@ -20,18 +20,13 @@ def compose_system(texts: Sequence[str], *, template: bool = True) -> str:
     prompt among the texts, as clients of the model card send it, is not put in a second time.
     `template=False` leaves the thinking template out of the default.
     """
-    own = [text for text in texts if text.strip() and not is_default(text)]
+    own = [text for text in texts if text.strip() and not _is_default(text)]
     if any(_has_template(text) for text in own):
         return "\n\n".join(text for text in texts if text.strip())
     instructions = SYSTEM_PROMPT.removesuffix(_ENDING)
     if not template:
         instructions = _without_template(instructions)
     return instructions + "".join(f"{text.strip()}\n\n" for text in own) + _ENDING
-
-
-def is_default(text: str) -> bool:
-    """Whether a text is the model card's prompt, give or take white space around it."""
-    return text.strip() == SYSTEM_PROMPT.strip()
 
 
 def split_default(prompt: str) -> tuple[str, str, str] | None:
@@ -44,6 +39,11 @@ def split_default(prompt: str) -> tuple[str, str, str] | None:
         return None
     thoughts, _, after = prompt.removeprefix(before + THINK_OPEN).partition(THINK_CLOSE)
     return before, thoughts.strip("\n"), after
+
+
+def _is_default(text: str) -> bool:
+    """Whether a text is the model card's prompt, give or take white space around it."""
+    return text.strip() == SYSTEM_PROMPT.strip()
 
 
 def _has_template(text: str) -> bool:

@@ -433,6 +433,14 @@ def test_conversations_of_any_text_are_encoded_as_mistral_common_does(
             "Function name was a b",
         ),
         (
+            [
+                ASK,
+                Message("assistant", "", tool_calls=(replace(CALL, arguments="[" * 100_000),)),
+                Message("tool", "x", tool_call_id=CALL.id),
+            ],
+            "recursion",
+        ),
+        (
             [ASK, Message("assistant", "", tool_calls=(ToolCall("abcDEF123", "f", 5),))],  # type: ignore[arg-type]
             "arguments: Input should be a valid string",
         ),

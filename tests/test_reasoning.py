@@ -266,6 +266,12 @@ def test_with_control_tokens_a_written_tag_is_plain_text(tokenizer_v13: Tokenize
     assert _parse(tokenizer_v13, ids) == (text, "c", "answer")
 
 
+def test_control_tokens_out_of_place_change_nothing(tokenizer_v13: Tokenizer) -> None:
+    a, b, c = (tokenizer_v13.encode(text) for text in ("a", "b", "\nc"))
+    assert _parse(tokenizer_v13, [35, 34, *a, 34, 35, *b, 35, *c]) == ("a", "b\nc", "answer")
+    assert _parse(tokenizer_v13, [*b, 35, *c, 34]) == ("", "b\nc", "answer")
+
+
 @pytest.mark.parametrize("start", ["", "<think>\nI need the weather.</thi", "Let me see. "])
 def test_a_tool_call_ends_the_reasoning_and_is_shown_by_name(
     tokenizer_v11: Tokenizer, start: str
