@@ -1,5 +1,6 @@
 """The embedded nano checkpoint, with the full vocabulary, through the converter."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlx_lm
@@ -13,24 +14,29 @@ from tests.token_streams import Oracle
 TEXT = "Combien font 12 + 30 ?\n<think>\n१२ + ३० = ४२\n</think>\n答えは42です。\t🧮 صحيح"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for outputs, while the expanded checkpoint goes to a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield tmp_path_factory.mktemp("models")
 
 
-def test_demo_converts_to_the_same_weights_from_both_layouts(tmp_path: Path) -> None:
-    from_word = convert("demo", tmp_path / "demo")
-    from_mistral = convert(demo_source("mistral"), tmp_path / "mistral")
-    assert (from_word / "model.safetensors").read_bytes() == (
-        from_mistral / "model.safetensors"
-    ).read_bytes()
-    assert open_checkpoint(from_word).config == open_checkpoint(from_mistral).config
+@pytest.fixture(scope="module")
+def demo(place: Path) -> Path:
+    return convert("demo", place / "demo")
+
+
+def test_demo_converts_to_the_same_weights_from_both_layouts(demo: Path, place: Path) -> None:
+    mistral = convert(demo_source("mistral"), place / "mistral")
+    assert (demo / "model.safetensors").read_bytes() == (mistral / "model.safetensors").read_bytes()
+    assert open_checkpoint(demo).config == open_checkpoint(mistral).config
 
 
 def test_mlx_lm_reads_the_full_vocabulary_as_mistral_common_does(
-    tmp_path: Path, oracle_v11: Oracle
+    demo: Path, oracle_v11: Oracle
 ) -> None:
-    model, tokenizer = mlx_lm.load(str(convert("demo", tmp_path / "demo")))[:2]
+    model, tokenizer = mlx_lm.load(str(demo))[:2]
     ids = oracle_v11.instruct_tokenizer.tokenizer.encode(TEXT, bos=False, eos=False)
     assert tokenizer.encode(TEXT, add_special_tokens=False) == ids
     assert tokenizer.decode(ids) == TEXT
