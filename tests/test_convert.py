@@ -140,6 +140,15 @@ def test_mlx_lm_finds_rope_theta_of_a_transformers_5_config(hf: Path, tmp_path: 
     assert model.args.rope_theta == 1e9
 
 
+def test_mlx_lm_reads_the_head_of_a_config_that_does_not_mention_it(
+    hf: Path, tmp_path: Path
+) -> None:
+    """Absent means untied to transformers and tied to mlx-lm, which would drop the head."""
+    edit_json(hf / "config.json", tie_word_embeddings=None)
+    model = mlx_lm.load(str(convert(hf, tmp_path / "out")))[0]
+    assert "lm_head" in model
+
+
 def test_token_ids_in_mlx_lm_are_mistral_commons(hf: Path, tmp_path: Path) -> None:
     folder = convert(hf, tmp_path / "out")
     tokenizer = mlx_lm.load(str(folder))[1]
