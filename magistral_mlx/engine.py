@@ -117,12 +117,12 @@ class Engine:
 
     def submit_to(self, request: Request, send: Callable[[Event], None]) -> Sequence:
         """As `submit`, but events go to `send`, which the engine's thread calls: be quick."""
-        largest = max(request.prompt)
-        if largest >= self._tokenizer.vocab_size or min(request.prompt) < 0:
-            raise RequestError(
-                f"The prompt holds the token id {largest}; the vocabulary has "
-                f"{self._tokenizer.vocab_size:,}: encode it with this checkpoint's tokenizer."
-            )
+        for token in (min(request.prompt), max(request.prompt)):
+            if not 0 <= token < self._tokenizer.vocab_size:
+                raise RequestError(
+                    f"The prompt holds the token id {token}; the vocabulary has "
+                    f"{self._tokenizer.vocab_size:,}: encode it with this checkpoint's tokenizer."
+                )
         bounds = limits(request, window=self.window)
         sequence = Sequence(request, bounds, self._tokenizer, send)
         self._put(_Submit(sequence))

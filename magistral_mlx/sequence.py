@@ -46,6 +46,7 @@ class Sequence:
         self._tokenizer = tokenizer
         self._parser = OutputParser(tokenizer, state=request.state)
         self._send = send
+        self._reasoning_start = len(self.ids)
         self._closed_by_force = False
         self._stopwatch = Stopwatch()
 
@@ -84,7 +85,10 @@ class Sequence:
         if token == self._tokenizer.eos_id:
             self.finish("stop")
             return
+        opening = self._parser.state == "auto"
         self._tell(self._parser.push(token))
+        if opening:
+            self._reasoning_start = len(self.ids)
         if self.room <= 0:
             self.finish("length")
         elif self._parser.state == "reasoning":
@@ -116,7 +120,7 @@ class Sequence:
         budget = self.request.thinking_budget
         closing = len(self._tokenizer.think_close_ids)
         return (
-            (budget is not None and self._parser.reasoning_tokens >= budget)
+            (budget is not None and len(self.ids) - self._reasoning_start >= budget)
             or len(self.ids) + closing >= self._limits.reasoning_end
             or self._is_looping()
         )
