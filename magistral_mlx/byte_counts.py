@@ -7,8 +7,13 @@ from magistral_mlx.weight_shapes import weight_shapes
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
-SCORE_BYTES = 2 * 4 * 4 * 2**20
-"""A block of attention scores and its softmax where attention is not fused (`kv_cache`)."""
+LAYERS_IN_FLIGHT = 2
+"""MLX allocates ahead of what runs: up to ten operations (CPU) or command buffers (Metal)."""
+
+SCORE_BLOCK = 256 * 1024
+SCORE_QUERIES = 16
+SCORE_BLOCKS_IN_FLIGHT = 3
+"""Where attention is not fused, `kv_cache` takes so many scores, or so many queries, at once."""
 
 
 def weight_bytes(config: ModelConfig, dtype: str) -> int:
@@ -40,6 +45,8 @@ def step_bytes(
 ) -> int:
     """Most that one step holds beside weights and KV: its activations and a layer of KV growing.
 
+    An upper bound that the tests hold against real steps on MLX's CPU backend.
+
     Args:
         tokens: on the token axis, prefill and decode together.
         sampled: positions whose logits are computed.
@@ -49,12 +56,14 @@ def step_bytes(
     size = DTYPE_BYTES[dtype]
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
-    layer_kv = 2 * window * keys * size
-    residual = 3 * tokens * config.hidden_size * size
-    mlp = 3 * tokens * config.intermediate_size * size  # gate, its activation, up
-    # qkv, its rotated and split copies, the output; the old storage of a layer that grows.
-    attention = tokens * (4 * queries + 4 * keys) * size + layer_kv
-    if not fused:
-        attention += SCORE_BYTES + layer_kv
+    # gate, up and their product; qkv, rotated and split; residuals and norms.
+    widths = 3 * config.intermediate_size + 4 * (queries + keys + config.hidden_size)
+    activations = LAYERS_IN_FLIGHT * tokens * widths * size
+    growing = 2 * window * keys * size
     logits = 3 * sampled * config.vocab_size * 4  # as computed, tempered, exponentiated
-    return residual + max(mlp, attention, logits)
+    if fused:
+        return activations + growing + logits
+    scores = max(SCORE_BLOCK, SCORE_QUERIES * config.num_attention_heads * window)
+    # Scores, masked scores and their softmax in float32, and contiguous keys and values.
+    blocks = SCORE_BLOCKS_IN_FLIGHT * (3 * 4 * scores + growing)
+    return activations + growing + logits + blocks

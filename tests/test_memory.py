@@ -93,7 +93,7 @@ def test_quantised_kv_bytes_are_those_of_mlx(bits: int) -> None:
 
 
 @pytest.mark.skipif(mx.metal.is_available(), reason="measures MLX's CPU backend")
-@pytest.mark.parametrize(("before", "tokens"), [(0, 256), (1_024, 256), (1_024, 1)])
+@pytest.mark.parametrize(("before", "tokens"), [(0, 256), (1_536, 256), (1_536, 1)])
 def test_a_real_step_stays_inside_the_predicted_bytes(before: int, tokens: int) -> None:
     config = replace(tiny(), intermediate_size=2_048, vocab_size=8_192)
     decoder = Decoder(config)
@@ -109,12 +109,13 @@ def test_a_real_step_stays_inside_the_predicted_bytes(before: int, tokens: int) 
         config, "float32", tokens=tokens, sampled=1, window=cache.length, fused=False
     )
     assert beside <= predicted
+    assert tokens == 1 or predicted < 4 * beside  # a bound, but not any bound
     assert cache.nbytes <= kv_bytes_per_token(config, "float32", bits=32) * (cache.length + 256)
 
 
 @pytest.mark.parametrize(
     ("gigabytes", "window"),
-    [(24, 23_040), (32, 40_960), (36, 40_960), (48, 40_960), (64, 40_960), (128, 40_960)],
+    [(24, 21_504), (32, 40_960), (36, 40_960), (48, 40_960), (64, 40_960), (128, 40_960)],
 )
 def test_macs_that_hold_magistral_get_this_window(gigabytes: int, window: int) -> None:
     assert mac(gigabytes).window == window
@@ -168,10 +169,11 @@ def test_without_a_quantised_cache_the_compute_type_is_chosen_and_the_reason_say
 
 
 def test_where_quantised_caches_run_the_finest_that_holds_the_window_is_chosen() -> None:
-    limits = {size: mac_limit(size * GIB) for size in (24, 32)}
-    chosen = {size: plan(SMALL, limit, available_kv_bits=(4, 8)) for size, limit in limits.items()}
-    assert (chosen[24].kv_bits, chosen[24].window) == (8, 40_960)
-    assert (chosen[32].kv_bits, chosen[32].window) == (16, 40_960)
+    chosen = {
+        size: plan(SMALL, mac_limit(size * GIB), available_kv_bits=(4, 8)) for size in (24, 28, 32)
+    }
+    assert {size: made.kv_bits for size, made in chosen.items()} == {24: 4, 28: 8, 32: 16}
+    assert {made.window for made in chosen.values()} == {40_960}
 
 
 def test_a_precision_that_this_version_does_not_run_is_refused() -> None:

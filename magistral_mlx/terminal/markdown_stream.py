@@ -50,16 +50,21 @@ class MarkdownStream:
     def push(self, text: str) -> None:
         """Take the next piece of Markdown."""
         self._open += text.translate(CONTROL_CODES)
-        split = finished_length(self._open)
+        split = first_block(self._open)
         if split:
             self._live.update("", refresh=True)
+        elif monotonic() - self._drawn_at < SECONDS_BETWEEN_DRAWS:
+            return
+        while split:
             self._print(self._open[:split])
             self._open = self._open[split:]
-        if split or monotonic() - self._drawn_at >= SECONDS_BETWEEN_DRAWS:
-            self._drawn_at = monotonic()
-            room = max(1, self._console.height - 2)
-            block = _Block(self._open, after_block=self._printed, most=room)
-            self._live.update(block, refresh=True)
+            split = first_block(self._open)
+        self._draw_open_block()
+
+    def _draw_open_block(self) -> None:
+        room = max(1, self._console.height - 2)
+        self._live.update(_Block(self._open, after_block=self._printed, most=room), refresh=True)
+        self._drawn_at = monotonic()
 
     def _print(self, block: str) -> None:
         if not block.strip():
@@ -68,23 +73,22 @@ class MarkdownStream:
         self._printed = True
 
 
-def finished_length(markdown: str) -> int:
-    """Characters of leading blocks that no later text can change.
+def first_block(markdown: str) -> int:
+    """Characters of the first block, when no later text can change it; else 0.
 
-    They end at a blank line outside a code fence that is followed by a line at the margin: what is
+    It ends at a blank line outside a code fence that is followed by a line at the margin: what is
     indented, or the next item of a list, belongs to the block before.
     """
-    finished = position = 0
+    position = 0
     fence = ""
     blank_before = False
     for line in markdown.splitlines(keepends=True):
-        starts_block = blank_before and not fence and _opens_block(line)
-        if starts_block:
-            finished = position
+        if blank_before and not fence and _opens_block(line) and markdown[:position].strip():
+            return position
         fence = _fence_after(line, fence)
         blank_before = not line.strip()
         position += len(line)
-    return finished
+    return 0
 
 
 def _opens_block(line: str) -> bool:
