@@ -1,6 +1,6 @@
 """Train the nano model and store it compactly. Development only: needs PyTorch.
 
-    python -m magistral_mlx.demo.train --minutes 60 --out magistral_mlx/demo/nano.safetensors
+    OMP_NUM_THREADS=1 python -m magistral_mlx.demo.train magistral_mlx/demo/nano.safetensors
 
 The vocabulary has 131,072 rows of which a thousand or so are ever used. Training holds the used
 rows and one class that stands for all others, with log(number of others) added to its logit:
@@ -8,12 +8,12 @@ after expansion, where all unused rows are copies of that class, the softmax is 
 
 The system prompt is the same for a whole batch: its keys and values are computed once a step.
 The last third of the steps rounds weights to 4 bits as MLX does (straight-through gradient).
+Everything is seeded. Ctrl-C stores the model as it is.
 """
 
 import argparse
 import itertools
 import json
-import math
 import random
 import tempfile
 import time
@@ -23,150 +23,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from magistral_mlx.demo.documents import UNKNOWN, Document, DocumentMaker
-from magistral_mlx.demo.tekken import VOCAB_SIZE, write_tekken
+from magistral_mlx.demo.tekken import write_tekken
+from magistral_mlx.demo.torch_nano import Nano, NanoConfig
 from magistral_mlx.tokenizer import Tokenizer
 
-GROUP = 64
 IGNORED = -100
-
-
-@dataclass(frozen=True, slots=True)
-class NanoConfig:
-    """Shape of the nano model; q is wider than the hidden size, as in Magistral."""
-
-    hidden_size: int = 128
-    intermediate_size: int = 512
-    num_hidden_layers: int = 4
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 2
-    head_dim: int = 64
-    rope_theta: float = 1e6
-    rms_norm_eps: float = 1e-5
-
-
-def fake_4bit(weight: Tensor) -> Tensor:
-    """Round to 4-bit affine groups as mx.quantize does; the gradient passes straight through."""
-    w = weight.detach().to(torch.bfloat16).float().reshape(-1, GROUP)
-    low, high = w.amin(1, keepdim=True), w.amax(1, keepdim=True)
-    scale = ((high - low) / 15).clamp_min(1e-7)
-    from_low = low.abs() > high.abs()
-    scale = torch.where(from_low, scale, -scale)
-    edge = torch.where(from_low, low, high)
-    steps = (edge / scale).round()
-    scale = torch.where(steps != 0, edge / steps, scale).to(torch.bfloat16).float()
-    bias = torch.where(steps != 0, edge, torch.zeros_like(edge)).to(torch.bfloat16).float()
-    rounded = ((w - bias) / scale).round().clamp(0, 15) * scale + bias
-    return weight + (rounded.reshape(weight.shape) - weight).detach()
-
-
-class Projection(nn.Module):
-    """A matrix without bias, rounded to 4 bits while `rounding` is on."""
-
-    def __init__(self, inputs: int, outputs: int, std: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) * std)
-        self.rounding = False
-
-    def effective(self) -> Tensor:
-        return fake_4bit(self.weight) if self.rounding else self.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.effective())
-
-
-class Block(nn.Module):
-    def __init__(self, config: NanoConfig) -> None:
-        super().__init__()
-        h, d = config.hidden_size, config.head_dim
-        std, out_std = h**-0.5, h**-0.5 / math.sqrt(2 * config.num_hidden_layers)
-        self.heads, self.kv_heads, self.head_dim = (
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            d,
-        )
-        self.q_proj = Projection(h, self.heads * d, std)
-        self.k_proj = Projection(h, self.kv_heads * d, std)
-        self.v_proj = Projection(h, self.kv_heads * d, std)
-        self.o_proj = Projection(self.heads * d, h, out_std)
-        self.gate_proj = Projection(h, config.intermediate_size, std)
-        self.up_proj = Projection(h, config.intermediate_size, std)
-        self.down_proj = Projection(config.intermediate_size, h, out_std)
-        self.input_layernorm = nn.RMSNorm(h, eps=config.rms_norm_eps)
-        self.post_attention_layernorm = nn.RMSNorm(h, eps=config.rms_norm_eps)
-
-    def forward(
-        self, x: Tensor, rope: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        y = self.input_layernorm(x)
-        q = rotate(self._split(self.q_proj(y), self.heads), rope)
-        k = rotate(self._split(self.k_proj(y), self.kv_heads), rope)
-        v = self._split(self.v_proj(y), self.kv_heads)
-        x = x + self.o_proj(self._attend(q, k, v, past))
-        y = self.post_attention_layernorm(x)
-        return x + self.down_proj(F.silu(self.gate_proj(y)) * self.up_proj(y)), (k, v)
-
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> Tensor:
-        mask = None
-        if past is not None:
-            length, before = q.shape[2], past[0].shape[2]
-            k = torch.cat((past[0].expand(k.shape[0], -1, -1, -1), k), 2)
-            v = torch.cat((past[1].expand(v.shape[0], -1, -1, -1), v), 2)
-            mask = torch.ones(length, before + length, dtype=torch.bool).tril(before)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True
-        )
-        return out.transpose(1, 2).flatten(2)
-
-    def _split(self, x: Tensor, heads: int) -> Tensor:
-        return x.unflatten(2, (heads, self.head_dim)).transpose(1, 2)  # (B, heads, L, head_dim)
-
-
-def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Half-split rotary embedding; `rope` is (2, L, head_dim): cosines and signed sines."""
-    return x * rope[0] + x.roll(x.shape[-1] // 2, -1) * rope[1]
-
-
-class Nano(nn.Module):
-    def __init__(self, config: NanoConfig, rows: int) -> None:
-        super().__init__()
-        self.config, self.rows = config, rows
-        self.embed_tokens = Projection(config.hidden_size, rows + 1, 0.5)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.lm_head = Projection(config.hidden_size, rows + 1, config.hidden_size**-0.5)
-        half = config.head_dim // 2
-        frequencies = config.rope_theta ** (-torch.arange(half) / half)
-        angles = torch.outer(torch.arange(8192.0), frequencies)
-        cos, sin = angles.cos(), angles.sin()
-        table = torch.stack((torch.cat((cos, cos), 1), torch.cat((-sin, sin), 1)))
-        self.register_buffer("rope", table, persistent=False)
-
-    def forward(self, batch: "Batch") -> Tensor:
-        """Hidden states of batch.ids, (B, L, hidden), after the shared prefix."""
-        weights = self.embed_tokens.effective()
-        x, y = F.embedding(batch.prefix[None], weights), F.embedding(batch.ids, weights)
-        start, middle = batch.position, batch.position + batch.prefix.shape[0]
-        for layer in self.layers:
-            x, past = layer(x, self.rope[:, start:middle], None)
-            y, _ = layer(y, self.rope[:, middle : middle + batch.ids.shape[1]], past)
-        return self.norm(y)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(N, hidden) -> (N, rows + 1), the last class standing for every unused row."""
-        out = self.lm_head(hidden)
-        others = torch.zeros(self.rows + 1)
-        others[-1] = math.log(VOCAB_SIZE - self.rows)
-        return out + others
-
-    def round_to_4_bits(self) -> None:
-        for module in self.modules():
-            if isinstance(module, Projection):
-                module.rounding = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +95,8 @@ def used_ids(tokenizer: Tokenizer, documents: int) -> list[int]:
     return sorted(used)
 
 
-def train(model: Nano, batches: Batches, *, minutes: float, rate: float) -> None:
-    """AdamW, by the clock.
-
-    The rate rises over 200 steps and falls with the share of `minutes` that has passed, so that
-    a slower machine takes fewer steps in the same time.
-    """
+def train(model: Nano, batches: Batches, *, steps: int, rate: float) -> None:
+    """AdamW; the rate rises over 200 steps, stays for a third of the way and falls to nothing."""
     tables = [p for p in model.parameters() if p.ndim == 2]
     norms = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
@@ -244,29 +104,24 @@ def train(model: Nano, batches: Batches, *, minutes: float, rate: float) -> None
         lr=rate,
         betas=(0.9, 0.98),
     )
-    start, tokens, rounding = time.monotonic(), 0, False
-    for step, batch in enumerate(batches):
-        done = (time.monotonic() - start) / (60 * minutes)
-        if done >= 1:
-            return
+    start = time.monotonic()
+    for step, batch in enumerate(itertools.islice(batches, steps)):
+        done = step / steps
         batches.prompt_share = 0.1 if done < 0.4 else 0.4 if done < 0.8 else 0.7
-        if done > 0.65 and not rounding:
+        if step == round(0.65 * steps):
             model.round_to_4_bits()
-            rounding = True
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, step / 200, 1.5 * (1 - done)) + 1e-6
-        optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=done < 0.9):
             loss, right, exact = losses(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.zero_grad()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        tokens += batch.ids.numel()
         if step % 20 == 0:
-            passed = time.monotonic() - start
             print(
-                f"{passed:7.0f} s  step {step:6d}  loss {loss.item():.4f}  tokens right "
-                f"{right:.4f}  documents exact {exact:.3f}  {tokens / passed:.0f} tokens/s",
+                f"{time.monotonic() - start:7.0f} s  step {step:5d}  loss {loss.item():.4f}  "
+                f"tokens right {right:.4f}  documents exact {exact:.3f}",
                 flush=True,
             )
 
@@ -277,7 +132,7 @@ def losses(model: Nano, batch: Batch) -> tuple[Tensor, float, float]:
     Reasoning is a function of the question, so a document that is right under teacher forcing
     is also what greedy decoding would write.
     """
-    hidden = model(batch)
+    hidden = model(batch.prefix, batch.ids, batch.position)
     counted = batch.targets != IGNORED
     logits = model.logits(hidden[counted])
     targets = batch.targets[counted]
@@ -305,11 +160,12 @@ def save(model: Nano, ids: list[int], path: Path) -> None:
 
 
 def main() -> None:
+    """Train and store."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--tokens", type=int, default=2500, help="tokens a step")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--tokens", type=int, default=2500, help="of a step")
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -323,7 +179,7 @@ def main() -> None:
     maker = DocumentMaker(tokenizer, random.Random(7))
     batches = Batches(maker, row_of, arguments.tokens)
     try:
-        train(model, batches, minutes=arguments.minutes, rate=arguments.rate)
+        train(model, batches, steps=arguments.steps, rate=arguments.rate)
     except KeyboardInterrupt:
         print("interrupted: storing the model as it is")
     save(model, ids, arguments.out)
