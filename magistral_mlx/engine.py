@@ -188,7 +188,9 @@ class Engine:
     def _advance(self, decoder: Decoder, before: Step | None) -> Step | None:
         """Dispatch the next step, then read the one before it."""
         for sequence in self._scheduler.admit():
-            sequence.start(decoder.make_cache())
+            cache = decoder.make_cache()
+            cache.reserve(len(sequence.ids))
+            sequence.start(cache)
         shares = self._scheduler.plan()
         step = dispatch(decoder, shares, before) if shares else None
         if before is not None:
