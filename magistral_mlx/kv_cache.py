@@ -31,6 +31,11 @@ class KVCache:
         self._reserved = 0
 
     @property
+    def layers(self) -> int:
+        """Layers of the model that it belongs to."""
+        return len(self._keys)
+
+    @property
     def length(self) -> int:
         """Tokens whose keys and values are stored."""
         return self._length
