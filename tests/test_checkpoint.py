@@ -212,6 +212,11 @@ def _wrong_dtype(folder: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"BF16"', b'"I16" ', 1))
 
 
+def _wrong_range(folder: Path) -> None:
+    path = folder / "model-00002-of-00002.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"shape":[128,384]', b'"shape":[128,383]', 1))
+
+
 def _lost_tensor(folder: Path) -> None:
     weights = random_weights()
     del weights["model.layers.1.mlp.up_proj.weight"]
@@ -250,6 +255,7 @@ def _twice(folder: Path) -> None:
         (_empty, "model-00002-of-00002.safetensors is damaged or incomplete"),
         (_web_page, "model-00002-of-00002.safetensors is damaged or incomplete"),
         (_wrong_dtype, "has type I16"),
+        (_wrong_range, "down_proj.weight does not fit its shape"),
         (_lost_tensor, "has no tensor model.layers.1.mlp.up_proj.weight"),
         (_extra_tensor, "has a tensor model.layers.1.self_attn.q_norm.weight"),
         (_index_outside, "../a.safetensors"),
