@@ -13,7 +13,6 @@ outcome is the same token whether a row was flagged or not, and whoever shares i
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
 from secrets import randbits
 
@@ -104,7 +103,10 @@ def sample(logits: mx.array, draws: Sequence[Draw]) -> Sampled:
         return Sampled(mx.argmax(logits, axis=-1), None)
     vocab = logits.shape[-1]
     controls = mx.array([_controls(draw, vocab) for draw in draws])
-    return Sampled(*_sample(logits, controls, _candidates(draws, vocab)))
+    # On the CPU, MLX compiles by calling a C++ compiler: seconds, where there is one at all.
+    on_cpu = mx.default_device().type == mx.DeviceType.cpu
+    draw_rows = _sample if on_cpu else _compiled_sample
+    return Sampled(*draw_rows(logits, controls, _candidates(draws, vocab)))
 
 
 def sample_full(logits: mx.array, draw: Draw) -> int:
@@ -148,7 +150,6 @@ def _tempered(logits: mx.array, temperature: mx.array) -> mx.array:
     return (logits - logits.max(axis=-1, keepdims=True)) / temperature
 
 
-@partial(mx.compile)
 def _sample(logits: mx.array, controls: mx.array, candidates: int) -> tuple[mx.array, mx.array]:
     temperature, min_log, top_k, top_p, uniform = mx.split(controls, 5, axis=-1)  # (S, 1) each
     vocab = logits.shape[-1]
@@ -183,6 +184,9 @@ def _sample(logits: mx.array, controls: mx.array, candidates: int) -> tuple[mx.a
         # Which of several equal scores became the last candidates is open.
         exact &= _at(scores, drawn) > scores[:, -1:]
     return _at(ids, drawn)[:, 0], exact[:, 0]
+
+
+_compiled_sample = mx.compile(_sample)
 
 
 def _total(odds: mx.array) -> mx.array:

@@ -137,10 +137,11 @@ def test_a_trimmed_sequence_continues_like_a_fresh_one(decoder: Decoder) -> None
 
 def mlx_lm_greedy(model: Model, prompt: mx.array, count: int) -> list[int]:
     cache = make_prompt_cache(model)
-    token, tokens = prompt, []
+    token = prompt
+    tokens: list[int] = []
     for _ in range(count):
         token = mx.argmax(model(token[None], cache=cache)[0, -1:], axis=-1)
-        tokens += token.tolist()
+        tokens.append(int(np.array(token)[0]))
     return tokens
 
 
