@@ -1,6 +1,6 @@
 """A model whose replies are written down, for tests of what is shown."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 
 from magistral_mlx import GenerationOptions
 from magistral_mlx.conversation import Message
@@ -24,6 +24,9 @@ TIMINGS = Timings(
 )
 
 
+Script = Sequence[Event | BaseException]
+
+
 class ScriptedModel:
     """Replies with the scripts in turn, and remembers what it was asked.
 
@@ -33,7 +36,7 @@ class ScriptedModel:
     name = "scripted"
     window = 1_000
 
-    def __init__(self, *scripts: Sequence[Event | BaseException]) -> None:
+    def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
         self.asked: list[tuple[list[Message], GenerationOptions]] = []
         self.closed = 0
@@ -47,7 +50,7 @@ class ScriptedModel:
     def prompt_tokens(self, messages: Sequence[Message], options: GenerationOptions) -> int:
         return sum(len(message.content.split()) for message in messages)
 
-    def _events(self, script: Iterable[Event | BaseException]) -> Generator[Event, None, None]:
+    def _events(self, script: Script) -> Generator[Event, None, None]:
         try:
             for event in script:
                 if isinstance(event, BaseException):

@@ -16,7 +16,7 @@ from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.events import AnswerText, Failed, ReasoningText
 from magistral_mlx.terminal.chat import prompt_line, run_chat
 from magistral_mlx.terminal.chat_session import ChatSession
-from tests.scripted_model import ScriptedModel, reply
+from tests.scripted_model import Script, ScriptedModel, reply
 
 
 def chat(model: ScriptedModel, *lines: str | BaseException, system: str | None = None) -> str:
@@ -69,7 +69,7 @@ def test_system_alone_removes_the_text() -> None:
 
 
 def test_ctrl_c_stops_the_answer_and_the_chat_goes_on_with_what_arrived() -> None:
-    stopped = [ReasoningText("r"), AnswerText("forty"), KeyboardInterrupt()]
+    stopped: Script = [ReasoningText("r"), AnswerText("forty"), KeyboardInterrupt()]
     model = ScriptedModel(stopped, reply("r", "43"))
     shown = chat(model, "first", "second")
     assert "Stopped." in shown

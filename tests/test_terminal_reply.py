@@ -13,11 +13,11 @@ from rich.console import Console
 
 from magistral_mlx import EngineError, GenerationOptions
 from magistral_mlx.conversation import Message
-from magistral_mlx.events import AnswerText, Event, Failed, ReasoningText
+from magistral_mlx.events import AnswerText, Failed, ReasoningText
 from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.markdown_stream import MarkdownStream, first_block
 from magistral_mlx.terminal.wrapped_text import WrappedText
-from tests.scripted_model import ScriptedModel, finished, reply
+from tests.scripted_model import Script, ScriptedModel, finished, reply
 
 QUESTION = [Message("user", "How many?")]
 MARKDOWN = """\
@@ -48,7 +48,7 @@ y = 2
 
 
 def ask(
-    script: list[Event | BaseException] | list[Event],
+    script: Script,
     *,
     terminal: bool,
     as_json: bool = False,
@@ -98,7 +98,7 @@ def test_a_terminal_shows_dimmed_reasoning_then_markdown_then_figures() -> None:
 def test_a_terminal_says_how_the_reply_was_cut() -> None:
     _, out, _ = ask(reply("r", "a", reason="length", forced=True), terminal=True)
     assert "reasoning was closed by force · cut at --max-tokens" in screen(out).replace("\n", " ")
-    full = [AnswerText("a"), finished("length", completion_tokens=810)]
+    full: Script = [AnswerText("a"), finished("length", completion_tokens=810)]
     _, out, _ = ask(full, terminal=True)
     assert "cut at the window of 1,000 tokens" in screen(out).replace("\n", " ")
     _, out, _ = ask(reply("r", "a", reason="repetition"), terminal=True)
