@@ -132,8 +132,8 @@ params_of_any_kind = st.builds(
 def test_the_short_way_says_exact_only_for_the_token_of_the_full_way(
     params: list[SamplingParams], vocab: int, spread: float, rounded: bool, seed: int
 ) -> None:
-    logits = np.random.default_rng(seed).normal(0, spread, (len(params), vocab))
-    logits = mx.array((logits.round() if rounded else logits).astype(np.float32))
+    numbers = np.random.default_rng(seed).normal(0, spread, (len(params), vocab))
+    logits = mx.array((numbers.round() if rounded else numbers).astype(np.float32))
     draws = [Draw(each, seed, position) for position, each in enumerate(params)]
     tokens, _ = draw_all(logits, draws)
     assert tokens == [sample_full(row, draw) for row, draw in zip(logits, draws, strict=True)]
