@@ -84,8 +84,11 @@ class Decoder(nn.Module):
         return KVCache(self.config.num_hidden_layers)
 
     def load(self, weights: dict[str, mx.array], dtype: mx.Dtype) -> None:
-        """Take weights with mlx-lm's names, quantised as the config says."""
-        weights = _fuse_qkv(weights, self.config.num_hidden_layers)
+        """Take weights with mlx-lm's names, quantised as the config says.
+
+        The dict is emptied: a tensor that changes its form must not be held in both.
+        """
+        _fuse_qkv(weights, self.config.num_hidden_layers)
         quantization = self.config.quantization
         if quantization is not None:
             nn.quantize(
@@ -250,13 +253,12 @@ def _plan(segments: Sequence[Segment]) -> _Plan:
     return _Plan(mx.array(positions, dtype=mx.int32), spans, last_spans, chosen)
 
 
-def _fuse_qkv(weights: dict[str, mx.array], layers: int) -> dict[str, mx.array]:
+def _fuse_qkv(weights: dict[str, mx.array], layers: int) -> None:
     """One matrix for q, k and v: one product and one rope call instead of three and two."""
-    fused = dict(weights)
     for layer in range(layers):
         prefix = f"model.layers.{layer}.self_attn"
         for part in ("weight", "scales", "biases"):
             names = [f"{prefix}.{name}_proj.{part}" for name in "qkv"]
-            if names[0] in fused:
-                fused[f"{prefix}.qkv_proj.{part}"] = mx.concatenate([fused.pop(n) for n in names])
-    return fused
+            if names[0] in weights:
+                arrays = [weights.pop(name) for name in names]
+                weights[f"{prefix}.qkv_proj.{part}"] = mx.concatenate(arrays)

@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import torch
+from mlx.utils import tree_reduce
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.llama import Model
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
@@ -174,6 +175,18 @@ def test_computes_in_float32_on_the_cpu_unless_told(converted: Path) -> None:
     decoder = load_decoder(checkpoint)
     assert prefill_dtype(decoder) == compute_dtype("bfloat16")
     assert prefill_dtype(load_decoder(checkpoint, dtype=mx.bfloat16)) == mx.bfloat16
+
+
+def test_loading_holds_no_tensor_twice(converted: Path) -> None:
+    """Scales are cast and q, k and v joined, one tensor after the other."""
+    checkpoint = open_checkpoint(converted)
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    decoder = load_decoder(checkpoint)
+    size = tree_reduce(lambda total, array: total + array.nbytes, decoder.parameters(), 0)
+    assert mx.get_active_memory() - before < 1.02 * size
+    assert mx.get_peak_memory() - before < 1.5 * size
 
 
 def prefill_dtype(decoder: Decoder) -> mx.Dtype:

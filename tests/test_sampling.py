@@ -185,6 +185,15 @@ def test_equal_logits_are_told_apart_by_their_ids_like_argmax() -> None:
     assert set(draw_all(mx.zeros((200, 3000)), top_3)[0]) == {0, 1, 2}
 
 
+def test_ties_that_only_partly_became_candidates_are_drawn_again() -> None:
+    order = np.random.default_rng(5).permutation(4 * CANDIDATES)
+    row = np.repeat([1.0, 0.0], 2 * CANDIDATES)[order].astype(np.float32)
+    draws = [Draw(replace(PLAIN, top_k=k), seed, 0) for seed in range(20) for k in (0, 500)]
+    rows = mx.broadcast_to(mx.array(row), (len(draws), row.size))
+    tokens, _ = draw_all(rows, draws)
+    assert tokens == [sample_full(mx.array(row), draw) for draw in draws]
+
+
 @pytest.mark.parametrize("vocab", [50, 2 * CANDIDATES])
 def test_a_masked_token_is_never_drawn(vocab: int) -> None:
     logits = mx.full((300, vocab), -math.inf)
