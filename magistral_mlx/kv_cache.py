@@ -101,6 +101,15 @@ class KVCache:
         self._keys = [_shrunk(array, capacity) for array in self._keys]
         self._values = [_shrunk(array, capacity) for array in self._values]
 
+    def copy(self, length: int) -> "KVCache":
+        """A cache of its own with the first `length` tokens of this one."""
+        assert 0 <= length <= self._length, (length, self._length)
+        other = KVCache(self.layers)
+        other._length = length
+        other._keys = [_copied(array, length) for array in self._keys]
+        other._values = [_copied(array, length) for array in self._values]
+        return other
+
     def _store(self, stored: mx.array | None, new: mx.array, stop: int) -> mx.array:
         if stored is not None and stop <= stored.shape[2]:
             stored[..., self._length : stop, :] = new
@@ -122,6 +131,13 @@ def _shrunk(stored: mx.array | None, capacity: int) -> mx.array | None:
         return stored
     # A slice alone would keep the whole buffer alive.
     return mx.contiguous(stored[..., :capacity, :]) if capacity else None
+
+
+def _copied(stored: mx.array | None, length: int) -> mx.array | None:
+    if stored is None or length == 0:
+        return None
+    spare = mx.zeros((*stored.shape[:2], _whole_blocks(length) - length, stored.shape[3]))
+    return mx.concatenate([stored[..., :length, :], spare.astype(stored.dtype)], axis=2)
 
 
 def _causal_attention(

@@ -181,7 +181,7 @@ def _sample(logits: mx.array, controls: mx.array, candidates: int) -> tuple[mx.a
     exact &= (drawn < candidates) & (inside | (unfiltered & (ends | (top_p >= 1))))
     drawn = mx.minimum(drawn, candidates - 1)
     if candidates < vocab:
-        # Which of several equal scores became the last candidates is open.
+        # MLX does not promise which of several equal scores become the last candidates.
         exact &= _at(scores, drawn) > scores[:, -1:]
     return _at(ids, drawn)[:, 0], exact[:, 0]
 

@@ -185,13 +185,24 @@ def test_equal_logits_are_told_apart_by_their_ids_like_argmax() -> None:
     assert set(draw_all(mx.zeros((200, 3000)), top_3)[0]) == {0, 1, 2}
 
 
-def test_ties_that_only_partly_became_candidates_are_drawn_again() -> None:
-    order = np.random.default_rng(5).permutation(4 * CANDIDATES)
-    row = np.repeat([1.0, 0.0], 2 * CANDIDATES)[order].astype(np.float32)
-    draws = [Draw(replace(PLAIN, top_k=k), seed, 0) for seed in range(20) for k in (0, 500)]
-    rows = mx.broadcast_to(mx.array(row), (len(draws), row.size))
-    tokens, _ = draw_all(rows, draws)
-    assert tokens == [sample_full(mx.array(row), draw) for draw in draws]
+@pytest.mark.parametrize(
+    ("spread", "decimals", "params"),
+    [
+        # Only some of the tokens with one score are candidates.
+        (1.0, 0, SamplingParams(temperature=0.5, top_p=1)),
+        # min-p goes on beyond the candidates, so that what top-p is a share of is not known.
+        (0.5, 6, SamplingParams(temperature=1, top_p=0.03, min_p=0.2)),
+    ],
+)
+def test_a_row_that_the_candidates_do_not_decide_is_flagged(
+    spread: float, decimals: int, params: SamplingParams
+) -> None:
+    numbers = np.random.default_rng(5).normal(0, spread, 32 * CANDIDATES).round(decimals)
+    row = mx.array(numbers.astype(np.float32))
+    draws = [Draw(params, seed, 0) for seed in range(100)]
+    tokens, exact = draw_all(mx.broadcast_to(row, (100, row.size)), draws)
+    assert tokens == [sample_full(row, draw) for draw in draws]
+    assert not all(exact)
 
 
 @pytest.mark.parametrize("vocab", [50, 2 * CANDIDATES])
