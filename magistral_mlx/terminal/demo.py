@@ -1,4 +1,8 @@
-"""The demonstration: convert the model that comes with the package, and ask it two questions."""
+"""The demonstration: two questions to the model that comes with the package."""
+
+import shutil
+import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -10,17 +14,8 @@ from magistral_mlx.spec import HUB_ID
 from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 
+PROGRAM = "magistral-mlx"
 QUESTIONS = ("What is 274 + 358?", "Combien font 12 × 7 ?")
-
-NEXT_STEPS = f"""\
-Next:
-  magistral-mlx chat     talk to this model: sums, differences, products, in several languages
-  magistral-mlx plan     what the real model needs on this machine
-
-The real model, on a Mac with 24 GB or more:
-  hf download {HUB_ID} --local-dir Magistral-Small-2506
-  magistral-mlx convert Magistral-Small-2506
-  magistral-mlx chat --model Magistral-Small-2506-4bit"""
 
 
 def run_demo(model: AnsweringModel, *, console: Console, errors: Console) -> bool:
@@ -33,5 +28,28 @@ def run_demo(model: AnsweringModel, *, console: Console, errors: Console) -> boo
             model, messages, options, output=AskOutput(), console=console, errors=errors
         ):
             return False
-    console.print(f"\n{NEXT_STEPS}", markup=False, highlight=False, soft_wrap=True)
+    steps = next_steps(program_folder())
+    console.print(f"\n{steps}", markup=False, highlight=False, soft_wrap=True)
     return True
+
+
+def next_steps(folder: str) -> str:
+    """Commands to go on with; folder is "" or where the programs lie, with a slash."""
+    name = HUB_ID.rpartition("/")[2]
+    return f"""\
+Next:
+  {folder}magistral-mlx chat    talk to this model: sums, differences, products, in several languages
+  {folder}magistral-mlx plan    what the real model needs on this machine
+
+The real model, on a Mac with 24 GB or more:
+  {folder}hf download {HUB_ID} --exclude "consolidated*" --local-dir {name}
+  {folder}magistral-mlx convert {name}
+  {folder}magistral-mlx chat --model {HUB_ID}"""
+
+
+def program_folder() -> str:
+    """What to write before a program's name: nothing when the shell finds it."""
+    program = Path(sys.argv[0])
+    if program.name != PROGRAM or shutil.which(PROGRAM):
+        return ""
+    return f"{program.parent}/"
