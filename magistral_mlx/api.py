@@ -23,6 +23,9 @@ from magistral_mlx.events import (
     Timings,
     Usage,
 )
+from magistral_mlx.machine_plan import plan_for_this_machine
+from magistral_mlx.memory import MemoryPlan
+from magistral_mlx.next_turn import next_turn_ids
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.request import Request
 from magistral_mlx.spec import WINDOW
@@ -53,30 +56,38 @@ def open_model(
     Args:
         model: an MLX folder, or "demo" for the embedded nano model, which is converted at the
             first time.
-        window: tokens of prompt and output together; by default 40,960 (model card) or what the
-            checkpoint allows.
+        window: tokens of prompt and output together; by default 40,960 (model card), or what the
+            checkpoint and this machine's memory allow.
         dtype: "bfloat16", "float16" or "float32" to compute in; by default the checkpoint's, and
             float32 on MLX's CPU backend.
 
     Raises:
         CheckpointError: the folder is missing, damaged, or holds another kind of model.
         RequestError: the window or the dtype is not possible.
+        MemoryPlanError: the model and its window do not fit this machine.
     """
     checkpoint = open_checkpoint(_demo_folder() if model == "demo" else Path(model).expanduser())
-    window = _window(window, checkpoint)
+    _check_window(window, checkpoint)
+    compute = _dtype(dtype)
+    made = plan_for_this_machine(checkpoint.config, window=window, dtype=dtype)
     tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
-    engine = Engine(checkpoint, tokenizer, window=window, dtype=_dtype(dtype))
-    return Magistral(checkpoint, tokenizer, engine)
+    engine = Engine(
+        checkpoint, tokenizer, window=made.window, dtype=compute, prefix_bytes=made.prefix_cache
+    )
+    return Magistral(checkpoint, tokenizer, engine, made)
 
 
 class Magistral(AbstractContextManager["Magistral"]):
     """An open model. Threads may share it: requests that overlap are batched."""
 
-    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, plan: MemoryPlan
+    ) -> None:
         """Use `open_model`."""
         self.checkpoint = checkpoint
         self.tokenizer = tokenizer
         self.engine = engine
+        self.plan = plan
 
     @property
     def name(self) -> str:
@@ -99,7 +110,9 @@ class Magistral(AbstractContextManager["Magistral"]):
 
         Raises RequestError, before the first event, for messages or options that are refused.
         """
-        return _events(self.engine.submit(self._request(messages, options)))
+        options = options or GenerationOptions()
+        turns = _turns(messages)
+        return self._events(turns, options, self.engine.submit(self._request(turns, options)))
 
     def generate(
         self,
@@ -138,7 +151,7 @@ class Magistral(AbstractContextManager["Magistral"]):
         options: GenerationOptions | None = None,
     ) -> int:
         """Tokens that the messages take of the window, system prompt included."""
-        return len(self._prompt(messages, options or GenerationOptions()).ids)
+        return len(self._prompt(_turns(messages), options or GenerationOptions()).ids)
 
     def close(self) -> None:
         """Cancel what runs and free the model's memory."""
@@ -152,11 +165,38 @@ class Magistral(AbstractContextManager["Magistral"]):
     ) -> None:
         self.close()
 
-    def _request(
-        self, messages: str | Sequence[Message], options: GenerationOptions | None
-    ) -> Request:
-        options = options or GenerationOptions()
-        prompt = self._prompt(messages, options)
+    def _events(
+        self, turns: Sequence[Message], options: GenerationOptions, stream: Stream
+    ) -> Generator[Event, None, None]:
+        answer: list[str] = []
+        try:
+            for event in stream:
+                if isinstance(event, AnswerText):
+                    answer.append(event.text)
+                elif isinstance(event, Finished) and event.reason == "stop":
+                    self._prepare_next_turn(turns, "".join(answer), options, event)
+                yield event
+        finally:
+            stream.cancel()
+
+    def _prepare_next_turn(
+        self, turns: Sequence[Message], answer: str, options: GenerationOptions, end: Finished
+    ) -> None:
+        """While the user reads, prefill the history as the next prompt will have it."""
+        if options.history == "keep" or not end.usage.reasoning_tokens or turns[-1].role != "user":
+            return  # then what is in the KV cache already is the beginning of the next prompt
+        ids = next_turn_ids(
+            self.tokenizer,
+            turns,
+            Message("assistant", answer),
+            reasoning=options.reasoning,
+            history=options.history,
+            system=options.system,
+        )
+        self.engine.prefill_when_idle(ids)
+
+    def _request(self, turns: Sequence[Message], options: GenerationOptions) -> Request:
+        prompt = self._prompt(turns, options)
         return Request(
             prompt=tuple(prompt.ids),
             state=prompt.state,
@@ -167,23 +207,18 @@ class Magistral(AbstractContextManager["Magistral"]):
             stop_repetition=options.stop_repetition,
         )
 
-    def _prompt(self, messages: str | Sequence[Message], options: GenerationOptions) -> Prompt:
-        if isinstance(messages, str):
-            messages = [Message("user", messages)]
+    def _prompt(self, turns: Sequence[Message], options: GenerationOptions) -> Prompt:
         return build_prompt(
             self.tokenizer,
-            messages,
+            turns,
             reasoning=options.reasoning,
             history=options.history,
             system=options.system,
         )
 
 
-def _events(stream: Stream) -> Generator[Event, None, None]:
-    try:
-        yield from stream
-    finally:
-        stream.cancel()
+def _turns(messages: str | Sequence[Message]) -> Sequence[Message]:
+    return [Message("user", messages)] if isinstance(messages, str) else messages
 
 
 def _demo_folder() -> Path:
@@ -194,10 +229,10 @@ def _demo_folder() -> Path:
     return folder if folder.is_dir() else convert("demo")
 
 
-def _window(window: int | None, checkpoint: Checkpoint) -> int:
+def _check_window(window: int | None, checkpoint: Checkpoint) -> None:
     longest = checkpoint.config.max_position_embeddings
     if window is None:
-        return min(WINDOW, longest)
+        return
     if not 1 <= window <= longest:
         raise RequestError(
             f"A window of {window:,} tokens is not possible: {checkpoint.folder.name} has "
@@ -209,7 +244,6 @@ def _window(window: int | None, checkpoint: Checkpoint) -> int:
             f"{window:,}",
             f"{WINDOW:,}",
         )
-    return window
 
 
 def _dtype(name: str | None) -> mx.Dtype | None:

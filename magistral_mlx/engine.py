@@ -5,6 +5,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -13,6 +14,7 @@ from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.model import Decoder, load_decoder
+from magistral_mlx.prefix_cache import PrefixCache
 from magistral_mlx.request import Request, limits
 from magistral_mlx.scheduler import Scheduler
 from magistral_mlx.sequence import Sequence
@@ -82,14 +84,18 @@ class Engine:
         dtype: mx.Dtype | None = None,
         max_running: int = MAX_RUNNING,
         prefill_tokens: int = PREFILL_TOKENS,
+        prefix_bytes: int = 0,
     ) -> None:
         """Start the thread and load the model; return when it is ready.
+
+        prefix_bytes: of finished KV to keep for prompts that begin alike.
 
         Raises CheckpointError, from the thread, when the weights cannot be loaded.
         """
         self.window = window
         self._tokenizer = tokenizer
         self._scheduler = Scheduler(max_running=max_running, prefill_tokens=prefill_tokens)
+        self._prefixes = PrefixCache(limit=prefix_bytes)
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._lock = threading.Lock()  # between "is it closed?" and "put it in the inbox"
         self._closed = False
@@ -128,6 +134,20 @@ class Engine:
         self._put(_Submit(sequence))
         return sequence
 
+    def prefill_when_idle(self, prompt: Seq[int]) -> None:
+        """Have the KV of a prompt at hand that is likely to come; give way to any request.
+
+        Nothing happens when the prompt does not fit the window or the engine is closed.
+        """
+        if not 0 < len(prompt) < self.window:
+            return
+        request = Request(tuple(prompt), prefill_only=True)
+        bounds = limits(request, window=self.window)
+        with self._lock:
+            if not self._closed:
+                sequence = Sequence(request, bounds, self._tokenizer, lambda _: None)
+                self._inbox.put(_Submit(sequence))
+
     def cancel(self, sequence: Sequence) -> None:
         """End a request within one step. Nothing happens when it has ended already."""
         with self._lock:
@@ -160,6 +180,7 @@ class Engine:
             self._serve(checkpoint, dtype, loaded)
         finally:
             self._end()
+            self._prefixes.clear()
             mx.clear_cache()
             # What MLX keeps for a thread must go before the thread does, or the process aborts.
             mx.clear_streams()
@@ -187,19 +208,39 @@ class Engine:
 
     def _advance(self, decoder: Decoder, before: Step | None) -> Step | None:
         """Dispatch the next step, then read the one before it."""
+        self._keep(self._scheduler.retire())
+        if self._scheduler.waiting:
+            self._keep(self._scheduler.interrupt_idle())
         for sequence in self._scheduler.admit():
-            cache = decoder.make_cache()
-            cache.reserve(len(sequence.ids))
-            sequence.start(cache)
+            self._start(decoder, sequence)
+        idle = self._scheduler.idle()
+        if idle is not None and idle.cache is None:
+            self._start(decoder, idle)
         shares = self._scheduler.plan()
         step = dispatch(decoder, shares, before) if shares else None
         if before is not None:
             settle(before, after=step)
         return step
 
+    def _start(self, decoder: Decoder, sequence: Sequence) -> None:
+        others = [waiting.ids for waiting in self._scheduler.waiting]
+        cut = sequence.request.prefill_only
+        found = self._prefixes.take(sequence.ids, others=others, cut=cut)
+        cache = decoder.make_cache() if found is None else found
+        cache.reserve(len(sequence.ids))
+        sequence.start(cache)
+
+    def _keep(self, sequences: list[Sequence]) -> None:
+        """Store the KV of sequences that have ended or were interrupted."""
+        for sequence in sequences:
+            released = sequence.release()
+            if released is not None:
+                self._prefixes.put(*released)
+
     def _read_inbox(self, *, block: bool) -> bool:
         """Act on the messages that have come; wait for one when there is nothing else to do."""
         if block and not self._scheduler.unfinished():
+            self._keep(self._scheduler.retire())
             mx.clear_cache()
             if not self._handle(self._inbox.get()):
                 return False
@@ -211,7 +252,9 @@ class Engine:
 
     def _handle(self, message: _Message) -> bool:
         if isinstance(message, _Submit):
-            self._scheduler.add(message.sequence)
+            idle = message.sequence.request.prefill_only
+            add = self._scheduler.add_idle if idle else self._scheduler.add
+            add(message.sequence)
         elif isinstance(message, _Cancel):
             message.sequence.finish("cancelled")
         return not isinstance(message, _Close)

@@ -26,7 +26,7 @@ class AnswerText:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one request. cached_tokens are prompt tokens that were not prefilled again."""
+    """Token counts of one request; cached_tokens are those of the prompt not prefilled again."""
 
     prompt_tokens: int
     completion_tokens: int

@@ -19,6 +19,7 @@ class Request:
     answer_reserve: tokens of the window kept for the answer: reasoning is closed when only they
         are left. At most half of what the window holds after the prompt.
     stop_repetition: end the reasoning, or else the output, when it only repeats itself.
+    prefill_only: store the prompt's KV for a later request, and draw nothing.
     """
 
     prompt: tuple[int, ...]
@@ -28,6 +29,7 @@ class Request:
     thinking_budget: int | None = None
     answer_reserve: int = ANSWER_RESERVE
     stop_repetition: bool = True
+    prefill_only: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -62,5 +64,7 @@ def limits(request: Request, *, window: int) -> Limits:
             "together: shorten the conversation or raise --max-context."
         )
     asked = room if request.max_tokens is None else min(request.max_tokens, room)
+    if request.prefill_only:
+        asked = 0
     reserve = min(request.answer_reserve, room // 2)
     return Limits(end=prompt + asked, reasoning_end=window - reserve)

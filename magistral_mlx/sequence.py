@@ -45,6 +45,7 @@ class Sequence:
         self._limits = limits
         self._tokenizer = tokenizer
         self._parser = OutputParser(tokenizer, state=request.state)
+        self._cached_tokens = 0
         self._send = send
         self._reasoning_start = len(self.ids)
         self._closed_by_force = False
@@ -66,8 +67,9 @@ class Sequence:
         return self._limits.end - len(self.ids)
 
     def start(self, cache: KVCache) -> None:
-        """The engine begins to prefill."""
+        """The engine begins to prefill what the cache does not hold yet."""
         self.cache = cache
+        self._cached_tokens = cache.length
         self._stopwatch.begin_prefill()
         if self._parser.state == "reasoning" and self._reasoning_is_spent():
             self._close_reasoning()
@@ -77,6 +79,8 @@ class Sequence:
         prompt = len(self.request.prompt)
         if tokens <= prompt:
             self._emit(PrefillProgress(tokens, prompt))
+        if self.room <= 0 and tokens == len(self.ids):
+            self.finish("length")
 
     def accept(self, token: int) -> None:
         """A sampled token was read: tell the caller, then end, close the reasoning, or go on."""
@@ -102,19 +106,26 @@ class Sequence:
         if self.finished:
             return
         self._tell(self._parser.finish())
-        self._end()
-        timings = self._stopwatch.timings(prefilled_tokens=len(self.request.prompt))
+        self.finished = True
+        prefilled = len(self.request.prompt) - self._cached_tokens
+        timings = self._stopwatch.timings(prefilled_tokens=prefilled)
         self._send(Finished(reason, self._usage(), timings, self._closed_by_force))
 
     def fail(self, message: str) -> None:
         """End the request with an error; later calls do nothing."""
         if not self.finished:
-            self._end()
+            self.finished = True
+            self.cache = None  # nobody knows what a failed step has left in it
             self._send(Failed(message))
 
-    def _end(self) -> None:
-        self.finished = True
-        self.cache = None
+    def release(self) -> tuple[list[int], KVCache] | None:
+        """Give the KV away, with the tokens it belongs to; None when there is none of use."""
+        cache, self.cache = self.cache, None
+        if cache is None or cache.length == 0:
+            return None
+        known = min(cache.length, len(self.ids))
+        cache.trim(known)
+        return self.ids[:known], cache
 
     def _reasoning_is_spent(self) -> bool:
         budget = self.request.thinking_budget
@@ -152,5 +163,5 @@ class Sequence:
             prompt_tokens=len(self.request.prompt),
             completion_tokens=self.output_length,
             reasoning_tokens=self._parser.reasoning_tokens,
-            cached_tokens=0,
+            cached_tokens=self._cached_tokens,
         )

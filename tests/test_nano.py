@@ -120,8 +120,7 @@ def test_it_reasons_and_answers_held_out_questions_in_every_language_and_skill(
 ) -> None:
     questions = held_out_questions(40)
     assert {q.language for q in questions} == set(PHRASES)
-    requests = [model._request(q.text, OPTIONS) for q in questions]
-    streams = [model.engine.submit(r) for r in requests]
+    streams = [model.stream(question.text, OPTIONS) for question in questions]
     right = 0
     for question, stream in zip(questions, streams, strict=True):
         events = list(stream)

@@ -7,14 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx import open_model
-from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.cli_options import Dtype
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.convert.locations import DEMO
 from magistral_mlx.model_choice import choose_model, remember_model, state_folder
 from magistral_mlx.spec import WINDOW
 from magistral_mlx.terminal.model_protocol import AnsweringModel
-from magistral_mlx.terminal.plan import plan_for_this_machine
 
 
 @contextmanager
@@ -27,14 +25,12 @@ def open_chosen(
     when there is no such model and MemoryPlanError when it does not fit.
     """
     choice = choose_model(name, state=state_folder())
-    window = max_context
-    if choice != DEMO:
-        window = _window_that_fits(
-            Path(choice), max_context=max_context, dtype=dtype, errors=errors
-        )
     with errors.status(f"Opening {Path(choice).name}"):
-        model = open_model(choice, window=window, dtype=dtype)
+        model = open_model(choice, window=max_context, dtype=dtype)
     with model:
+        longest = model.checkpoint.config.max_position_embeddings
+        if max_context is None and model.window < min(WINDOW, longest):
+            _say(errors, f"{model.plan.reasons[0]} ({model.plan.limit_source})")
         remember_model(choice, state=state_folder())
         yield model
 
@@ -46,16 +42,6 @@ def open_demo(*, errors: Console) -> Iterator[AnsweringModel]:
     convert_command(DEMO, force=True)
     with open_chosen(DEMO, max_context=None, dtype=None, errors=errors) as model:
         yield model
-
-
-def _window_that_fits(
-    folder: Path, max_context: int | None, dtype: Dtype | None, errors: Console
-) -> int:
-    config = open_checkpoint(folder).config
-    made = plan_for_this_machine(config, window=max_context, dtype=dtype)
-    if max_context is None and made.window < min(WINDOW, config.max_position_embeddings):
-        _say(errors, f"{made.reasons[0]} ({made.limit_source})")
-    return made.window
 
 
 def _say(errors: Console, message: str) -> None:

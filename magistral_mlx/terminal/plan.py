@@ -3,16 +3,14 @@
 from dataclasses import asdict
 from pathlib import Path
 
-import mlx.core as mx
 from rich.console import Console
 
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import default_output
 from magistral_mlx.convert.locations import DEMO
-from magistral_mlx.engine import PREFILL_TOKENS
-from magistral_mlx.memory import MemoryPlan, magistral_small, plan
-from magistral_mlx.memory_limit import mac_limit, machine_limit, parse_memory
-from magistral_mlx.model import compute_dtype
+from magistral_mlx.machine_plan import plan_for_this_machine
+from magistral_mlx.memory import magistral_small, plan
+from magistral_mlx.memory_limit import mac_limit, parse_memory
 from magistral_mlx.model_choice import choose_model, state_folder
 from magistral_mlx.model_config import ModelConfig
 from magistral_mlx.terminal.ask import print_json
@@ -42,21 +40,6 @@ def run_plan(
         print_json({"model": name, **asdict(made)}, console)
     else:
         console.print(plan_view(made, title=name))
-
-
-def plan_for_this_machine(
-    config: ModelConfig, *, window: int | None = None, sequences: int = 1, dtype: str | None = None
-) -> MemoryPlan:
-    """The plan with this machine's limit, compute type and attention."""
-    return plan(
-        config,
-        machine_limit(),
-        dtype=dtype or str(compute_dtype(config.dtype)).removeprefix("mlx.core."),
-        window=window,
-        sequences=sequences,
-        chunk=PREFILL_TOKENS,
-        fused_attention=mx.default_device().type != mx.DeviceType.cpu,
-    )
 
 
 def _shape(model: str | None) -> tuple[str, ModelConfig]:

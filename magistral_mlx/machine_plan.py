@@ -1,0 +1,27 @@
+"""The memory plan of a model on this very machine."""
+
+import mlx.core as mx
+
+from magistral_mlx.engine import PREFILL_TOKENS
+from magistral_mlx.memory import MemoryPlan, plan
+from magistral_mlx.memory_limit import machine_limit
+from magistral_mlx.model import compute_dtype
+from magistral_mlx.model_config import ModelConfig
+
+
+def plan_for_this_machine(
+    config: ModelConfig, *, window: int | None = None, sequences: int = 1, dtype: str | None = None
+) -> MemoryPlan:
+    """`memory.plan` with this machine's limit, compute type and attention.
+
+    Raises MemoryPlanError when the model, or the window asked for, does not fit.
+    """
+    return plan(
+        config,
+        machine_limit(),
+        dtype=dtype or str(compute_dtype(config.dtype)).removeprefix("mlx.core."),
+        window=window,
+        sequences=sequences,
+        chunk=PREFILL_TOKENS,
+        fused_attention=mx.default_device().type != mx.DeviceType.cpu,
+    )

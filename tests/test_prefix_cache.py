@@ -1,0 +1,142 @@
+"""The prefix cache: what it finds, what it copies and moves, and how many bytes it holds."""
+
+import mlx.core as mx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from magistral_mlx.kv_cache import BLOCK, KVCache
+from magistral_mlx.prefix_cache import LEAST_TOKENS, PrefixCache
+
+LAYERS, KV_HEADS, HEAD_DIM = 2, 1, 4
+BLOCK_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * BLOCK * 4
+
+
+def kv_of(tokens: list[int]) -> KVCache:
+    """KV in which every position tells the tokens up to it, as a real model's does."""
+    cache = KVCache(LAYERS)
+    cache.reserve(len(tokens))
+    rows = mx.cumsum(mx.array(tokens, dtype=mx.float32) + 1)[None, None, :, None]
+    rows = mx.broadcast_to(rows, (1, KV_HEADS, len(tokens), HEAD_DIM))
+    for layer in range(LAYERS):
+        cache.update(layer, rows + layer, -rows - layer)
+    cache.advance(len(tokens))
+    return cache
+
+
+def assert_is_kv_of(cache: KVCache, tokens: list[int]) -> None:
+    expected = kv_of(tokens)
+    assert cache.length == len(tokens)
+    for got, want in zip(cache.arrays, expected.arrays, strict=True):
+        assert mx.array_equal(got[..., : len(tokens), :], want[..., : len(tokens), :])
+
+
+def ids(length: int, seed: int = 0) -> list[int]:
+    return [(7 * i + seed) % 50 for i in range(length)]
+
+
+def test_a_whole_entry_is_moved_and_a_part_is_copied() -> None:
+    prefixes = PrefixCache(limit=10**9)
+    prefixes.put(ids(100), kv_of(ids(100)))
+    branch = [*ids(60), 99, 98]
+    part = prefixes.take(branch)
+    assert part is not None
+    assert_is_kv_of(part, ids(60))
+    whole = prefixes.take([*ids(100), 1])
+    assert whole is not None
+    assert_is_kv_of(whole, ids(100))
+    assert prefixes.nbytes == 0
+    assert prefixes.take([*ids(100), 1]) is None
+
+
+def test_an_entry_that_others_wait_for_is_copied() -> None:
+    prefixes = PrefixCache(limit=10**9)
+    prefixes.put(ids(100), kv_of(ids(100)))
+    first = prefixes.take([*ids(100), 1], others=[[*ids(100), 2]])
+    second = prefixes.take([*ids(100), 2])
+    assert first is not None
+    assert second is not None
+    assert_is_kv_of(first, ids(100))
+    assert_is_kv_of(second, ids(100))
+    assert prefixes.nbytes == 0
+
+
+def test_cutting_gives_the_rest_up() -> None:
+    prefixes = PrefixCache(limit=10**9)
+    prefixes.put(ids(600), kv_of(ids(600)))
+    cache = prefixes.take([*ids(40), 99, 98], cut=True)
+    assert cache is not None
+    assert_is_kv_of(cache, ids(40))
+    assert cache.nbytes == BLOCK_BYTES
+    assert prefixes.nbytes == 0
+
+
+def test_the_last_token_of_a_prompt_is_always_left_to_run() -> None:
+    prefixes = PrefixCache(limit=10**9)
+    prefixes.put(ids(100), kv_of(ids(100)))
+    cache = prefixes.take(ids(100))
+    assert cache is not None
+    assert cache.length == 99
+
+
+def test_short_beginnings_are_not_reused() -> None:
+    prefixes = PrefixCache(limit=10**9)
+    prefixes.put(ids(100), kv_of(ids(100)))
+    assert prefixes.take([*ids(LEAST_TOKENS - 1), 99, 99]) is None
+    assert prefixes.longest([*ids(LEAST_TOKENS - 1), 99, 99]) == 0
+
+
+def test_a_longer_entry_takes_the_place_of_its_beginning() -> None:
+    prefixes = PrefixCache(limit=10**9)
+    prefixes.put(ids(50), kv_of(ids(50)))
+    prefixes.put(ids(90), kv_of(ids(90)))
+    prefixes.put(ids(70), kv_of(ids(70)))
+    assert prefixes.nbytes == BLOCK_BYTES
+    assert prefixes.longest([*ids(90), 1]) == 90
+
+
+def test_what_was_used_longest_ago_goes_first() -> None:
+    prefixes = PrefixCache(limit=2 * BLOCK_BYTES)
+    for seed in (1, 2):
+        prefixes.put(ids(50, seed), kv_of(ids(50, seed)))
+    copied = prefixes.take([*ids(30, 1), 99])
+    assert copied is not None
+    prefixes.put(ids(50, 3), kv_of(ids(50, 3)))
+    kept = {seed for seed in (1, 2, 3) if prefixes.longest([*ids(50, seed), 0]) == 50}
+    assert kept == {1, 3}
+
+
+def test_an_entry_larger_than_the_limit_is_not_kept() -> None:
+    prefixes = PrefixCache(limit=BLOCK_BYTES)
+    prefixes.put(ids(50), kv_of(ids(50)))
+    prefixes.put(ids(300, 1), kv_of(ids(300, 1)))
+    assert prefixes.longest([*ids(50), 0]) == 50
+    assert prefixes.nbytes == BLOCK_BYTES
+
+
+def test_the_caller_must_give_the_kv_of_exactly_these_tokens() -> None:
+    with pytest.raises(AssertionError):
+        PrefixCache(limit=10**9).put(ids(50), kv_of(ids(49)))
+
+
+prompts = st.lists(st.integers(0, 1), min_size=17, max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(prompts, st.booleans()), max_size=12), st.integers(1, 4))
+def test_what_is_taken_is_the_kv_of_the_tokens_and_bytes_stay_bounded(
+    actions: list[tuple[list[int], bool]], blocks: int
+) -> None:
+    prefixes = PrefixCache(limit=blocks * BLOCK_BYTES)
+    stored: list[list[int]] = []
+    for tokens, put in actions:
+        if put:
+            prefixes.put(tokens, kv_of(tokens))
+            stored.append(tokens)
+        elif (cache := prefixes.take(tokens)) is not None:
+            assert cache.length < len(tokens)
+            assert any(other[: cache.length] == tokens[: cache.length] for other in stored)
+            assert_is_kv_of(cache, tokens[: cache.length])
+        assert 0 <= prefixes.nbytes <= blocks * BLOCK_BYTES
+    prefixes.clear()
+    assert prefixes.nbytes == 0
