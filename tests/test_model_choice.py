@@ -62,6 +62,12 @@ def test_a_model_converted_twice_must_be_named_exactly(tmp_path: Path, models: P
     assert found.endswith("-8bit")
 
 
+def test_folders_that_only_begin_like_the_name_are_others(tmp_path: Path, models: Path) -> None:
+    (models / "Magistral-Small-2506-notes").mkdir()
+    found = choose_model("Magistral-Small-2506", state=tmp_path, models=models)
+    assert found.endswith("-4bit")
+
+
 def test_what_was_never_converted_is_refused_with_the_command(tmp_path: Path, models: Path) -> None:
     for name in ("mistralai/Magistral-Medium", "nowhere"):
         with pytest.raises(CheckpointError, match="magistral-mlx convert FOLDER"):

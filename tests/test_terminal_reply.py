@@ -4,6 +4,7 @@ import io
 import json
 import re
 from itertools import pairwise
+from time import sleep
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,13 @@ from magistral_mlx import EngineError, GenerationOptions
 from magistral_mlx.conversation import Message
 from magistral_mlx.events import AnswerText, Failed, ReasoningText
 from magistral_mlx.terminal.ask import AskOutput, run_ask
-from magistral_mlx.terminal.markdown_stream import MarkdownStream, first_block
+from magistral_mlx.terminal.markdown_stream import (
+    SECONDS_BETWEEN_DRAWS,
+    MarkdownStream,
+    first_block,
+)
+from magistral_mlx.terminal.reply import show_reply
+from magistral_mlx.terminal.reply_views import NoView
 from magistral_mlx.terminal.wrapped_text import WrappedText
 from tests.scripted_model import Script, ScriptedModel, finished, reply
 
@@ -151,6 +158,19 @@ def test_ctrl_c_keeps_what_has_arrived_and_cancels_the_request(terminal: bool) -
     assert "It is **6" in screen(out.getvalue())
 
 
+class InterruptedView(NoView):
+    def answer(self, text: str) -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_text_is_printed_cancels_the_request_too() -> None:
+    model = ScriptedModel(reply("r", "answer"))
+    events = model.stream(QUESTION, GenerationOptions())
+    shown = show_reply(events, InterruptedView())
+    assert model.closed == 1
+    assert (shown.reasoning, shown.finished) == ("r", None)
+
+
 def test_an_engine_failure_is_raised_after_what_has_arrived() -> None:
     with pytest.raises(EngineError, match="out of memory"):
         ask([AnswerText("It"), Failed("out of memory")], terminal=False)
@@ -192,6 +212,20 @@ def test_an_answer_longer_than_the_terminal_is_not_repeated() -> None:
     items = "".join(f"- item {number}\n" for number in range(40))
     shown = screen(streamed([items[i : i + 4] for i in range(0, len(items), 4)], terminal=True))
     assert [shown.count(f"item {number}\n") for number in range(39)] == [1] * 39
+
+
+def test_while_it_streams_the_terminal_shows_the_end_of_a_long_block() -> None:
+    out = io.StringIO()
+    with MarkdownStream(Console(file=out, force_terminal=True, width=60, height=8)) as stream:
+        for number in range(40):
+            stream.push(f"- item {number}\n")
+        sleep(SECONDS_BETWEEN_DRAWS)
+        start = out.tell()
+        stream.push("- the last")
+        drawn = out.getvalue()[start:]
+    assert "the last" in drawn
+    assert "item 39" in drawn
+    assert "item 20" not in drawn
 
 
 @pytest.mark.parametrize(
