@@ -38,7 +38,7 @@ def next_steps(folder: str) -> str:
     name = HUB_ID.rpartition("/")[2]
     return f"""\
 Next:
-  {folder}magistral-mlx chat    talk to this model: sums, differences, products, in several languages
+  {folder}magistral-mlx chat    talk to this model: arithmetic in several languages
   {folder}magistral-mlx plan    what the real model needs on this machine
 
 The real model, on a Mac with 24 GB or more:
