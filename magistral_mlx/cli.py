@@ -34,7 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("convert")(convert_command)
 
 
 def main() -> None:
@@ -62,7 +61,9 @@ def start(
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="What to ask; - reads it from standard input.")
+    ],
     model: opt.Model = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object when the reply is complete.")
@@ -197,6 +198,9 @@ def demo() -> None:
             completed = run_demo(opened, console=console, errors=errors)
         if not completed:
             raise typer.Exit(INTERRUPTED)
+
+
+app.command("convert")(convert_command)
 
 
 def _consoles() -> tuple[Console, Console]:

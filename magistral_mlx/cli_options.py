@@ -33,7 +33,11 @@ Think = Annotated[
 ]
 ReasoningMode = Annotated[
     Literal["auto", "on", "off"],
-    typer.Option("--reasoning", help="Let the model decide to think, make it, or keep it from it."),
+    typer.Option(
+        "--reasoning",
+        metavar="MODE",
+        help="auto lets the model decide to think, on makes it, off keeps it from it.",
+    ),
 ]
 System = Annotated[
     str | None,
@@ -41,7 +45,10 @@ System = Annotated[
 ]
 SystemMode = Annotated[
     Literal["compose", "replace"],
-    typer.Option(help="Add --system to the model's own system prompt, or use it alone."),
+    typer.Option(
+        metavar="MODE",
+        help="compose adds --system to the model's own system prompt, replace uses it alone.",
+    ),
 ]
 MaxContext = Annotated[
     int | None,
@@ -54,7 +61,8 @@ ComputeDtype = Annotated[
     Dtype | None,
     typer.Option(
         "--dtype",
-        help="What to compute in.",
+        metavar="TYPE",
+        help="bfloat16, float16 or float32 to compute in.",
         show_default="the checkpoint's own type; float32 on a CPU",
     ),
 ]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
 from magistral_mlx.byte_counts import kv_bytes_per_token, step_bytes, weight_bytes
+from magistral_mlx.engine import PREFILL_TOKENS
 from magistral_mlx.errors import RequestError
-from magistral_mlx.memory import MemoryPlan, MemoryPlanError, magistral_small, plan
+from magistral_mlx.memory import PREFILL_CHUNK, MemoryPlan, MemoryPlanError, magistral_small, plan
 from magistral_mlx.memory_limit import (
     GIB,
     MAC_SIZES,
@@ -215,6 +216,10 @@ def test_memory_sizes_are_read_as_they_are_sold(text: str, expected: int) -> Non
 def test_what_is_not_a_memory_size_is_refused_with_the_form_to_use(text: str) -> None:
     with pytest.raises(RequestError, match="32GB"):
         parse_memory(text)
+
+
+def test_the_planned_chunk_is_the_engines() -> None:
+    assert PREFILL_CHUNK == PREFILL_TOKENS
 
 
 def test_this_machines_limit_is_a_reading() -> None:
