@@ -71,8 +71,14 @@ def open_model(
     compute = _dtype(dtype)
     made = plan_for_this_machine(checkpoint.config, window=window, dtype=dtype)
     tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
+    kv_bytes = made.kv + made.prefix_cache
     engine = Engine(
-        checkpoint, tokenizer, window=made.window, dtype=compute, prefix_bytes=made.prefix_cache
+        checkpoint,
+        tokenizer,
+        window=made.window,
+        dtype=compute,
+        kv_bytes=kv_bytes,
+        prefix_bytes=kv_bytes,
     )
     return Magistral(checkpoint, tokenizer, engine, made)
 

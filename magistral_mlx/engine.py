@@ -10,19 +10,25 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from magistral_mlx.byte_counts import kv_bytes_per_token
 from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.events import Event, Failed, Finished
-from magistral_mlx.model import Decoder, load_decoder
-from magistral_mlx.prefix_cache import PrefixCache
+from magistral_mlx.kv_budget import KVBudget
+from magistral_mlx.kv_cache import KVCache
+from magistral_mlx.model import Decoder, compute_dtype, load_decoder
+from magistral_mlx.prefix_cache import LEAST_TOKENS, PrefixCache
 from magistral_mlx.request import Request, limits
-from magistral_mlx.scheduler import Scheduler
+from magistral_mlx.scheduler import Scheduler, shared_tokens
 from magistral_mlx.sequence import Sequence
 from magistral_mlx.step import Step, dispatch, settle
 from magistral_mlx.tokenizer import Tokenizer
 
 MAX_RUNNING = 8
 """Sequences that run at once; others wait."""
+
+MAX_WAITING = 256
+"""Sequences that may wait; more are refused."""
 
 PREFILL_TOKENS = 512
 """Prompt tokens in one step."""
@@ -32,6 +38,10 @@ logger = logging.getLogger(__name__)
 
 class EngineError(RuntimeError):
     """The engine is closed, or its thread has died."""
+
+
+class QueueFullError(EngineError):
+    """As many requests wait as may."""
 
 
 class Stream(Iterator[Event]):
@@ -84,17 +94,26 @@ class Engine:
         dtype: mx.Dtype | None = None,
         max_running: int = MAX_RUNNING,
         prefill_tokens: int = PREFILL_TOKENS,
+        max_waiting: int = MAX_WAITING,
+        kv_bytes: int | None = None,
         prefix_bytes: int = 0,
     ) -> None:
         """Start the thread and load the model; return when it is ready.
 
-        prefix_bytes: of finished KV to keep for prompts that begin alike.
+        kv_bytes: of KV at once, of running sequences and of finished ones; None: no limit.
+        prefix_bytes: of finished KV to keep for prompts that begin alike, as far as kv_bytes has
+            room beside the running sequences.
 
         Raises CheckpointError, from the thread, when the weights cannot be loaded.
         """
-        self.window = window
+        compute = dtype or compute_dtype(checkpoint.config.dtype)
+        name = str(compute).removeprefix("mlx.core.")
+        per_token = kv_bytes_per_token(checkpoint.config, name, bits=8 * compute.size)
+        kv = KVBudget(bytes_per_token=per_token, limit=kv_bytes)
+        self.window = window if kv.tokens is None else min(window, kv.tokens)
+        self._max_waiting = max_waiting
         self._tokenizer = tokenizer
-        self._scheduler = Scheduler(max_running=max_running, prefill_tokens=prefill_tokens)
+        self._scheduler = Scheduler(max_running=max_running, prefill_tokens=prefill_tokens, kv=kv)
         self._prefixes = PrefixCache(limit=prefix_bytes)
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._lock = threading.Lock()  # between "is it closed?" and "put it in the inbox"
@@ -115,7 +134,7 @@ class Engine:
 
         Raises:
             RequestError: the prompt does not fit the window, or has ids outside the vocabulary.
-            EngineError: the engine is closed or dead.
+            EngineError: the engine is closed or dead; QueueFullError: too many requests wait.
         """
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         sequence = self.submit_to(request, events.put)
@@ -141,7 +160,7 @@ class Engine:
         """
         if not 0 < len(prompt) < self.window:
             return
-        request = Request(tuple(prompt), prefill_only=True)
+        request = Request(tuple(prompt), priority="idle")
         bounds = limits(request, window=self.window)
         with self._lock:
             if not self._closed:
@@ -168,6 +187,9 @@ class Engine:
         with self._lock:
             if self._closed:
                 raise EngineError("The engine is closed: open the model again.")
+            waiting = len(self._scheduler.waiting) + self._inbox.qsize()
+            if waiting >= self._max_waiting:
+                raise QueueFullError(f"{waiting} requests wait already: try again later.")
             self._inbox.put(message)
 
     def _run(
@@ -208,14 +230,20 @@ class Engine:
 
     def _advance(self, decoder: Decoder, before: Step | None) -> Step | None:
         """Dispatch the next step, then read the one before it."""
+        for sequence in self._scheduler.unfinished():
+            if sequence.expired:
+                sequence.finish("timeout")
         self._keep(self._scheduler.retire())
         if self._scheduler.waiting:
             self._keep(self._scheduler.interrupt_idle())
+        for sequence in self._scheduler.pause():
+            sequence.pause()
         for sequence in self._scheduler.admit():
             self._start(decoder, sequence)
         idle = self._scheduler.idle()
         if idle is not None and idle.cache is None:
             self._start(decoder, idle)
+        self._prefixes.shrink(self._scheduler.room())
         shares = self._scheduler.plan()
         step = dispatch(decoder, shares, before) if shares else None
         if before is not None:
@@ -223,12 +251,21 @@ class Engine:
         return step
 
     def _start(self, decoder: Decoder, sequence: Sequence) -> None:
-        others = [waiting.ids for waiting in self._scheduler.waiting]
-        cut = sequence.request.prefill_only
-        found = self._prefixes.take(sequence.ids, others=others, cut=cut)
-        cache = decoder.make_cache() if found is None else found
+        cache = self._known_beginning(sequence) or decoder.make_cache()
         cache.reserve(len(sequence.ids))
         sequence.start(cache)
+
+    def _known_beginning(self, sequence: Sequence) -> KVCache | None:
+        """KV of the longest beginning that is stored or that a running sequence has."""
+        ids = sequence.ids
+        running = [s for s in self._scheduler.running if s is not sequence and s.cache is not None]
+        lengths = [_reusable(ids, other) for other in running]
+        best = max(lengths, default=0)
+        if best > max(LEAST_TOKENS, self._prefixes.longest(ids)):
+            cache = running[lengths.index(best)].cache
+            return cache.copy(best) if cache is not None else None
+        others = [waiting.ids for waiting in self._scheduler.waiting]
+        return self._prefixes.take(ids, others=others, cut=sequence.request.priority == "idle")
 
     def _keep(self, sequences: list[Sequence]) -> None:
         """Store the KV of sequences that have ended or were interrupted."""
@@ -252,9 +289,7 @@ class Engine:
 
     def _handle(self, message: _Message) -> bool:
         if isinstance(message, _Submit):
-            idle = message.sequence.request.prefill_only
-            add = self._scheduler.add_idle if idle else self._scheduler.add
-            add(message.sequence)
+            self._scheduler.add(message.sequence)
         elif isinstance(message, _Cancel):
             message.sequence.finish("cancelled")
         return not isinstance(message, _Close)
@@ -273,3 +308,9 @@ class Engine:
             message = self._inbox.get()
             if isinstance(message, _Submit):
                 message.sequence.finish("cancelled")
+
+
+def _reusable(ids: list[int], other: Sequence) -> int:
+    """Tokens of these ids that another sequence has KV for; the last is always left to run."""
+    assert other.cache is not None
+    return min(shared_tokens(ids, other.ids), other.cache.length, len(ids) - 1)

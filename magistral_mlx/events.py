@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "repetition", "cancelled"]
+FinishReason = Literal["stop", "length", "repetition", "cancelled", "timeout"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,11 @@ class PrefixCache:
         self._trie.insert(entry.tokens, entry)
         self._entries[entry.tokens] = entry
         self._nbytes += cache.nbytes
-        while self._nbytes > self._limit:
+        self.shrink(self._limit)
+
+    def shrink(self, nbytes: int | None) -> None:
+        """Forget what was used longest ago until at most so many bytes are left; None: nothing."""
+        while nbytes is not None and self._nbytes > max(0, nbytes):
             self._forget(next(iter(self._entries.values())))
 
     def take(

@@ -1,12 +1,17 @@
 """What a caller asks of the engine, in token ids."""
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from magistral_mlx.errors import RequestError
 from magistral_mlx.reasoning import OutputState
 from magistral_mlx.sampling import SamplingParams
 
 ANSWER_RESERVE = 2_048
+
+Priority = Literal["interactive", "batch", "idle"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+"""The most urgent first. Idle prompts are prefilled while there is nothing else to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,8 @@ class Request:
     answer_reserve: tokens of the window kept for the answer: reasoning is closed when only they
         are left. At most half of what the window holds after the prompt.
     stop_repetition: end the reasoning, or else the output, when it only repeats itself.
-    prefill_only: store the prompt's KV for a later request, and draw nothing.
+    priority: who goes first. An idle request draws nothing: its prompt's KV is stored.
+    timeout: seconds from submission after which it ends, waiting included.
     """
 
     prompt: tuple[int, ...]
@@ -29,7 +35,8 @@ class Request:
     thinking_budget: int | None = None
     answer_reserve: int = ANSWER_RESERVE
     stop_repetition: bool = True
-    prefill_only: bool = False
+    priority: Priority = "interactive"
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -38,6 +45,7 @@ class Request:
             ("max_tokens", self.max_tokens, 1),
             ("thinking_budget", self.thinking_budget, 0),
             ("answer_reserve", self.answer_reserve, 0),
+            ("timeout", self.timeout, 0),
         ):
             if value is not None and value < least:
                 raise RequestError(f"{name} is {value}; it must be at least {least}.")
@@ -64,7 +72,7 @@ def limits(request: Request, *, window: int) -> Limits:
             "together: shorten the conversation or raise --max-context."
         )
     asked = room if request.max_tokens is None else min(request.max_tokens, room)
-    if request.prefill_only:
+    if request.priority == "idle":
         asked = 0
     reserve = min(request.answer_reserve, room // 2)
     return Limits(end=prompt + asked, reasoning_end=window - reserve)

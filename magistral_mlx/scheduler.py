@@ -3,18 +3,22 @@
 from collections import deque
 from dataclasses import dataclass
 
+from magistral_mlx.kv_budget import KVBudget
+from magistral_mlx.kv_cache import BLOCK
+from magistral_mlx.request import PRIORITIES
 from magistral_mlx.sequence import Sequence
 
 FEW = 8
 """Known tokens that go with the decoding ones: what closes the reasoning is not put off."""
 
-
 IDLE_TOKENS = 64
 """Tokens of a step that nobody waits for: what a request that comes in may have to sit out."""
 
-
 MAX_IDLE = 8
 """Idle prompts that are remembered; of more, the oldest are forgotten."""
+
+WORTH_WAITING = 64
+"""Tokens that two prompts share, for the second to wait until the first has prefilled them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +35,79 @@ class Share:
 
 
 class Scheduler:
-    """Waiting and running sequences, first come first served."""
+    """Waiting, running and idle sequences: by priority, and then first come first served."""
 
-    def __init__(self, *, max_running: int, prefill_tokens: int) -> None:
+    def __init__(self, *, max_running: int, prefill_tokens: int, kv: KVBudget) -> None:
         """Run at most `max_running` sequences, and prefill `prefill_tokens` tokens in a step."""
         self._max_running = max_running
         self._prefill_tokens = prefill_tokens
-        self._waiting: deque[Sequence] = deque()
+        self._kv = kv
+        self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._idle: deque[Sequence] = deque(maxlen=MAX_IDLE)
-
-    def add(self, sequence: Sequence) -> None:
-        """Queue a sequence."""
-        self._waiting.append(sequence)
 
     @property
     def waiting(self) -> list[Sequence]:
         """Sequences that have no place yet, the next one first."""
         return [s for s in self._waiting if not s.finished]
 
+    @property
+    def running(self) -> list[Sequence]:
+        """Sequences that have a place, the oldest first."""
+        return [s for s in self._running if not s.finished]
+
+    def unfinished(self) -> list[Sequence]:
+        """Every sequence that has not ended."""
+        return [s for s in (*self._running, *self._waiting, *self._idle) if not s.finished]
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence behind those of its priority; idle ones apart."""
+        if sequence.request.priority == "idle":
+            self._idle.append(sequence)
+        else:
+            self._waiting.append(sequence)
+            self._waiting.sort(key=_rank)
+
     def retire(self) -> list[Sequence]:
         """Take out the sequences that have ended."""
-        ended = [s for s in (*self._running, *self._idle) if s.finished]
-        self._running = [s for s in self._running if not s.finished]
+        ended = [s for s in (*self._running, *self._waiting, *self._idle) if s.finished]
+        self._waiting, self._running = self.waiting, self.running
         self._idle = deque((s for s in self._idle if not s.finished), MAX_IDLE)
         return ended
 
-    def add_idle(self, sequence: Sequence) -> None:
-        """Queue a prompt whose KV is to be there in case it is asked for."""
-        self._idle.append(sequence)
+    def admit(self) -> list[Sequence]:
+        """Give places to waiting sequences, in order, while their KV fits beside the others'."""
+        admitted: list[Sequence] = []
+        for sequence in self.waiting:
+            if len(self._running) == self._max_running or not self._fits(sequence):
+                break
+            if not self._is_being_prefilled(sequence):
+                admitted.append(sequence)
+                self._running.append(sequence)
+                self._waiting.remove(sequence)
+        return admitted
+
+    def pause(self) -> list[Sequence]:
+        """Take places back until the next step fits: the least urgent, then the youngest first.
+
+        One sequence always stays; what it may grow to was checked when it came.
+        """
+        paused: list[Sequence] = []
+        while len(self._running) > 1 and not self._kv.holds(map(_grown, self._running)):
+            youngest = max(enumerate(self._running), key=lambda item: (_rank(item[1]), item[0]))[1]
+            self._running.remove(youngest)
+            self._waiting.append(youngest)
+            paused.append(youngest)
+        # Those that have begun go before those of the same priority that have not.
+        self._waiting.sort(key=lambda s: (_rank(s), not s.has_begun))
+        return paused
 
     def idle(self) -> Sequence | None:
-        """The prompt to prefill while there is nothing else to do."""
+        """The prompt to prefill while there is nothing else to do, if there is room for it."""
         busy = self._waiting or self._running
-        return None if busy or not self._idle else self._idle[0]
+        if busy or not self._idle or not self._kv.holds([len(self._idle[0].ids)]):
+            return None
+        return self._idle[0]
 
     def interrupt_idle(self) -> list[Sequence]:
         """The idle prompts that have been begun, to be put back when a request comes in.
@@ -76,35 +119,61 @@ class Scheduler:
         self._idle = deque(left, MAX_IDLE)
         return begun
 
-    def admit(self) -> list[Sequence]:
-        """Let waiting sequences run as far as there is a place."""
-        admitted = []
-        while self._waiting and len(self._running) < self._max_running:
-            sequence = self._waiting.popleft()
-            if not sequence.finished:
-                admitted.append(sequence)
-                self._running.append(sequence)
-        return admitted
-
     def plan(self) -> list[Share]:
-        """The next step: a token for every decoding sequence, then chunks of the oldest prompts.
+        """The next step: a token for every decoding sequence, and chunks of the prompts.
 
         Empty when nothing can advance before the step in flight has been read.
         """
-        decoding = [s for s in self._running if s.unrun_tokens <= FEW]
-        prefilling = [s for s in self._running if s.unrun_tokens > FEW]
-        shares = [Share(s, s.unrun_tokens, s.room > 0) for s in decoding if _can_decode(s)]
-        budget = self._prefill_tokens
-        for sequence in prefilling:
-            if budget:
-                shares.append(_chunk(sequence, budget))
-                budget -= shares[-1].tokens
         idle = self.idle()
-        return [_chunk(idle, IDLE_TOKENS)] if idle and idle.unrun_tokens else shares
+        if idle is not None:
+            return [_chunk(idle, IDLE_TOKENS)] if idle.unrun_tokens else []
+        decoding = [s for s in self._running if s.unrun_tokens <= FEW]
+        shares = [Share(s, s.unrun_tokens, s.room > 0) for s in decoding if _can_decode(s)]
+        return shares + self._chunks([s for s in self._running if s.unrun_tokens > FEW])
 
-    def unfinished(self) -> list[Sequence]:
-        """Every sequence that has not ended."""
-        return [s for s in (*self._running, *self._waiting, *self._idle) if not s.finished]
+    def room(self) -> int | None:
+        """Bytes of KV beside the running sequences; None for no limit."""
+        return self._kv.left(map(_grown, self._running))
+
+    def _chunks(self, prefilling: list[Sequence]) -> list[Share]:
+        """An equal part of the budget for every prompt; what one leaves goes to the next."""
+        shares: list[Share] = []
+        budget = self._prefill_tokens
+        by_length = sorted(prefilling, key=lambda s: s.unrun_tokens)
+        for left, sequence in zip(range(len(by_length), 0, -1), by_length, strict=True):
+            if budget // left:
+                shares.append(_chunk(sequence, budget // left))
+                budget -= shares[-1].tokens
+        return shares
+
+    def _fits(self, sequence: Sequence) -> bool:
+        lengths = [*map(_grown, self._running), len(sequence.ids) + BLOCK]
+        return not self._running or self._kv.holds(lengths)
+
+    def _is_being_prefilled(self, sequence: Sequence) -> bool:
+        """Whether another prompt that begins alike is on its way: then its KV is worth the wait."""
+        useful = [shared_tokens(other.ids, sequence.ids[:-1]) for other in self._running]
+        return any(
+            shared >= WORTH_WAITING and len(other.ids) - other.unrun_tokens < shared
+            for shared, other in zip(useful, self._running, strict=True)
+        )
+
+
+def shared_tokens(one: list[int], other: list[int]) -> int:
+    """How many tokens two lists begin with alike."""
+    stop = min(len(one), len(other))
+    if one[:stop] == other[:stop]:
+        return stop
+    return next(i for i in range(stop) if one[i] != other[i])
+
+
+def _rank(sequence: Sequence) -> int:
+    return PRIORITIES.index(sequence.request.priority)
+
+
+def _grown(sequence: Sequence) -> int:
+    """Tokens after the next step: the one in flight and the one after it may come on top."""
+    return len(sequence.ids) + 2
 
 
 def _chunk(sequence: Sequence, budget: int) -> Share:

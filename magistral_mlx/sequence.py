@@ -1,5 +1,6 @@
 """One request on its way: its tokens, its KV, its limits, and the events that it sends."""
 
+import logging
 from collections.abc import Callable
 
 from magistral_mlx.events import (
@@ -19,6 +20,8 @@ from magistral_mlx.request import Limits, Request
 from magistral_mlx.sampling import fresh_seed
 from magistral_mlx.stopwatch import Stopwatch
 from magistral_mlx.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 class Sequence:
@@ -45,11 +48,22 @@ class Sequence:
         self._limits = limits
         self._tokenizer = tokenizer
         self._parser = OutputParser(tokenizer, state=request.state)
-        self._cached_tokens = 0
+        self._cached_tokens: int | None = None
         self._send = send
         self._reasoning_start = len(self.ids)
         self._closed_by_force = False
         self._stopwatch = Stopwatch()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has had a place, and perhaps lost it again."""
+        return self._cached_tokens is not None
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is up."""
+        timeout = self.request.timeout
+        return timeout is not None and self._stopwatch.elapsed >= timeout
 
     @property
     def output_length(self) -> int:
@@ -67,17 +81,23 @@ class Sequence:
         return self._limits.end - len(self.ids)
 
     def start(self, cache: KVCache) -> None:
-        """The engine begins to prefill what the cache does not hold yet."""
+        """The engine begins to prefill what the cache does not hold yet, or begins again."""
         self.cache = cache
+        if self._cached_tokens is not None:
+            return
         self._cached_tokens = cache.length
         self._stopwatch.begin_prefill()
         if self._parser.state == "reasoning" and self._reasoning_is_spent():
             self._close_reasoning()
 
+    def pause(self) -> None:
+        """Give the KV up; the tokens are known and can be prefilled again."""
+        self.cache = None
+
     def prefilled(self, tokens: int) -> None:
         """So many tokens have their KV now."""
         prompt = len(self.request.prompt)
-        if tokens <= prompt:
+        if tokens <= prompt and self.output_length == 0:
             self._emit(PrefillProgress(tokens, prompt))
         if self.room <= 0 and tokens == len(self.ids):
             self.finish("length")
@@ -107,16 +127,16 @@ class Sequence:
             return
         self._tell(self._parser.finish())
         self.finished = True
-        prefilled = len(self.request.prompt) - self._cached_tokens
+        prefilled = len(self.request.prompt) - (self._cached_tokens or 0)
         timings = self._stopwatch.timings(prefilled_tokens=prefilled)
-        self._send(Finished(reason, self._usage(), timings, self._closed_by_force))
+        self._deliver(Finished(reason, self._usage(), timings, self._closed_by_force))
 
     def fail(self, message: str) -> None:
         """End the request with an error; later calls do nothing."""
         if not self.finished:
             self.finished = True
             self.cache = None  # nobody knows what a failed step has left in it
-            self._send(Failed(message))
+            self._deliver(Failed(message))
 
     def release(self) -> tuple[list[int], KVCache] | None:
         """Give the KV away, with the tokens it belongs to; None when there is none of use."""
@@ -156,12 +176,19 @@ class Sequence:
 
     def _emit(self, event: Event) -> None:
         if not self.finished:
+            self._deliver(event)
+
+    def _deliver(self, event: Event) -> None:
+        try:
             self._send(event)
+        except Exception:  # whatever a caller's function raises is that caller's own trouble
+            logger.exception("The receiver of a request's events failed; the request has ended.")
+            self.finished = True
 
     def _usage(self) -> Usage:
         return Usage(
             prompt_tokens=len(self.request.prompt),
             completion_tokens=self.output_length,
             reasoning_tokens=self._parser.reasoning_tokens,
-            cached_tokens=self._cached_tokens,
+            cached_tokens=self._cached_tokens or 0,
         )

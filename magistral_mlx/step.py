@@ -108,8 +108,8 @@ def _read(step: Step) -> tuple[list[int], list[bool]]:
 
 
 def _accept(sequence: Sequence, token: int, *, unchanged: bool, after: Step | None) -> None:
-    cache = _cache(sequence)
-    if not unchanged and cache.length > len(sequence.ids):
+    cache = sequence.cache  # None when the sequence was paused after the step was sent
+    if not unchanged and cache is not None and cache.length > len(sequence.ids):
         cache.trim(len(sequence.ids))  # the next step has run the token that is not to be
     known = len(sequence.ids) + 1
     sequence.accept(token)

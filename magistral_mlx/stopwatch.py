@@ -17,6 +17,11 @@ class Stopwatch:
         self._last: float | None = None
         self._tokens = 0
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request was submitted."""
+        return time.perf_counter() - self._submitted
+
     def begin_prefill(self) -> None:
         """The first prompt token is about to be run."""
         self._prefill = time.perf_counter()
@@ -35,7 +40,7 @@ class Stopwatch:
                 prefilled_tokens, _difference(self._first, self._prefill)
             ),
             decode_tokens_per_second=_rate(self._tokens - 1, _difference(self._last, self._first)),
-            total_seconds=time.perf_counter() - self._submitted,
+            total_seconds=self.elapsed,
             peak_memory_bytes=mx.get_peak_memory(),
         )
 

@@ -20,22 +20,22 @@ HIDDEN, INNER, HEAD_DIM = 64, 64, 16
 PROMPT = WINDOW - 48
 
 
-def one_small_head(folder: Path) -> Path:
-    """One layer with one head: MLX's CPU backend does not fuse attention."""
+def small_model(folder: Path) -> Path:
+    """Two layers with one head: MLX's CPU backend does not fuse attention."""
     mx.random.seed(1)
-    start = "model.layers.0"
-    shapes = {
-        "model.embed_tokens": (VOCAB, HIDDEN),
-        f"{start}.self_attn.q_proj": (HEAD_DIM, HIDDEN),
-        f"{start}.self_attn.k_proj": (HEAD_DIM, HIDDEN),
-        f"{start}.self_attn.v_proj": (HEAD_DIM, HIDDEN),
-        f"{start}.self_attn.o_proj": (HIDDEN, HEAD_DIM),
-        f"{start}.mlp.gate_proj": (INNER, HIDDEN),
-        f"{start}.mlp.up_proj": (INNER, HIDDEN),
-        f"{start}.mlp.down_proj": (HIDDEN, INNER),
-        "lm_head": (VOCAB, HIDDEN),
-    }
-    norms = (f"{start}.input_layernorm", f"{start}.post_attention_layernorm", "model.norm")
+    shapes = {"model.embed_tokens": (VOCAB, HIDDEN), "lm_head": (VOCAB, HIDDEN)}
+    norms = ["model.norm"]
+    for start in ("model.layers.0", "model.layers.1"):
+        shapes |= {
+            f"{start}.self_attn.q_proj": (HEAD_DIM, HIDDEN),
+            f"{start}.self_attn.k_proj": (HEAD_DIM, HIDDEN),
+            f"{start}.self_attn.v_proj": (HEAD_DIM, HIDDEN),
+            f"{start}.self_attn.o_proj": (HIDDEN, HEAD_DIM),
+            f"{start}.mlp.gate_proj": (INNER, HIDDEN),
+            f"{start}.mlp.up_proj": (INNER, HIDDEN),
+            f"{start}.mlp.down_proj": (HIDDEN, INNER),
+        }
+        norms += [f"{start}.input_layernorm", f"{start}.post_attention_layernorm"]
     weights = {f"{name}.weight": mx.random.normal(shape) * 0.3 for name, shape in shapes.items()}
     weights |= {f"{name}.weight": mx.ones((HIDDEN,)) for name in norms}
     write_hf(folder, {name: array.astype(mx.bfloat16) for name, array in weights.items()})
@@ -43,7 +43,7 @@ def one_small_head(folder: Path) -> Path:
         folder / "config.json",
         hidden_size=HIDDEN,
         intermediate_size=INNER,
-        num_hidden_layers=1,
+        num_hidden_layers=2,
         num_attention_heads=1,
         num_key_value_heads=1,
         head_dim=HEAD_DIM,
@@ -55,7 +55,7 @@ def one_small_head(folder: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_last_token_of_the_window_is_reached_and_right(tmp_path: Path) -> None:
-    checkpoint = open_checkpoint(one_small_head(tmp_path / "tiny"))
+    checkpoint = open_checkpoint(small_model(tmp_path / "tiny"))
     engine = Engine(checkpoint, Tokenizer.open(checkpoint.folder), window=WINDOW)
     prompt = tuple(1000 + (7 * i * i + i // 3) % (VOCAB - 1000) for i in range(PROMPT))
     events = SimpleQueue[Event]()
