@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from pathlib import Path
 
 import mlx.core as mx
 
@@ -22,6 +23,7 @@ from magistral_mlx.request import Request, limits
 from magistral_mlx.scheduler import Scheduler, shared_tokens
 from magistral_mlx.sequence import Sequence
 from magistral_mlx.step import Step, dispatch, settle
+from magistral_mlx.step_costs import known_step_costs
 from magistral_mlx.tokenizer import Tokenizer
 
 MAX_RUNNING = 8
@@ -97,12 +99,15 @@ class Engine:
         max_waiting: int = MAX_WAITING,
         kv_bytes: int | None = None,
         prefix_bytes: int = 0,
+        costs_folder: Path | None = None,
     ) -> None:
         """Start the thread and load the model; return when it is ready.
 
         kv_bytes: of KV at once, of running sequences and of finished ones; None: no limit.
         prefix_bytes: of finished KV to keep for prompts that begin alike, as far as kv_bytes has
             room beside the running sequences.
+        costs_folder: where the time of steps is kept, which prompts are cut by so that they do
+            not more than double the steps of running answers; None: they are not.
 
         Raises CheckpointError, from the thread, when the weights cannot be loaded.
         """
@@ -112,6 +117,7 @@ class Engine:
         kv = KVBudget(bytes_per_token=per_token, limit=kv_bytes)
         self.window = window if kv.tokens is None else min(window, kv.tokens)
         self._max_waiting = max_waiting
+        self._prefill_tokens = prefill_tokens
         self._tokenizer = tokenizer
         self._scheduler = Scheduler(max_running=max_running, prefill_tokens=prefill_tokens, kv=kv)
         self._prefixes = PrefixCache(limit=prefix_bytes)
@@ -120,7 +126,10 @@ class Engine:
         self._closed = False
         loaded: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(
-            target=self._run, args=(checkpoint, dtype, loaded), name="magistral-engine", daemon=True
+            target=self._run,
+            args=(checkpoint, dtype, costs_folder, loaded),
+            name="magistral-engine",
+            daemon=True,
         )
         self._thread.start()
         failure = loaded.get()
@@ -196,10 +205,11 @@ class Engine:
         self,
         checkpoint: Checkpoint,
         dtype: mx.Dtype | None,
+        costs_folder: Path | None,
         loaded: "queue.SimpleQueue[BaseException | None]",
     ) -> None:
         try:
-            self._serve(checkpoint, dtype, loaded)
+            self._serve(checkpoint, dtype, costs_folder, loaded)
         finally:
             self._end()
             self._prefixes.clear()
@@ -211,10 +221,13 @@ class Engine:
         self,
         checkpoint: Checkpoint,
         dtype: mx.Dtype | None,
+        costs_folder: Path | None,
         loaded: "queue.SimpleQueue[BaseException | None]",
     ) -> None:
         try:
             decoder = load_decoder(checkpoint, dtype=dtype)
+            if costs_folder is not None:
+                self._pace(decoder, checkpoint.fingerprint, costs_folder)
         except (UserError, OSError, RuntimeError, ValueError) as error:
             loaded.put(error)
             return
@@ -249,6 +262,11 @@ class Engine:
         if before is not None:
             settle(before, after=step)
         return step
+
+    def _pace(self, decoder: Decoder, fingerprint: str, folder: Path) -> None:
+        largest = self._prefill_tokens
+        costs = known_step_costs(decoder, fingerprint=fingerprint, largest=largest, folder=folder)
+        self._scheduler.pace(costs)
 
     def _start(self, decoder: Decoder, sequence: Sequence) -> None:
         cache = self._known_beginning(sequence) or decoder.make_cache()

@@ -7,6 +7,7 @@ from magistral_mlx.kv_budget import KVBudget
 from magistral_mlx.kv_cache import BLOCK
 from magistral_mlx.request import PRIORITIES
 from magistral_mlx.sequence import Sequence
+from magistral_mlx.step_costs import StepCosts
 
 FEW = 8
 """Known tokens that go with the decoding ones: what closes the reasoning is not put off."""
@@ -42,9 +43,14 @@ class Scheduler:
         self._max_running = max_running
         self._prefill_tokens = prefill_tokens
         self._kv = kv
+        self._costs: StepCosts | None = None
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._idle: deque[Sequence] = deque(maxlen=MAX_IDLE)
+
+    def pace(self, costs: StepCosts) -> None:
+        """From now on, prompts do not more than double a step in which others decode."""
+        self._costs = costs
 
     @property
     def waiting(self) -> list[Sequence]:
@@ -129,22 +135,14 @@ class Scheduler:
             return [_chunk(idle, IDLE_TOKENS)] if idle.unrun_tokens else []
         decoding = [s for s in self._running if s.unrun_tokens <= FEW]
         shares = [Share(s, s.unrun_tokens, s.room > 0) for s in decoding if _can_decode(s)]
-        return shares + self._chunks([s for s in self._running if s.unrun_tokens > FEW])
+        budget = self._prefill_tokens
+        if self._costs is not None:
+            budget = self._costs.chunk(len(shares), most=budget)
+        return shares + _chunks([s for s in self._running if s.unrun_tokens > FEW], budget)
 
     def room(self) -> int | None:
         """Bytes of KV beside the running sequences; None for no limit."""
         return self._kv.left(map(_grown, self._running))
-
-    def _chunks(self, prefilling: list[Sequence]) -> list[Share]:
-        """An equal part of the budget for every prompt; what one leaves goes to the next."""
-        shares: list[Share] = []
-        budget = self._prefill_tokens
-        by_length = sorted(prefilling, key=lambda s: s.unrun_tokens)
-        for left, sequence in zip(range(len(by_length), 0, -1), by_length, strict=True):
-            if budget // left:
-                shares.append(_chunk(sequence, budget // left))
-                budget -= shares[-1].tokens
-        return shares
 
     def _fits(self, sequence: Sequence) -> bool:
         lengths = [*map(_grown, self._running), len(sequence.ids) + BLOCK]
@@ -174,6 +172,17 @@ def _rank(sequence: Sequence) -> int:
 def _grown(sequence: Sequence) -> int:
     """Tokens after the next step: the one in flight and the one after it may come on top."""
     return len(sequence.ids) + 2
+
+
+def _chunks(prefilling: list[Sequence], budget: int) -> list[Share]:
+    """An equal part of the budget for every prompt; what one leaves goes to the next."""
+    shares: list[Share] = []
+    by_length = sorted(prefilling, key=lambda s: s.unrun_tokens)
+    for left, sequence in zip(range(len(by_length), 0, -1), by_length, strict=True):
+        if budget // left:
+            shares.append(_chunk(sequence, budget // left))
+            budget -= shares[-1].tokens
+    return shares
 
 
 def _chunk(sequence: Sequence, budget: int) -> Share:

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -15,6 +17,7 @@ from magistral_mlx.kv_cache import BLOCK
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.sequence import Sequence
+from magistral_mlx.step_costs import StepCosts
 from magistral_mlx.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB, write_hf
 
@@ -219,3 +222,27 @@ def test_the_budget_counts_in_whole_blocks() -> None:
     assert free.tokens is None
     assert free.left([10**9]) is None
     assert free.holds([10**9])
+
+
+def test_a_prompt_rides_along_in_chunks_that_the_running_answer_can_bear(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    paced = Engine(
+        checkpoint, Tokenizer.open(checkpoint.folder), window=2000, costs_folder=tmp_path
+    )
+    try:
+        paced._scheduler.pace(StepCosts((1, 512), (1.0, 6.11)))
+        running = Asked(paced, Request(prompt(5), sampling=SAMPLING, stop_repetition=False))
+        while not running.sequence.output_length:
+            time.sleep(0.001)
+        joining = Asked(paced, Request(prompt(600, seed=9), sampling=SAMPLING, max_tokens=1))
+        joining.wait()
+        paced.cancel(running.sequence)
+        done = [event.done for event in joining.seen if isinstance(event, PrefillProgress)]
+        chunks = {after - before for before, after in pairwise([0, *done[:-1]])}
+        assert chunks == {StepCosts((1, 512), (1.0, 6.11)).chunk(1, most=512)}
+        alone = Asked(paced, Request(prompt(600, seed=10), sampling=SAMPLING, max_tokens=1))
+        running.wait()
+        alone.wait()
+    finally:
+        paced.close()

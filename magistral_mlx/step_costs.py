@@ -1,0 +1,114 @@
+"""What a step costs by its number of tokens: timed once for a checkpoint on a machine, and kept."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import mlx.core as mx
+
+from magistral_mlx.model import Decoder, Segment
+
+TRIES = 3
+"""Each size is timed so often; the fastest counts, for only noise makes a step slower."""
+
+LEAST_CHUNK = 16
+"""Prompt tokens that ride along even where they more than double a step: a prompt must get on."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCosts:
+    """Seconds of a step with so many tokens; tokens rise, and seconds never fall."""
+
+    tokens: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def of(self, tokens: int) -> float:
+        """Seconds of a step, between the measured ones in proportion; beyond the last likewise."""
+        sizes, times = self.tokens, self.seconds
+        upper = next((i for i, size in enumerate(sizes) if size >= tokens), len(sizes) - 1)
+        if upper == 0:
+            return times[0]
+        share = (tokens - sizes[upper - 1]) / (sizes[upper] - sizes[upper - 1])
+        return times[upper - 1] + share * (times[upper] - times[upper - 1])
+
+    def chunk(self, decoding: int, *, most: int) -> int:
+        """Prompt tokens that may ride along with so many decoding ones: the step at most doubles.
+
+        At least LEAST_CHUNK and at most `most`; `most` when nothing decodes.
+        """
+        if decoding == 0 or most <= LEAST_CHUNK:
+            return most
+        bound = 2 * self.of(decoding)
+        low, high = LEAST_CHUNK, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.of(decoding + middle) <= bound else (low, middle - 1)
+        return low
+
+
+def known_step_costs(
+    decoder: Decoder, *, fingerprint: str, largest: int, folder: Path | None
+) -> StepCosts:
+    """The costs kept in `folder`, or else measured now and kept there; None keeps nothing."""
+    path = folder / f"step-costs-{_key(fingerprint, decoder, largest)}.json" if folder else None
+    found = _read(path) if path else None
+    if found is None:
+        found = measure_step_costs(decoder, largest=largest)
+        if path:
+            _write(path, found)
+    return found
+
+
+def measure_step_costs(decoder: Decoder, *, largest: int) -> StepCosts:
+    """Time steps of 1, 2, 4 … `largest` tokens on an empty cache."""
+    sizes = [1 << i for i in range(largest.bit_length()) if 1 << i < largest] + [largest]
+    times = [min(_timed_step(decoder, size) for _ in range(TRIES)) for size in sizes]
+    rising = [max(times[: i + 1]) for i in range(len(times))]
+    return StepCosts(tuple(sizes), tuple(rising))
+
+
+def _timed_step(decoder: Decoder, tokens: int) -> float:
+    cache = decoder.make_cache()
+    start = time.perf_counter()
+    logits = decoder(mx.zeros((tokens,), dtype=mx.int32), [Segment(cache, tokens, 1)])
+    mx.eval(logits)
+    return time.perf_counter() - start
+
+
+def _key(fingerprint: str, decoder: Decoder, largest: int) -> str:
+    """Weights, compute type, device and MLX's version: another of any has other costs."""
+    device = str(mx.device_info().get("device_name", platform.processor() or platform.machine()))
+    name = "".join(c if c.isalnum() else "_" for c in device)
+    dtype = str(decoder.model.norm.weight.dtype).removeprefix("mlx.core.")
+    return f"{fingerprint[:16]}-{dtype}-{name}-mlx{version('mlx')}-{largest}"
+
+
+def _read(path: Path) -> StepCosts | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        costs = StepCosts(tuple(content["tokens"]), tuple(content["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or not whole: it is measured again
+    return costs if _is_sound(costs.tokens) and _is_sound(costs.seconds) else None
+
+
+def _is_sound(values: Sequence[float]) -> bool:
+    numbers = all(isinstance(value, int | float) and value > 0 for value in values)
+    return len(values) > 1 and numbers and list(values) == sorted(values)
+
+
+def _write(path: Path, costs: StepCosts) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(asdict(costs)), encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):  # then it is measured again next time: a second or two
+            partial.unlink()
