@@ -5,6 +5,8 @@ from pathlib import Path
 
 import platformdirs
 
+from magistral_mlx.demo.expand import nano_digest
+
 DEMO = "demo"
 """The word that stands for the embedded nano checkpoint."""
 
@@ -31,7 +33,7 @@ def source_name(source: str | Path) -> str:
     There the folder is models--OWNER--NAME/snapshots/REVISION.
     """
     if source == DEMO:
-        return DEMO
+        return f"{DEMO}-{nano_digest()}"  # a new version's demo is not an old one's
     folder = Path(source).expanduser().resolve()
     repository = folder.parent.parent.name
     if folder.parent.name == "snapshots" and repository.startswith("models--"):

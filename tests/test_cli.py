@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import magistral_mlx
 from magistral_mlx.cli import app
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import convert, default_output
 from magistral_mlx.memory import magistral_small, plan
 from magistral_mlx.memory_limit import GIB, mac_limit
 from magistral_mlx.model_choice import remember_model
@@ -31,7 +31,7 @@ QUESTION = "What is 21 + 34?"
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of converted models that holds the demo."""
     folder = tmp_path_factory.mktemp("models")
-    convert("demo", folder / "demo-4bit")
+    convert("demo", folder / demo_name())
     return folder
 
 
@@ -50,8 +50,12 @@ def expected(models: Path) -> magistral_mlx.Reply:
     options = magistral_mlx.GenerationOptions(
         sampling=magistral_mlx.SamplingParams(temperature=0), thinking_budget=12, max_tokens=60
     )
-    with magistral_mlx.open_model(models / "demo-4bit") as model:
+    with magistral_mlx.open_model(models / demo_name()) as model:
         return model.generate(QUESTION, options)
+
+
+def demo_name() -> str:
+    return default_output("demo", bits=4).name
 
 
 def run(*arguments: str, stdin: str | None = None) -> Result:
@@ -171,9 +175,9 @@ def test_plan_prints_the_numbers_of_the_plan(state: Path) -> None:
 
 
 def test_plan_reads_the_shape_of_a_converted_model(state: Path, models: Path) -> None:
-    stored = sum(path.stat().st_size for path in models.glob("demo-4bit/*.safetensors"))
+    stored = sum(path.stat().st_size for path in models.glob(f"{demo_name()}/*.safetensors"))
     found = json.loads(run("plan", "--model", "demo", "--memory", "16GB", "--json").stdout)
-    assert found["model"] == "demo-4bit"
+    assert found["model"] == demo_name()
     assert found["weights"] == pytest.approx(stored, rel=0.01)
 
 

@@ -16,6 +16,7 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from magistral_mlx.checkpoint import Quantization, load_weights, open_checkpoint
 from magistral_mlx.convert import Progress, convert, default_output, models_folder, quantise
+from magistral_mlx.demo.expand import nano_digest
 from tests.sample_checkpoints import (
     HF_CONFIG,
     PARAMS,
@@ -249,7 +250,7 @@ def test_outputs_go_to_one_folder_named_from_source_and_bits(
 ) -> None:
     monkeypatch.setenv("MAGISTRAL_MLX_MODELS", str(tmp_path / "models"))
     assert convert(hf, bits=8) == tmp_path / "models" / "hf-8bit" == default_output(hf, bits=8)
-    assert default_output("demo", bits=4) == models_folder() / "demo-4bit"
+    assert default_output("demo", bits=4) == models_folder() / f"demo-{nano_digest()}-4bit"
 
 
 def test_a_folder_of_the_hubs_cache_is_named_after_its_repository(tmp_path: Path) -> None:
