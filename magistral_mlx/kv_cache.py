@@ -1,49 +1,88 @@
 """The keys and values of one sequence, and attention over them."""
 
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from typing import Self
+
 import mlx.core as mx
 
-BLOCK = 256
-"""Tokens by which the storage grows.
+from magistral_mlx.errors import RequestError
+from magistral_mlx.kv_storage import BLOCK, KVStorage
 
-Growing copies the whole cache, but attention reads the whole cache at every token anyway, so
-copying it once in 256 tokens adds less than one percent. A prompt reserves its length instead.
-"""
+__all__ = ["BLOCK", "KVCache", "KVPrecision", "causal_attention", "in_query_blocks", "kv_precision"]
 
 _SCORES = 256 * 1024
 """Attention scores to compute at once where attention is not fused: 1 MiB, what caches hold.
 
 With 2,048 queries over 12,288 positions the peak falls from 128 to 28 MiB, and the time by a third.
 """
+_GPU_SCORES = 4 * 1024 * 1024
+"""The same on a GPU, whose kernels want more rows: 8 MiB in 16 bits."""
 _LEAST_QUERIES = 16
 
 
-class KVCache:
-    """Keys and values of one sequence: in every layer (1, kv_heads, capacity, head_dim) each.
+@dataclass(frozen=True, slots=True)
+class KVPrecision:
+    """How keys and values are stored; made by `kv_precision`.
 
-    A step calls `attend` once for every layer and `advance` once at its end. The arrays are lazy:
-    evaluate `arrays` after a step whose logits nobody reads.
+    Caches that differ in it cannot stand in for each other.
+
+    bits: 8 or 4, quantised; None: as computed.
+    start: the first `start` tokens stay as computed, however long the sequence gets.
     """
 
+    bits: int | None = None
+    start: int = 0
+
+
+def kv_precision(bits: int | None, *, start: int = 0) -> KVPrecision:
+    """The precision that a user or a memory plan means.
+
+    Args:
+        bits: 8 or 4; 16, 32 or None: the type that the model computes in.
+        start: tokens at the beginning that are never quantised. Attention leans on the first few
+            (attention sinks: https://arxiv.org/abs/2309.17453). mlx-lm's quantized_kv_start is
+            something else: there, everything is quantised once a sequence gets so long.
+
+    Raises:
+        RequestError: a value is outside its range.
+    """
+    if start < 0:
+        raise RequestError(f"KV quantisation cannot start at token {start}: choose 0 or more.")
+    if bits in (None, 16, 32):
+        return KVPrecision()
+    if bits not in (8, 4):
+        raise RequestError(f"A KV cache of {bits} bits is not possible: choose 16, 8 or 4.")
+    return KVPrecision(bits, start)
+
+
+class KVCache:
+    """Keys and values of one sequence, as computed: (1, kv_heads, capacity, head_dim) a layer.
+
+    A step calls `attend` once for every layer and `advance` once at its end. The arrays are lazy:
+    evaluate `arrays` after a step whose logits nobody reads. QuantisedKVCache stores them smaller.
+    """
+
+    precision = KVPrecision()
+
     def __init__(self, layers: int) -> None:
-        self._keys: list[mx.array | None] = [None] * layers
-        self._values: list[mx.array | None] = [None] * layers
-        self._length = 0
-        self._reserved = 0
+        self._parts = [KVStorage(layers)]
 
     @property
     def layers(self) -> int:
         """Layers of the model that it belongs to."""
-        return len(self._keys)
+        return self._parts[0].layers
 
     @property
     def length(self) -> int:
         """Tokens whose keys and values are stored."""
-        return self._length
+        return sum(part.length for part in self._parts)
 
     @property
     def arrays(self) -> list[mx.array]:
         """The storage of all layers, for `mx.eval`."""
-        return [array for array in (*self._keys, *self._values) if array is not None]
+        return [array for part in self._parts for array in part.arrays]
 
     @property
     def stored(self) -> mx.array:
@@ -52,10 +91,9 @@ class KVCache:
         It holds on to none of the storage: MLX copies a whole array when it is written to while
         somebody else still has it.
         """
-        keys, values = self._keys[-1], self._values[-1]
-        assert keys is not None
-        assert values is not None
-        return keys[0, 0, 0, 0] + values[0, 0, 0, 0]
+        written = [array for part in self._parts for array in part.last_layer]
+        corners = [array[0, 0, 0, 0].astype(mx.float32) for array in written]
+        return mx.stack(corners).sum()
 
     @property
     def nbytes(self) -> int:
@@ -64,7 +102,8 @@ class KVCache:
 
     def reserve(self, length: int) -> None:
         """Let the next allocation hold `length` tokens, so that a prompt's chunks copy nothing."""
-        self._reserved = length
+        for part, tokens in zip(self._parts, self._split(length), strict=True):
+            part.reserve(tokens)
 
     def attend(
         self, layer: int, queries: mx.array, keys: mx.array, values: mx.array, *, scale: float
@@ -78,95 +117,74 @@ class KVCache:
         Returns:
             (1, heads, q, head_dim); every query sees the positions up to its own.
         """
-        keys, values = self.update(layer, keys, values)
-        return _causal_attention(queries, keys, values, scale)
-
-    def update(self, layer: int, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Store the keys and values of new tokens; return those of all tokens."""
-        stop = self._length + keys.shape[2]
-        self._keys[layer] = stored_keys = self._store(self._keys[layer], keys, stop)
-        self._values[layer] = stored_values = self._store(self._values[layer], values, stop)
-        return stored_keys[..., :stop, :], stored_values[..., :stop, :]
+        stored_keys, stored_values = self._parts[0].write(layer, (keys, values))
+        return causal_attention(queries, stored_keys, stored_values, scale)
 
     def advance(self, tokens: int) -> None:
         """Count the tokens that every layer has stored by now."""
-        self._length += tokens
+        for part, length in zip(self._parts, self._split(self.length + tokens), strict=True):
+            part.advance(length)
 
     def trim(self, length: int) -> None:
         """Forget all tokens but the first `length`, and give back the blocks they filled."""
-        assert 0 <= length <= self._length, (length, self._length)
-        self._length = length
-        self._reserved = 0
-        capacity = _whole_blocks(length)
-        self._keys = [_shrunk(array, capacity) for array in self._keys]
-        self._values = [_shrunk(array, capacity) for array in self._values]
+        assert 0 <= length <= self.length, (length, self.length)
+        for part, tokens in zip(self._parts, self._split(length), strict=True):
+            part.trim(tokens)
 
-    def copy(self, length: int) -> "KVCache":
+    def copy(self, length: int) -> Self:
         """A cache of its own with the first `length` tokens of this one."""
-        assert 0 <= length <= self._length, (length, self._length)
-        other = KVCache(self.layers)
-        other._length = length
-        other._keys = [_copied(array, length) for array in self._keys]
-        other._values = [_copied(array, length) for array in self._values]
+        assert 0 <= length <= self.length, (length, self.length)
+        other = copy(self)
+        lengths = self._split(length)
+        other._parts = [part.copy(n) for part, n in zip(self._parts, lengths, strict=True)]
         return other
 
-    def _store(self, stored: mx.array | None, new: mx.array, stop: int) -> mx.array:
-        if stored is not None and stop <= stored.shape[2]:
-            stored[..., self._length : stop, :] = new
-            return stored
-        _, heads, _, dim = new.shape
-        spare = _whole_blocks(max(stop, self._reserved)) - stop
-        parts = [new, mx.zeros((1, heads, spare, dim), new.dtype)]
-        if stored is not None:
-            parts.insert(0, stored[..., : self._length, :])
-        return mx.concatenate(parts, axis=2)
+    def _split(self, length: int) -> list[int]:
+        """How many of the first `length` tokens each part of the storage holds."""
+        return [length]
 
 
-def _whole_blocks(tokens: int) -> int:
-    return -(-tokens // BLOCK) * BLOCK
-
-
-def _shrunk(stored: mx.array | None, capacity: int) -> mx.array | None:
-    if stored is None or stored.shape[2] <= capacity:
-        return stored
-    # A slice alone would keep the whole buffer alive.
-    return mx.contiguous(stored[..., :capacity, :]) if capacity else None
-
-
-def _copied(stored: mx.array | None, length: int) -> mx.array | None:
-    if stored is None or length == 0:
-        return None
-    spare = mx.zeros((*stored.shape[:2], _whole_blocks(length) - length, stored.shape[3]))
-    return mx.concatenate([stored[..., :length, :], spare.astype(stored.dtype)], axis=2)
-
-
-def _causal_attention(
-    queries: mx.array, keys: mx.array, values: mx.array, scale: float
-) -> mx.array:
+def causal_attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+    """Attention of the last q positions over (1, kv_heads, length, head_dim) keys and values."""
     count, length = queries.shape[2], keys.shape[2]
     if count == 1:
         return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale)
     if count == 0:
         return queries
-    block = _query_block(queries.shape[1], count, length)
-    outputs = []
+    if mx.default_device().type != mx.DeviceType.cpu:  # fused: no scores in memory
+        return mx.fast.scaled_dot_product_attention(
+            queries, keys, values, scale=scale, mask="causal"
+        )
+
+    def block(part: mx.array, seen: int) -> mx.array:
+        visible = keys[..., :seen, :], values[..., :seen, :]
+        return mx.fast.scaled_dot_product_attention(part, *visible, scale=scale, mask="causal")
+
+    return in_query_blocks(queries, length, block)
+
+
+def in_query_blocks(
+    queries: mx.array, length: int, attend: Callable[[mx.array, int], mx.array]
+) -> mx.array:
+    """Attention a few queries at a time, which bounds the scores in memory.
+
+    Args:
+        queries: (1, heads, q, head_dim), of the last q of `length` positions.
+        attend: attention of some of the queries, given how many positions the last of them sees.
+    """
+    heads, count = queries.shape[1:3]
+    block = _query_block(heads, count, length)
+    outputs: list[mx.array] = []
     for start in range(0, count, block):
         stop = min(start + block, count)
-        seen = length - count + stop
-        outputs.append(
-            mx.fast.scaled_dot_product_attention(
-                queries[..., start:stop, :],
-                keys[..., :seen, :],
-                values[..., :seen, :],
-                scale=scale,
-                mask="causal",
-            )
-        )
+        part = queries[:, :, start:stop]
+        if outputs:  # MLX would compute the scores of all blocks before the first is used up
+            (part,) = mx.depends([part], [outputs[-1]])
+        outputs.append(attend(part, length - count + stop))
     return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
 
 
 def _query_block(heads: int, count: int, length: int) -> int:
-    """Queries to take at once: all where attention is fused, else what bounds the scores."""
-    if mx.default_device().type != mx.DeviceType.cpu:
-        return count
-    return min(count, max(_LEAST_QUERIES, _SCORES // (heads * length)))
+    on_cpu = mx.default_device().type == mx.DeviceType.cpu
+    scores = _SCORES if on_cpu else _GPU_SCORES
+    return min(count, max(_LEAST_QUERIES, scores // (heads * length)))

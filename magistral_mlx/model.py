@@ -11,7 +11,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from magistral_mlx.checkpoint import Checkpoint, ModelConfig, load_weights
-from magistral_mlx.kv_cache import KVCache
+from magistral_mlx.kv_cache import KVCache, kv_precision
+from magistral_mlx.quantised_kv_cache import QuantisedKVCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,20 @@ class Decoder(nn.Module):
             return self.model.embed_tokens.as_linear(hidden)
         return self.lm_head(hidden)
 
-    def make_cache(self) -> KVCache:
-        """An empty cache for one sequence."""
-        return KVCache(self.config.num_hidden_layers)
+    def make_cache(self, *, bits: int | None = None, start: int = 0) -> KVCache:
+        """An empty cache for one sequence; sequences of any precisions share a step.
+
+        Args:
+            bits: 8 or 4; 16, 32 or None: the type that the model computes in.
+            start: tokens at the beginning that are never quantised.
+
+        Raises:
+            RequestError: a value is outside its range, or the heads do not fit its groups.
+        """
+        config, precision = self.config, kv_precision(bits, start=start)
+        if precision.bits is None:
+            return KVCache(config.num_hidden_layers)
+        return QuantisedKVCache(config.num_hidden_layers, config.head_dim, precision)
 
     def load(self, weights: dict[str, mx.array], dtype: mx.Dtype) -> None:
         """Take weights with mlx-lm's names, quantised as the config says.
