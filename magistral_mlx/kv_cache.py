@@ -117,8 +117,12 @@ class KVCache:
         Returns:
             (1, heads, q, head_dim); every query sees the positions up to its own.
         """
-        stored_keys, stored_values = self._parts[0].write(layer, (keys, values))
+        ((stored_keys, stored_values),) = self.update(layer, keys, values)
         return causal_attention(queries, stored_keys, stored_values, scale)
+
+    def update(self, layer: int, keys: mx.array, values: mx.array) -> list[list[mx.array]]:
+        """Store the keys and values of new tokens; return all tokens' rows, part by part."""
+        return [self._parts[0].write(layer, (keys, values))]
 
     def advance(self, tokens: int) -> None:
         """Count the tokens that every layer has stored by now."""

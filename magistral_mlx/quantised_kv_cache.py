@@ -38,7 +38,7 @@ class QuantisedKVCache(KVCache):
     ) -> mx.array:
         """As KVCache.attend. Scores exist only for a block of queries at a time."""
         length, count = self.length + keys.shape[2], queries.shape[2]
-        plain, packed = self._write(layer, keys, values)
+        plain, packed = self.update(layer, keys, values)
         # Queries of the tokens that are not quantised see none that is.
         early = min(count, max(0, self.precision.start - (length - count)))
         if early == count:
@@ -54,22 +54,19 @@ class QuantisedKVCache(KVCache):
         first = causal_attention(queries[:, :, :early], plain[0], plain[1], scale)
         return mx.concatenate([first, late], axis=2)
 
+    def update(self, layer: int, keys: mx.array, values: mx.array) -> list[list[mx.array]]:
+        """As KVCache.update; either part may be empty."""
+        new = keys.shape[2]
+        early = min(new, self.precision.start - self._parts[0].length)
+        plain = self._parts[0].write(layer, [keys[:, :, :early], values[:, :, :early]])
+        if early == new:
+            return [plain, self._parts[1].read(layer)]
+        rows = [*self._quantised(keys[:, :, early:]), *self._quantised(values[:, :, early:])]
+        return [plain, self._parts[1].write(layer, rows)]
+
     def _split(self, length: int) -> list[int]:
         plain = min(length, self.precision.start)
         return [plain, length - plain]
-
-    def _write(
-        self, layer: int, keys: mx.array, values: mx.array
-    ) -> tuple[list[mx.array], list[mx.array]]:
-        """Store new tokens; return the arrays of both parts, either of which may be empty."""
-        new = keys.shape[2]
-        early = min(new, self.precision.start - self._parts[0].length)
-        plain_rows = [keys[:, :, :early], values[:, :, :early]]
-        plain = self._parts[0].write(layer, plain_rows)
-        if early == new:
-            return plain, self._parts[1].read(layer)
-        packed_rows = [*self._quantised(keys[:, :, early:]), *self._quantised(values[:, :, early:])]
-        return plain, self._parts[1].write(layer, packed_rows)
 
     def _quantised(self, rows: mx.array) -> Sequence[mx.array]:
         return mx.quantize(rows, group_size=self._group, bits=self._bits)
