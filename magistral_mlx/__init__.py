@@ -18,6 +18,7 @@ from magistral_mlx.events import (
     PrefillProgress,
     ReasoningText,
     Timings,
+    TokenLogprob,
     Usage,
 )
 from magistral_mlx.options import GenerationOptions
@@ -39,6 +40,7 @@ __all__ = [
     "RequestError",
     "SamplingParams",
     "Timings",
+    "TokenLogprob",
     "ToolCall",
     "Usage",
     "UserError",

@@ -21,10 +21,14 @@ from magistral_mlx.events import (
     FinishReason,
     ReasoningText,
     Timings,
+    TokenLogprob,
     Usage,
 )
+from magistral_mlx.kv_folder import kv_folder
+from magistral_mlx.kv_store import KVStore
 from magistral_mlx.machine_plan import plan_for_this_machine
 from magistral_mlx.memory import MemoryPlan
+from magistral_mlx.model import compute_dtype
 from magistral_mlx.next_turn import next_turn_ids
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.request import Request
@@ -38,7 +42,11 @@ _DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole output: what the model thought, what it answers, and how it went."""
+    """A whole output: what the model thought, what it answers, and how it went.
+
+    logprobs: of the answer's tokens, where they were asked for.
+    stop_string: the one that ended the answer, where one did.
+    """
 
     reasoning: str
     answer: str
@@ -46,10 +54,16 @@ class Reply:
     usage: Usage
     timings: Timings
     reasoning_closed_by_force: bool
+    logprobs: tuple[TokenLogprob, ...] = ()
+    stop_string: str | None = None
 
 
 def open_model(
-    model: str | Path = "demo", *, window: int | None = None, dtype: str | None = None
+    model: str | Path = "demo",
+    *,
+    window: int | None = None,
+    dtype: str | None = None,
+    kv_disk: int | None = None,
 ) -> "Magistral":
     """Open a converted model and load its weights; close it after use, or use `with`.
 
@@ -60,10 +74,13 @@ def open_model(
             checkpoint and this machine's memory allow.
         dtype: "bfloat16", "float16" or "float32" to compute in; by default the checkpoint's, and
             float32 on MLX's CPU backend.
+        kv_disk: bytes on disk, for all models together, to keep the KV of finished prompts and
+            answers in, so that prompts that begin alike start sooner, also after a restart. The
+            files hold the conversations' tokens, for this user alone. None: nothing is kept.
 
     Raises:
         CheckpointError: the folder is missing, damaged, or holds another kind of model.
-        RequestError: the window or the dtype is not possible.
+        RequestError: the window or the dtype is not possible, or the disk cannot be used.
         MemoryPlanError: the model and its window do not fit this machine.
     """
     checkpoint = open_checkpoint(_demo_folder() if model == "demo" else Path(model).expanduser())
@@ -79,6 +96,7 @@ def open_model(
         dtype=compute,
         kv_bytes=kv_bytes,
         prefix_bytes=kv_bytes,
+        kv_store=_kv_store(kv_disk, checkpoint, compute),
     )
     return Magistral(checkpoint, tokenizer, engine, made)
 
@@ -133,11 +151,13 @@ class Magistral(AbstractContextManager["Magistral"]):
         """
         reasoning: list[str] = []
         answer: list[str] = []
+        logprobs: list[TokenLogprob] = []
         for event in self.stream(messages, options):
             if isinstance(event, ReasoningText):
                 reasoning.append(event.text)
             elif isinstance(event, AnswerText):
                 answer.append(event.text)
+                logprobs += event.logprobs
             elif isinstance(event, Failed):
                 raise EngineError(event.message)
             elif isinstance(event, Finished):
@@ -148,6 +168,8 @@ class Magistral(AbstractContextManager["Magistral"]):
                     event.usage,
                     event.timings,
                     event.reasoning_closed_by_force,
+                    tuple(logprobs),
+                    event.stop_string,
                 )
         raise EngineError("The engine ended without an answer.")
 
@@ -211,6 +233,10 @@ class Magistral(AbstractContextManager["Magistral"]):
             thinking_budget=options.thinking_budget,
             answer_reserve=options.answer_reserve,
             stop_repetition=options.stop_repetition,
+            stop=options.stop,
+            min_tokens=options.min_tokens,
+            ignore_eos=options.ignore_eos,
+            logprobs=options.logprobs,
         )
 
     def _prompt(self, turns: Sequence[Message], options: GenerationOptions) -> Prompt:
@@ -233,6 +259,15 @@ def _demo_folder() -> Path:
 
     folder = default_output("demo", bits=4)
     return folder if folder.is_dir() else convert("demo")
+
+
+def _kv_store(limit: int | None, checkpoint: Checkpoint, dtype: mx.Dtype | None) -> KVStore | None:
+    if limit is None:
+        return None
+    if limit < 1:
+        raise RequestError(f"kv_disk is {limit}: give bytes, or leave it out.")
+    computed = dtype or compute_dtype(checkpoint.config.dtype)
+    return KVStore(kv_folder(), limit=limit, checkpoint=checkpoint, dtype=computed)
 
 
 def _check_window(window: int | None, checkpoint: Checkpoint) -> None:

@@ -15,13 +15,34 @@ class PrefillProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, the natural logarithm of its probability, and the most likely ones in its place.
+
+    text: its bytes, perhaps a part of a character; none for a control token.
+    logprob: by the model itself: before penalties, bias, grammar and temperature.
+    top: the most likely tokens, falling, as many as were asked for; theirs is empty.
+    """
+
+    id: int
+    text: bytes
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReasoningText:
+    """A piece of reasoning; `logprobs` of the tokens it comes of, where they were asked for."""
+
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerText:
+    """A piece of the answer; `logprobs` of the tokens it comes of, where they were asked for."""
+
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +68,13 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """The end. stop_string: the one that ended the answer, where one did ("stop")."""
+
     reason: FinishReason
     usage: Usage
     timings: Timings
     reasoning_closed_by_force: bool
+    stop_string: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ outcome is the same token whether a row was flagged or not, and whoever shares i
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from secrets import randbits
 
@@ -24,6 +24,8 @@ from magistral_mlx.spec import TEMPERATURE, TOP_P
 
 MAX_TEMPERATURE = 100.0
 MAX_SEED = 2**64 - 1
+MAX_BIAS = 100.0
+MAX_REPETITION_PENALTY = 10.0
 CANDIDATES = 1024
 """Logits that are sorted, of each row."""
 
@@ -41,6 +43,13 @@ class SamplingParams:
     distribution. A temperature of 0 is greedy. top_k 0, top_p 1 and min_p 0 switch a filter off.
     Without a seed, every request draws its own.
 
+    The rest changes the logits before all of that (logit_rules.py):
+    presence_penalty: taken off the logit of every token that the output holds already.
+    frequency_penalty: the same, once for every time that it holds it.
+    repetition_penalty: divides the logits, or multiplies them where they are negative, of tokens
+        that prompt or output hold; 1 switches it off.
+    logit_bias: what is added to the logits of tokens, by their ids.
+
     Raises:
         RequestError: a value is outside its range.
     """
@@ -50,6 +59,10 @@ class SamplingParams:
     top_k: int = 0
     min_p: float = 0.0
     seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _require_real("temperature", self.temperature, 0, MAX_TEMPERATURE)
@@ -60,6 +73,22 @@ class SamplingParams:
         _require_int("top_k", self.top_k, None)
         if self.seed is not None:
             _require_int("seed", self.seed, MAX_SEED)
+        _require_real("presence_penalty", self.presence_penalty, -2, 2)
+        _require_real("frequency_penalty", self.frequency_penalty, -2, 2)
+        _require_real("repetition_penalty", self.repetition_penalty, 0, MAX_REPETITION_PENALTY)
+        if self.repetition_penalty == 0:
+            raise RequestError("repetition_penalty is 0; it must be above 0, and 1 for none.")
+        for token, bias in self.logit_bias.items():
+            _require_int("A token id of logit_bias", token, None)
+            _require_real(f"logit_bias of token {token}", bias, -MAX_BIAS, MAX_BIAS)
+        # The caller's may change later.
+        object.__setattr__(self, "logit_bias", dict(self.logit_bias))
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether the tokens so far change the logits."""
+        penalties = self.presence_penalty, self.frequency_penalty, self.repetition_penalty
+        return penalties != (0, 0, 1)
 
     @property
     def greedy(self) -> bool:
@@ -155,7 +184,7 @@ def _sample(logits: mx.array, controls: mx.array, candidates: int) -> tuple[mx.a
     vocab = logits.shape[-1]
     scores = _tempered(logits, temperature)
     total = _total(mx.exp(scores))
-    ids, scores = _largest(scores, candidates)  # (S, candidates), in falling order
+    ids, scores = largest(scores, candidates)  # (S, candidates), in falling order
     cumulative = mx.cumsum(mx.exp(scores), axis=-1)
 
     # The prefix that min-p and top-k keep, and its mass. When it reaches the last candidate it may
@@ -194,8 +223,11 @@ def _total(odds: mx.array) -> mx.array:
     return odds.reshape(odds.shape[0], -1, math.gcd(odds.shape[-1], 512)).sum(-1).sum(-1, True)
 
 
-def _largest(scores: mx.array, count: int) -> tuple[mx.array, mx.array]:
-    """Ids and values of the largest scores, falling; equal ones by rising id."""
+def largest(scores: mx.array, count: int) -> tuple[mx.array, mx.array]:
+    """Ids and values, (S, count) each, of the largest of (S, n) scores.
+
+    In falling order, equal ones by rising id; which of them are the last ones is left open.
+    """
     ids = mx.broadcast_to(mx.arange(scores.shape[-1], dtype=mx.uint32), scores.shape)
     if scores.shape[-1] > count * _BLOCK and scores.shape[-1] % _BLOCK == 0:
         # The largest lie in the blocks with the largest maxima: select among far fewer.

@@ -3,18 +3,22 @@
 import logging
 from collections.abc import Callable
 
+import mlx.core as mx
+
+from magistral_mlx.errors import RequestError
 from magistral_mlx.events import (
-    AnswerText,
     Event,
     Failed,
     Finished,
     FinishReason,
     PrefillProgress,
-    ReasoningText,
+    TokenLogprob,
     Usage,
 )
 from magistral_mlx.kv_cache import KVCache
-from magistral_mlx.reasoning import Delta, OutputParser
+from magistral_mlx.log_probabilities import RowLogprobs, read_logprobs
+from magistral_mlx.logit_rules import LogitRules
+from magistral_mlx.output_text import OutputText, TextEvent
 from magistral_mlx.repetition import is_looping
 from magistral_mlx.request import Limits, Request
 from magistral_mlx.sampling import fresh_seed
@@ -38,7 +42,10 @@ class Sequence:
         tokenizer: Tokenizer,
         send: Callable[[Event], None],
     ) -> None:
-        """Send events to `send`, on the engine's thread."""
+        """Send events to `send`, on the engine's thread.
+
+        Raises RequestError when the request does not fit the tokenizer's vocabulary.
+        """
         self.request = request
         self.ids = list(request.prompt)
         self.cache: KVCache | None = None
@@ -47,7 +54,8 @@ class Sequence:
         self.finished = False
         self._limits = limits
         self._tokenizer = tokenizer
-        self._parser = OutputParser(tokenizer, state=request.state)
+        self._output = OutputText(tokenizer, state=request.state, stop=request.stop)
+        self._rules: LogitRules | None = _rules(request, tokenizer)
         self._cached_tokens: int | None = None
         self._send = send
         self._reasoning_start = len(self.ids)
@@ -87,7 +95,7 @@ class Sequence:
             return
         self._cached_tokens = cache.length
         self._stopwatch.begin_prefill()
-        if self._parser.state == "reasoning" and self._reasoning_is_spent():
+        if self._output.state == "reasoning" and self._reasoning_is_spent():
             self._close_reasoning()
 
     def pause(self) -> None:
@@ -102,20 +110,30 @@ class Sequence:
         if self.room <= 0 and tokens == len(self.ids):
             self.finish("length")
 
-    def accept(self, token: int) -> None:
+    @property
+    def has_rules(self) -> bool:
+        """Whether its logits are changed, for which all tokens before them must be known."""
+        return self._rules is not None
+
+    def ruled(self, logits: mx.array) -> mx.array:
+        """Logits (1, vocab) for the next token as its rules change them."""
+        assert self._rules is not None
+        return self._rules.apply(logits, self.ids[len(self.request.prompt) :])
+
+    def logprob_of(self, row: RowLogprobs, token: int, *, redrawn: bool) -> TokenLogprob:
+        """What to tell of a token that was drawn for it."""
+        count = self.request.logprobs or 0
+        return read_logprobs(
+            row, token, alternatives=count, redrawn=redrawn, tokenizer=self._tokenizer
+        )
+
+    def accept(self, token: int, logprob: TokenLogprob | None = None) -> None:
         """A sampled token was read: tell the caller, then end, close the reasoning, or go on."""
         self._stopwatch.count_token()
-        self.ids.append(token)
-        if token == self._tokenizer.eos_id:
-            self.finish("stop")
+        self._add(token, logprob)
+        if self.finished:
             return
-        opening = self._parser.state == "auto"
-        self._tell(self._parser.push(token))
-        if opening:
-            self._reasoning_start = len(self.ids)
-        if self.room <= 0:
-            self.finish("length")
-        elif self._parser.state == "reasoning":
+        if self._output.state == "reasoning":
             if self._reasoning_is_spent():
                 self._close_reasoning()
         elif self._is_looping():
@@ -125,11 +143,19 @@ class Sequence:
         """End the request; later calls do nothing."""
         if self.finished:
             return
-        self._tell(self._parser.finish())
+        self._tell(self._output.finish())
         self.finished = True
         prefilled = len(self.request.prompt) - (self._cached_tokens or 0)
         timings = self._stopwatch.timings(prefilled_tokens=prefilled)
-        self._deliver(Finished(reason, self._usage(), timings, self._closed_by_force))
+        self._deliver(
+            Finished(
+                reason,
+                self._usage(),
+                timings,
+                self._closed_by_force,
+                self._output.stop_string,
+            )
+        )
 
     def fail(self, message: str) -> None:
         """End the request with an error; later calls do nothing."""
@@ -140,6 +166,8 @@ class Sequence:
 
     def release(self) -> tuple[list[int], KVCache] | None:
         """Give the KV away, with the tokens it belongs to; None when there is none of use."""
+        if self.finished:
+            self._rules = None
         cache, self.cache = self.cache, None
         if cache is None or cache.length == 0:
             return None
@@ -162,17 +190,28 @@ class Sequence:
     def _close_reasoning(self) -> None:
         self._closed_by_force = True
         for token in self._tokenizer.think_close_ids:
-            if self.room <= 0:
-                break
-            self.ids.append(token)
-            self._tell(self._parser.push(token))
-        if self.room <= 0:
+            if not self.finished:
+                self._add(token)
+
+    def _add(self, token: int, logprob: TokenLogprob | None = None) -> None:
+        """The output has one more token, and may end with it."""
+        self.ids.append(token)
+        if token == self._tokenizer.eos_id and not self.request.ignore_eos:
+            self.finish("stop")
+            return
+        opening = self._output.state == "auto"
+        may_stop = self.output_length > self.request.min_tokens
+        self._tell(self._output.push(token, logprob=logprob, may_stop=may_stop))
+        if opening:
+            self._reasoning_start = len(self.ids)
+        if self._output.stop_string is not None:
+            self.finish("stop")
+        elif self.room <= 0:
             self.finish("length")
 
-    def _tell(self, deltas: list[Delta]) -> None:
-        for delta in deltas:
-            text = ReasoningText if delta.kind == "reasoning" else AnswerText
-            self._emit(text(delta.text))
+    def _tell(self, events: list[TextEvent]) -> None:
+        for event in events:
+            self._emit(event)
 
     def _emit(self, event: Event) -> None:
         if not self.finished:
@@ -189,6 +228,22 @@ class Sequence:
         return Usage(
             prompt_tokens=len(self.request.prompt),
             completion_tokens=self.output_length,
-            reasoning_tokens=self._parser.reasoning_tokens,
+            reasoning_tokens=self._output.reasoning_tokens,
             cached_tokens=self._cached_tokens or 0,
         )
+
+
+def _rules(request: Request, tokenizer: Tokenizer) -> LogitRules | None:
+    unknown = max(request.sampling.logit_bias, default=0)
+    if unknown >= tokenizer.vocab_size:
+        raise RequestError(
+            f"logit_bias names the token id {unknown}; the vocabulary has "
+            f"{tokenizer.vocab_size:,}: use ids of this checkpoint's tokenizer."
+        )
+    rules = LogitRules(
+        request.sampling,
+        request.prompt,
+        eos_id=tokenizer.eos_id,
+        min_tokens=0 if request.ignore_eos else request.min_tokens,
+    )
+    return None if rules.idle else rules

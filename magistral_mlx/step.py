@@ -3,6 +3,10 @@
 While the device works on one step, the one before it is read. So when a token turns out to end
 its sequence, to need the reasoning closed, or to be drawn again, the next step has already been
 sent on; what it drew for that sequence is stale and does not count.
+
+Rules that change a sequence's logits need all tokens before them. So the forward of a step with
+such a sequence is sent on as ever, with tokens that nobody has read yet, and its tokens are drawn
+when the step before has been read: while the device is still at work on the forward.
 """
 
 from collections.abc import Sequence as Many
@@ -11,7 +15,9 @@ from typing import cast
 
 import mlx.core as mx
 
+from magistral_mlx.events import TokenLogprob
 from magistral_mlx.kv_cache import KVCache
+from magistral_mlx.log_probabilities import RowLogprobs, row_logprobs
 from magistral_mlx.model import Decoder, Segment
 from magistral_mlx.sampling import Draw, Sampled, sample, sample_full
 from magistral_mlx.scheduler import Share
@@ -22,20 +28,43 @@ from magistral_mlx.sequence import Sequence
 class Step:
     """A step on its way through the device.
 
-    drawing: the sequences that draw a token, one for each row of `logits` (S, vocab).
     lengths: tokens that each sequence of `shares` has KV for after the step.
+    drawing: the sequences that draw a token, one for each row of `logits` (S, vocab).
     outputs: what to wait for.
+    drawn: None until the tokens are drawn.
     stale: the id() of every sequence whose token does not count.
     """
 
     shares: Many[Share]
     lengths: list[int]
     drawing: list[Sequence]
-    draws: list[Draw]
     logits: mx.array
-    sampled: Sampled | None
     outputs: list[mx.array]
+    drawn: "_Drawn | None" = None
     stale: set[int] = field(default_factory=set)
+
+    def counts(self, sequence: Sequence) -> bool:
+        """Whether what is drawn for a sequence will be one of its tokens."""
+        return not sequence.finished and id(sequence) not in self.stale
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """The tokens of a step, lazily.
+
+    logits: (S, vocab) that they are drawn from; logprobs: by row, where they are asked for.
+    """
+
+    logits: mx.array
+    draws: list[Draw]
+    sampled: Sampled
+    logprobs: dict[int, RowLogprobs]
+
+    @property
+    def outputs(self) -> list[mx.array]:
+        arrays = [array for row in self.logprobs.values() for array in row.arrays]
+        arrays.append(self.sampled.tokens)
+        return arrays if self.sampled.exact is None else [*arrays, self.sampled.exact]
 
 
 def dispatch(decoder: Decoder, shares: Many[Share], before: Step | None) -> Step:
@@ -47,35 +76,84 @@ def dispatch(decoder: Decoder, shares: Many[Share], before: Step | None) -> Step
     logits = decoder(tokens, segments)
     lengths = [_cache(share.sequence).length for share in shares]
     drawing = [share.sequence for share in shares if share.sample]
-    draws = [
-        Draw(sequence.request.sampling, sequence.seed, _cache(sequence).length)
-        for sequence in drawing
-    ]
-    sampled = sample(logits, draws) if draws else None
-    outputs = [] if sampled is None else [sampled.tokens]
-    if sampled is not None and sampled.exact is not None:
-        outputs.append(sampled.exact)
-    outputs += [_cache(share.sequence).stored for share in shares if not share.sample]
-    mx.async_eval(outputs)
-    return Step(shares, lengths, drawing, draws, logits, sampled, outputs)
+    stored = [_cache(share.sequence).stored for share in shares if not share.sample]
+    step = Step(shares, lengths, drawing, logits, stored)
+    if before is not None and any(sequence.has_rules for sequence in drawing):
+        mx.async_eval([logits, *stored])
+    else:
+        _draw(step)
+    return step
 
 
 def settle(step: Step, *, after: Step | None) -> None:
-    """Wait for a step, hand its tokens to their sequences, and mark in `after` what is stale."""
+    """Wait for a step, hand its tokens to their sequences, and mark in `after` what is stale.
+
+    Then `after` draws its tokens, where they hang on those of this step.
+    """
     tokens, exact = _read(step)
     for share, length in zip(step.shares, step.lengths, strict=True):
         share.sequence.prefilled(length)
     for row, sequence in enumerate(step.drawing):
-        if sequence.finished or id(sequence) in step.stale:
+        if not step.counts(sequence):
             continue
-        token = tokens[row] if exact[row] else sample_full(step.logits[row], step.draws[row])
-        _accept(sequence, token, unchanged=token == tokens[row], after=after)
+        token = tokens[row] if exact[row] else _draw_in_full(step, row)
+        unchanged = token == tokens[row]
+        logprob = _logprob(step, row, token, redrawn=not unchanged)
+        _accept(sequence, token, logprob, unchanged=unchanged, after=after)
+    if after is not None and after.drawing and after.drawn is None:
+        _draw(after)
+
+
+def _draw(step: Step) -> None:
+    """Start to draw the tokens of a step; the rules of its sequences get to see its logits."""
+    if step.drawing:
+        lengths = {id(s.sequence): n for s, n in zip(step.shares, step.lengths, strict=True)}
+        draws = [
+            Draw(sequence.request.sampling, sequence.seed, lengths[id(sequence)])
+            for sequence in step.drawing
+        ]
+        logits = _ruled(step)
+        sampled = sample(logits, draws)
+        logprobs = {
+            row: row_logprobs(step.logits[row : row + 1], sampled.tokens[row : row + 1])
+            for row, sequence in enumerate(step.drawing)
+            if sequence.request.logprobs is not None
+        }
+        step.drawn = _Drawn(logits, draws, sampled, logprobs)
+        step.outputs += step.drawn.outputs
+    mx.async_eval(step.outputs)
+
+
+def _ruled(step: Step) -> mx.array:
+    """The logits as the rules of the sequences change them: (S, vocab)."""
+    ruled = {
+        row: sequence.ruled(step.logits[row : row + 1])
+        for row, sequence in enumerate(step.drawing)
+        if sequence.has_rules and step.counts(sequence)
+    }
+    if not ruled:
+        return step.logits
+    rows = range(len(step.drawing))
+    return mx.concatenate(
+        [ruled[row] if row in ruled else step.logits[row : row + 1] for row in rows]
+    )
+
+
+def _draw_in_full(step: Step, row: int) -> int:
+    assert step.drawn is not None
+    return sample_full(step.drawn.logits[row], step.drawn.draws[row])
+
+
+def _logprob(step: Step, row: int, token: int, *, redrawn: bool) -> TokenLogprob | None:
+    assert step.drawn is not None
+    lazy = step.drawn.logprobs.get(row)
+    return None if lazy is None else step.drawing[row].logprob_of(lazy, token, redrawn=redrawn)
 
 
 def _tokens(shares: Many[Share], before: Step | None) -> mx.array:
     """(T,) ids of all shares, one after the other."""
-    if before is not None and before.sampled is not None and _same_rows(shares, before):
-        return before.sampled.tokens
+    if before is not None and before.drawn is not None and _same_rows(shares, before):
+        return before.drawn.sampled.tokens
     return mx.concatenate([_share_tokens(share, before) for share in shares])
 
 
@@ -92,27 +170,35 @@ def _share_tokens(share: Share, before: Step | None) -> mx.array:
         start = _cache(share.sequence).length
         return mx.array(share.sequence.ids[start : start + share.tokens])
     assert before is not None
-    assert before.sampled is not None
+    assert before.drawn is not None
     row = next(i for i, other in enumerate(before.drawing) if other is share.sequence)
-    return before.sampled.tokens[row : row + 1]
+    return before.drawn.sampled.tokens[row : row + 1]
 
 
 def _read(step: Step) -> tuple[list[int], list[bool]]:
     mx.eval(step.outputs)
-    if step.sampled is None:
+    if step.drawn is None:
         return [], []
-    tokens = cast("list[int]", step.sampled.tokens.tolist())
-    if step.sampled.exact is None:
+    sampled = step.drawn.sampled
+    tokens = cast("list[int]", sampled.tokens.tolist())
+    if sampled.exact is None:
         return tokens, [True] * len(tokens)
-    return tokens, cast("list[bool]", step.sampled.exact.tolist())
+    return tokens, cast("list[bool]", sampled.exact.tolist())
 
 
-def _accept(sequence: Sequence, token: int, *, unchanged: bool, after: Step | None) -> None:
+def _accept(
+    sequence: Sequence,
+    token: int,
+    logprob: TokenLogprob | None,
+    *,
+    unchanged: bool,
+    after: Step | None,
+) -> None:
     cache = sequence.cache  # None when the sequence was paused after the step was sent
     if not unchanged and cache is not None and cache.length > len(sequence.ids):
         cache.trim(len(sequence.ids))  # the next step has run the token that is not to be
     known = len(sequence.ids) + 1
-    sequence.accept(token)
+    sequence.accept(token, logprob)
     if after is not None and (not unchanged or len(sequence.ids) > known):
         after.stale.add(id(sequence))
 

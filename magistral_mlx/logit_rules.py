@@ -1,0 +1,83 @@
+"""What changes one sequence's logits before a token is drawn, in vLLM's order.
+
+First what may not be drawn, then the bias, then the repetition, frequency and presence penalties;
+temperature and the filters come after all of them (sampling.py).
+"""
+
+import math
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from magistral_mlx.sampling import SamplingParams
+
+
+class LogitRules:
+    """The rules of one sequence. They need every token before the one that is to be drawn."""
+
+    def __init__(
+        self, params: SamplingParams, prompt: Sequence[int], *, eos_id: int, min_tokens: int = 0
+    ) -> None:
+        """Do not let the output end before it has `min_tokens` tokens."""
+        self._params = params
+        self._prompt = prompt
+        self._eos_id = eos_id
+        self._min_tokens = min_tokens
+        # Only the engine's thread makes MLX arrays: the ones below, when they are needed first.
+        self._bias: mx.array | None = None
+        self._tokens: _TokenCounts | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether they never change a logit."""
+        return not (self._params.has_penalties or self._params.logit_bias or self._min_tokens)
+
+    def apply(self, logits: mx.array, output: Sequence[int]) -> mx.array:
+        """The logits (1, vocab) in float32, for the token that follows the output so far."""
+        logits = logits.astype(mx.float32)
+        if len(output) < self._min_tokens:
+            logits[:, self._eos_id] = -math.inf
+        if self._params.logit_bias:
+            logits = logits + self._bias_of(logits.shape[-1])
+        if self._params.has_penalties:
+            logits = self._penalised(logits, output)
+        return logits
+
+    def _bias_of(self, vocab: int) -> mx.array:
+        if self._bias is None:
+            bias = np.zeros(vocab, np.float32)
+            for token, value in self._params.logit_bias.items():
+                bias[token] = value
+            self._bias = mx.array(bias)
+        return self._bias
+
+    def _penalised(self, logits: mx.array, output: Sequence[int]) -> mx.array:
+        if self._tokens is None:
+            self._tokens = _TokenCounts(self._prompt, logits.shape[-1])
+        self._tokens.count(output)
+        params, counts = self._params, mx.array(self._tokens.counts)
+        if params.repetition_penalty != 1:
+            factor = params.repetition_penalty
+            punished = mx.where(logits > 0, logits / factor, logits * factor)
+            logits = mx.where(mx.array(self._tokens.seen), punished, logits)
+        logits = logits - params.frequency_penalty * counts
+        return logits - params.presence_penalty * (counts > 0)
+
+
+class _TokenCounts:
+    """How often each token stands in the output, and whether in prompt or output at all."""
+
+    def __init__(self, prompt: Sequence[int], vocab: int) -> None:
+        self.counts: NDArray[np.float32] = np.zeros(vocab, np.float32)
+        self.seen: NDArray[np.bool_] = np.zeros(vocab, np.bool_)
+        self.seen[list(prompt)] = True
+        self._length = 0
+
+    def count(self, output: Sequence[int]) -> None:
+        """Count the tokens that have been added since the last time."""
+        for token in output[self._length :]:
+            self.counts[token] += 1
+            self.seen[token] = True
+        self._length = len(output)

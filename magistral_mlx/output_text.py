@@ -1,0 +1,106 @@
+"""One output's tokens as events: split, cut at stop strings, with their log-probabilities."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob
+from magistral_mlx.reasoning import Delta, OutputParser, OutputState
+from magistral_mlx.stop_strings import StopStrings
+from magistral_mlx.tokenizer import Tokenizer
+
+TextEvent = ReasoningText | AnswerText
+
+
+class OutputText:
+    """Tokens in, text events out.
+
+    Stop strings are looked for in the answer only. The log-probability of a token comes with the
+    piece of text that the token completes, or that holds its beginning where a stop string cuts
+    it. Tokens of think tags and those behind the cut are in no event.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, state: OutputState = "auto", stop: Sequence[str] = ()
+    ) -> None:
+        """Start before the first token; `state` tells what the end of the prompt has opened."""
+        self._parser = OutputParser(tokenizer, state=state)
+        self._stop = StopStrings(stop)
+        self._waiting: list[TokenLogprob] = []  # of tokens that have not completed any text
+        self._behind_tag = False
+        # Of each piece of the answer that is not told yet: characters, and what comes with it.
+        self._held: deque[tuple[int, list[TokenLogprob]]] = deque()
+
+    @property
+    def state(self) -> OutputState:
+        """Where the output stands after the tokens pushed so far."""
+        return self._parser.state
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """See OutputParser."""
+        return self._parser.reasoning_tokens
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that the answer came to; nothing is told after it."""
+        return self._stop.found
+
+    def push(
+        self, token: int, *, logprob: TokenLogprob | None = None, may_stop: bool = True
+    ) -> list[TextEvent]:
+        """What this token completes; `may_stop`: its text may be of a stop string."""
+        before = self._parser.state
+        deltas = self._parser.push(token)
+        arrived = [] if logprob is None else [logprob]
+        if before != self.state and "reasoning" in (before, self.state):
+            return self._pass_tag(deltas, arrived, may_stop=may_stop)
+        if not (self._behind_tag and not deltas and _only_newlines(arrived)):
+            self._waiting += arrived
+        return self._tell(deltas, may_stop=may_stop)
+
+    def finish(self) -> list[TextEvent]:
+        """What was held back."""
+        events = self._tell(self._parser.finish(), may_stop=True)
+        return events + self._tell_answer(self._stop.finish())
+
+    def _pass_tag(
+        self, deltas: list[Delta], arrived: list[TokenLogprob], *, may_stop: bool
+    ) -> list[TextEvent]:
+        """A tag is complete. Its last token may hold the first text of the next part as well."""
+        events = self._tell([d for d in deltas if d.kind != self.state], may_stop=may_stop)
+        rest = [d for d in deltas if d.kind == self.state]
+        self._waiting = arrived if rest else []
+        self._behind_tag = self.state == "answer"
+        return events + self._tell(rest, may_stop=may_stop)
+
+    def _tell(self, deltas: list[Delta], *, may_stop: bool) -> list[TextEvent]:
+        events: list[TextEvent] = []
+        for delta in deltas:
+            logprobs, self._waiting = self._waiting, []
+            if delta.kind == "reasoning":
+                events.append(ReasoningText(delta.text, tuple(logprobs)))
+            else:
+                self._behind_tag = False
+                self._held.append((len(delta.text), logprobs))
+                shown = self._stop.push(delta.text) if may_stop else delta.text
+                events += self._tell_answer(shown)
+        return events
+
+    def _tell_answer(self, text: str) -> list[TextEvent]:
+        """An event for the next characters of the answer, if there are any."""
+        if not text:
+            return []
+        logprobs: list[TokenLogprob] = []
+        left = len(text)
+        while left > 0:
+            characters, waiting = self._held.popleft()
+            logprobs += waiting
+            if characters > left:
+                self._held.appendleft((characters - left, []))
+            left -= characters
+        return [AnswerText(text, tuple(logprobs))]
+
+
+def _only_newlines(arrived: list[TokenLogprob]) -> bool:
+    """Whether a token is nothing but newlines, which belong to the tag before it."""
+    return all(not logprob.text.strip(b"\n") for logprob in arrived)
