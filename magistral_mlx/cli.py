@@ -1,4 +1,4 @@
-"""The command line: magistral-mlx ask | chat | plan | convert | demo."""
+"""The command line: magistral-mlx ask | chat | plan | convert | cache | demo."""
 
 import sys
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from magistral_mlx import cli_options as opt
 from magistral_mlx.conversation import Message
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.errors import RequestError, UserError
+from magistral_mlx.kv_folder import kv_folder
 from magistral_mlx.model_choice import state_folder
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.spec import HUB_ID
@@ -20,6 +21,7 @@ from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.chat import prompt_line, run_chat
 from magistral_mlx.terminal.chat_session import ChatSession
 from magistral_mlx.terminal.demo import run_demo
+from magistral_mlx.terminal.kv_files import run_cache_clear, run_cache_list
 from magistral_mlx.terminal.opening import open_chosen, open_demo
 from magistral_mlx.terminal.plan import run_plan
 from magistral_mlx.version import VERSION
@@ -33,6 +35,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+cache_app = typer.Typer(
+    no_args_is_help=True, help="The prompts that --kv-disk keeps: list and remove them."
 )
 
 
@@ -88,6 +94,7 @@ def ask(
     seed: opt.Seed = None,
     max_context: opt.MaxContext = None,
     dtype: opt.ComputeDtype = None,
+    kv_disk: opt.KVDisk = None,
 ) -> None:
     """Ask one question. In a pipe, standard output gets the answer alone."""
     console, errors = _consoles()
@@ -103,7 +110,9 @@ def ask(
         )
         messages = [Message("system", system)] if system else []
         messages.append(Message("user", _question(question)))
-        with open_chosen(model, max_context=max_context, dtype=dtype, errors=errors) as opened:
+        with open_chosen(
+            model, max_context=max_context, dtype=dtype, kv_disk=kv_disk, errors=errors
+        ) as opened:
             completed = run_ask(
                 opened,
                 messages,
@@ -131,6 +140,7 @@ def chat(
     seed: opt.Seed = None,
     max_context: opt.MaxContext = None,
     dtype: opt.ComputeDtype = None,
+    kv_disk: opt.KVDisk = None,
 ) -> None:
     """Talk to the model. /help inside lists the commands; Ctrl-C stops an answer."""
     console, errors = _consoles()
@@ -146,7 +156,9 @@ def chat(
             reasoning=reasoning,
             system=system_mode,
         )
-        with open_chosen(model, max_context=max_context, dtype=dtype, errors=errors) as opened:
+        with open_chosen(
+            model, max_context=max_context, dtype=dtype, kv_disk=kv_disk, errors=errors
+        ) as opened:
             run_chat(
                 opened,
                 ChatSession(options, system=system),
@@ -201,6 +213,30 @@ def demo() -> None:
 
 
 app.command("convert")(convert_command)
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("list")
+def cache_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the prompts that are kept on disk: of which model, how long, how large."""
+    console, errors = _consoles()
+    with _exit_codes(errors):
+        run_cache_list(kv_folder(), as_json=as_json, console=console)
+
+
+@cache_app.command("clear")
+def cache_clear(
+    model: Annotated[
+        str | None,
+        typer.Option(help="A name that cache list shows, or a Hub id.", show_default="all models"),
+    ] = None,
+) -> None:
+    """Remove the prompts that are kept on disk."""
+    console, errors = _consoles()
+    with _exit_codes(errors):
+        run_cache_clear(kv_folder(), model=model, console=console)
 
 
 def _consoles() -> tuple[Console, Console]:

@@ -66,6 +66,16 @@ ComputeDtype = Annotated[
         show_default="the checkpoint's own type; float32 on a CPU",
     ),
 ]
+KVDisk = Annotated[
+    str | None,
+    typer.Option(
+        "--kv-disk",
+        metavar="SIZE",
+        help="Disk space, as 20GB, to keep processed prompts in, so that those that begin alike "
+        "start sooner the next time. They can be read back from the files, by this user alone.",
+        show_default="none",
+    ),
+]
 
 DEFAULT_TEMPERATURE = TEMPERATURE
 DEFAULT_TOP_P = TOP_P

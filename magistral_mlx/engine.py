@@ -17,8 +17,9 @@ from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv_budget import KVBudget
 from magistral_mlx.kv_cache import KVCache
+from magistral_mlx.kv_store import KVStore
 from magistral_mlx.model import Decoder, compute_dtype, load_decoder
-from magistral_mlx.prefix_cache import LEAST_TOKENS, PrefixCache
+from magistral_mlx.prefix_cache import LEAST_TOKENS, REST_SECONDS, PrefixCache
 from magistral_mlx.request import Request, limits
 from magistral_mlx.scheduler import Scheduler, shared_tokens
 from magistral_mlx.sequence import Sequence
@@ -99,6 +100,7 @@ class Engine:
         max_waiting: int = MAX_WAITING,
         kv_bytes: int | None = None,
         prefix_bytes: int = 0,
+        kv_store: KVStore | None = None,
         costs_folder: Path | None = None,
     ) -> None:
         """Start the thread and load the model; return when it is ready.
@@ -106,6 +108,7 @@ class Engine:
         kv_bytes: of KV at once, of running sequences and of finished ones; None: no limit.
         prefix_bytes: of finished KV to keep for prompts that begin alike, as far as kv_bytes has
             room beside the running sequences.
+        kv_store: where finished KV outlives memory and the process.
         costs_folder: where the time of steps is kept, which prompts are cut by so that they do
             not more than double the steps of running answers; None: they are not.
 
@@ -120,7 +123,7 @@ class Engine:
         self._prefill_tokens = prefill_tokens
         self._tokenizer = tokenizer
         self._scheduler = Scheduler(max_running=max_running, prefill_tokens=prefill_tokens, kv=kv)
-        self._prefixes = PrefixCache(limit=prefix_bytes)
+        self._prefixes = PrefixCache(limit=prefix_bytes, disk=kv_store)
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._lock = threading.Lock()  # between "is it closed?" and "put it in the inbox"
         self._closed = False
@@ -240,6 +243,9 @@ class Engine:
                 logger.exception("A step failed; the requests that were running have ended.")
                 step = None
                 self._fail_all("The model failed in the middle of this request.")
+        self._end()
+        self._keep(self._scheduler.retire())
+        self._prefixes.close()
 
     def _advance(self, decoder: Decoder, before: Step | None) -> Step | None:
         """Dispatch the next step, then read the one before it."""
@@ -283,7 +289,12 @@ class Engine:
             cache = running[lengths.index(best)].cache
             return cache.copy(best) if cache is not None else None
         others = [waiting.ids for waiting in self._scheduler.waiting]
-        return self._prefixes.take(ids, others=others, cut=sequence.request.priority == "idle")
+        return self._prefixes.take(
+            ids,
+            others=others,
+            cut=sequence.request.priority == "idle",
+            brief=len(self._scheduler.running) > 1,
+        )
 
     def _keep(self, sequences: list[Sequence]) -> None:
         """Store the KV of sequences that have ended or were interrupted."""
@@ -297,13 +308,22 @@ class Engine:
         if block and not self._scheduler.unfinished():
             self._keep(self._scheduler.retire())
             mx.clear_cache()
-            if not self._handle(self._inbox.get()):
+            if not self._handle(self._next_message()):
                 return False
             mx.reset_peak_memory()
         while not self._inbox.empty():
             if not self._handle(self._inbox.get()):
                 return False
         return True
+
+    def _next_message(self) -> _Message:
+        """Wait for a message. After some rest, finished KV goes to disk until one comes."""
+        if self._prefixes.unsaved:
+            try:
+                return self._inbox.get(timeout=REST_SECONDS)
+            except queue.Empty:
+                self._prefixes.save(stop=lambda: not self._inbox.empty())
+        return self._inbox.get()
 
     def _handle(self, message: _Message) -> bool:
         if isinstance(message, _Submit):

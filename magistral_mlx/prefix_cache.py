@@ -1,36 +1,66 @@
 """Finished KV by the tokens it belongs to, so that a prompt that begins alike is not run again."""
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.kv_cache import KVCache
+from magistral_mlx.kv_cache import KVCache, KVPrecision
+from magistral_mlx.kv_store import LEAST_TOKENS as LEAST_TOKENS_ON_DISK
+from magistral_mlx.kv_store import KVStore
 from magistral_mlx.token_trie import TokenTrie
 
 LEAST_TOKENS = 16
 """Shorter beginnings are not worth a copy."""
 
+REST_SECONDS = 10.0
+"""Rest after which KV is written to disk: a chat would write its history anew at every turn."""
 
-@dataclass(frozen=True, slots=True)
+CLOSING_SECONDS = 3.0
+CLOSING_BYTES = 1_000_000_000
+"""What closing may take: whoever has the answer waits for it. Larger entries are not begun."""
+
+BRIEF_BYTES = 256_000_000
+"""Most to read from disk while others are being answered: a quarter of a second of their time."""
+
+
+@dataclass(slots=True)
 class _Entry:
+    """used: in seconds since the epoch."""
+
     tokens: tuple[int, ...]
     cache: KVCache
+    used: float
+
+    @property
+    def key(self) -> tuple[KVPrecision, tuple[int, ...]]:
+        return self.cache.precision, self.tokens
 
 
 class PrefixCache:
-    """KV in memory, at most `limit` bytes of it; what was used longest ago goes first."""
+    """KV in memory, at most `limit` bytes of it; what was used longest ago goes first.
 
-    def __init__(self, *, limit: int) -> None:
-        """Hold at most `limit` bytes."""
+    With a disk, what goes is written there, and so is the rest while nothing runs and at the end.
+    KV of one precision never stands in for that of another.
+    """
+
+    def __init__(self, *, limit: int, disk: KVStore | None = None) -> None:
+        """Hold at most `limit` bytes in memory."""
         self._limit = limit
-        self._trie: TokenTrie[_Entry] = TokenTrie()
-        self._entries: OrderedDict[tuple[int, ...], _Entry] = OrderedDict()
+        self._disk = disk
+        self._tries: dict[KVPrecision, TokenTrie[_Entry]] = {}
+        self._entries: OrderedDict[tuple[KVPrecision, tuple[int, ...]], _Entry] = OrderedDict()
         self._nbytes = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the KV that is stored."""
+        """Bytes of the KV in memory."""
         return self._nbytes
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether anything in memory is yet to be written to disk."""
+        return any(self._is_unsaved(entry) for entry in self._entries.values())
 
     def put(self, tokens: Sequence[int], cache: KVCache) -> None:
         """Store the KV of exactly these tokens; the caller gives the cache away.
@@ -38,67 +68,126 @@ class PrefixCache:
         Entries whose tokens are a beginning of these are dropped: this one serves for them too.
         """
         assert cache.length == len(tokens), (cache.length, len(tokens))
-        entry = _Entry(tuple(tokens), cache)
+        entry = _Entry(tuple(tokens), cache, time.time())
         if len(tokens) < LEAST_TOKENS or cache.nbytes > self._limit or self._covers(entry):
             return
-        while (shorter := self._beginning_of(entry.tokens)) is not None:
+        while (shorter := self._beginning_of(entry)) is not None:
             self._forget(shorter)
-        self._trie.insert(entry.tokens, entry)
-        self._entries[entry.tokens] = entry
+        self._trie(cache.precision).insert(entry.tokens, entry)
+        self._entries[entry.key] = entry
         self._nbytes += cache.nbytes
         self.shrink(self._limit)
 
     def shrink(self, nbytes: int | None) -> None:
-        """Forget what was used longest ago until at most so many bytes are left; None: nothing."""
+        """Evict what was used longest ago until at most so many bytes are left; None: nothing."""
         while nbytes is not None and self._nbytes > max(0, nbytes):
-            self._forget(next(iter(self._entries.values())))
+            entry = next(iter(self._entries.values()))
+            if self._disk is not None and self._is_unsaved(entry):
+                self._disk.write_later(entry.tokens, entry.cache, used=entry.used)
+            self._forget(entry)
 
     def take(
-        self, tokens: Sequence[int], *, others: Sequence[Sequence[int]] = (), cut: bool = False
+        self,
+        tokens: Sequence[int],
+        *,
+        others: Sequence[Sequence[int]] = (),
+        cut: bool = False,
+        brief: bool = False,
+        precision: KVPrecision = KVCache.precision,
     ) -> KVCache | None:
         """KV of the longest beginning of these tokens that is stored, at most all but the last.
 
         An entry that is a beginning as a whole is moved out, for the taker will give it back
         longer; others that it would serve as well (prompts that wait) leave it in place. Of any
         other entry a copy is taken, unless `cut`: then its rest is of no more use, and goes.
+        The disk is read when it knows more, and when it is not too much to be `brief`.
         """
-        found = self._trie.longest(tokens[:-1])
-        if found is None or found[1] < LEAST_TOKENS:
+        found = self._find(tokens, precision)
+        if self._disk is not None and self._on_disk(tokens, precision, found):
+            most_bytes = BRIEF_BYTES if brief else None
+            loaded = self._disk.load(tokens[:-1], precision, most_bytes=most_bytes)
+            if loaded is not None:
+                return loaded
+        if found is None:
             return None
         entry, length = found
         shared = any(_begins_like(other, entry.tokens[:length]) for other in others)
         if shared or (length < len(entry.tokens) and not cut):
-            self._entries.move_to_end(entry.tokens)
+            entry.used = time.time()
+            self._entries.move_to_end(entry.key)
             return entry.cache.copy(length)
         self._forget(entry)
         entry.cache.trim(length)
         return entry.cache
 
-    def longest(self, tokens: Sequence[int]) -> int:
-        """How many of these tokens `take` would serve."""
-        found = self._trie.longest(tokens[:-1])
-        return found[1] if found is not None and found[1] >= LEAST_TOKENS else 0
+    def longest(
+        self,
+        tokens: Sequence[int],
+        *,
+        precision: KVPrecision = KVCache.precision,
+    ) -> int:
+        """How many of these tokens `take` would serve, from memory or disk."""
+        found = self._find(tokens, precision)
+        in_memory = found[1] if found is not None else 0
+        return self._on_disk(tokens, precision, found) or in_memory
+
+    def save(self, *, stop: Callable[[], bool], most_bytes: int | None = None) -> None:
+        """Write to disk what is not there yet, the last used first, until `stop` says so.
+
+        It is asked before every array. Entries above `most_bytes` are left out.
+        """
+        for entry in reversed(list(self._entries.values())):
+            if stop():
+                return
+            fits = most_bytes is None or entry.cache.nbytes <= most_bytes
+            if self._disk is not None and fits and self._is_unsaved(entry):
+                self._disk.write(entry.tokens, entry.cache, used=entry.used, stop=stop)
+
+    def close(self) -> None:
+        """Write to disk what the time for closing allows, and forget everything."""
+        if self._disk is not None:
+            end = time.monotonic() + CLOSING_SECONDS
+            self.save(stop=lambda: time.monotonic() > end, most_bytes=CLOSING_BYTES)
+            self._disk.close(seconds=end - time.monotonic())
+        self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything that is in memory."""
         for entry in list(self._entries.values()):
             self._forget(entry)
 
+    def _on_disk(
+        self, tokens: Sequence[int], precision: KVPrecision, found: tuple[_Entry, int] | None
+    ) -> int:
+        """Tokens that the disk serves, when that is more than what was found in memory, or 0."""
+        if self._disk is None:
+            return 0
+        in_memory = found[1] if found is not None else 0
+        on_disk = self._disk.longest(tokens[:-1], precision)
+        return on_disk if on_disk >= in_memory + LEAST_TOKENS_ON_DISK else 0
+
+    def _find(self, tokens: Sequence[int], precision: KVPrecision) -> tuple[_Entry, int] | None:
+        found = self._trie(precision).longest(tokens[:-1])
+        return found if found is not None and found[1] >= LEAST_TOKENS else None
+
     def _covers(self, entry: _Entry) -> bool:
-        found = self._trie.longest(entry.tokens)
+        found = self._trie(entry.cache.precision).longest(entry.tokens)
         return found is not None and found[1] == len(entry.tokens)
 
-    def _beginning_of(self, tokens: tuple[int, ...]) -> _Entry | None:
-        found = self._trie.longest(tokens)
-        if found is None:
-            return None
-        entry, length = found
-        return entry if length == len(entry.tokens) else None
+    def _beginning_of(self, entry: _Entry) -> _Entry | None:
+        found = self._trie(entry.cache.precision).longest(entry.tokens)
+        return found[0] if found is not None and found[1] == len(found[0].tokens) else None
+
+    def _is_unsaved(self, entry: _Entry) -> bool:
+        return self._disk is not None and self._disk.wants(entry.tokens, entry.cache)
 
     def _forget(self, entry: _Entry) -> None:
-        self._trie.remove(entry.tokens)
-        del self._entries[entry.tokens]
+        self._trie(entry.cache.precision).remove(entry.tokens)
+        del self._entries[entry.key]
         self._nbytes -= entry.cache.nbytes
+
+    def _trie(self, precision: KVPrecision) -> TokenTrie[_Entry]:
+        return self._tries.setdefault(precision, TokenTrie())
 
 
 def _begins_like(tokens: Sequence[int], beginning: tuple[int, ...]) -> bool:

@@ -1,0 +1,117 @@
+"""Which KV files of a folder one model can use, by the tokens they belong to."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from magistral_mlx.kv_cache import KVPrecision
+from magistral_mlx.kv_file import SUFFIX, KVFile, KVFileError, KVKind, name_start
+from magistral_mlx.kv_folder import stored_files
+from magistral_mlx.kv_transfer import read_kv_file
+from magistral_mlx.token_trie import TokenTrie
+
+logger = logging.getLogger(__name__)
+
+
+class KVIndex:
+    """The headers of a model's files; it follows what other processes write and remove.
+
+    Its methods may be called from any thread.
+    """
+
+    def __init__(self, folder: Path, *, fingerprint: str, dtype: str) -> None:
+        """Read the headers. Files of other models, types and versions are left alone."""
+        self._folder = folder
+        self._fingerprint = fingerprint
+        self._dtype = dtype
+        self._lock = threading.RLock()
+        self._tries: dict[KVPrecision, TokenTrie[KVFile]] = {}
+        self._files: dict[str, KVFile] = {}
+        self._useless: set[str] = set()  # names of files that need not be looked at again
+        self._scanned: int | None = None  # the folder's date then
+        self._refresh()
+
+    def kind(self, precision: KVPrecision) -> KVKind:
+        """What the files that serve at a precision are marked with."""
+        return KVKind(self._fingerprint, self._dtype, precision)
+
+    def longest(self, tokens: Sequence[int], precision: KVPrecision) -> tuple[KVFile, int] | None:
+        """A file that shares the longest beginning with these tokens, and how long that is."""
+        with self._lock:
+            self._refresh()
+            return self._trie(precision).longest(tokens)
+
+    def put(self, file: KVFile) -> None:
+        """Take up a file that was written; remove those whose tokens it begins with."""
+        with self._lock:
+            self.forget(file)
+            trie = self._trie(file.kind.precision)
+            while (found := trie.longest(file.tokens)) and found[1] == len(found[0].tokens):
+                self.forget(found[0])
+                found[0].path.unlink(missing_ok=True)
+            self._add(file)
+
+    def forget(self, file: KVFile) -> None:
+        """Find a file no longer; nothing happens when it is not known."""
+        with self._lock:
+            if self._files.pop(file.path.name, None) is not None:
+                self._trie(file.kind.precision).remove(file.tokens)
+
+    def drop(self, path: Path, error: Exception) -> None:
+        """Remove a file that must never be used, and say so."""
+        logger.warning("Dropped %s: %s.", path, error)
+        with self._lock:
+            if path.name in self._files:
+                self.forget(self._files[path.name])
+            self._useless.add(path.name)
+            try:
+                path.unlink(missing_ok=True)
+                self._useless.discard(path.name)
+            except OSError as failure:
+                logger.warning("It could not be removed: %s.", failure.strerror)
+
+    def _refresh(self) -> None:
+        """Look at the folder again if it has changed."""
+        date = _date(self._folder)
+        if date is not None and date == self._scanned:
+            return
+        self._scanned = date
+        paths = {file.path.name: file.path for file in stored_files(self._folder)}
+        for name in self._files.keys() - paths.keys():
+            self.forget(self._files[name])
+        start = name_start(self._fingerprint)
+        for name in sorted(paths.keys() - self._files.keys() - self._useless):
+            if name.startswith(start) and name.endswith(SUFFIX):
+                self._look_at(paths[name])
+
+    def _look_at(self, path: Path) -> None:
+        try:
+            file = read_kv_file(path)
+        except FileNotFoundError:
+            return
+        except KVFileError as error:
+            self.drop(path, error)
+            return
+        except OSError as error:
+            self._useless.add(path.name)
+            logger.warning("%s cannot be read: %s.", path, error.strerror)
+            return
+        if file.kind == self.kind(file.kind.precision):
+            self._add(file)
+        else:
+            self._useless.add(path.name)
+
+    def _add(self, file: KVFile) -> None:
+        self._files[file.path.name] = file
+        self._trie(file.kind.precision).insert(file.tokens, file)
+
+    def _trie(self, precision: KVPrecision) -> TokenTrie[KVFile]:
+        return self._tries.setdefault(precision, TokenTrie())
+
+
+def _date(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return None
