@@ -87,9 +87,9 @@ def test_greedy_tokens_are_those_of_mlx_lm_alone_and_in_a_batch(
     ]
     theirs, _ = load_model(converted)
     theirs.set_dtype(mx.float32)
-    expected = [mlx_lm_tokens(theirs, prompt, 90) for prompt in prompts]
-    assert [tokens(model, [prompt], 90)[0] for prompt in prompts] == expected
-    assert tokens(model, prompts, 90) == expected
+    expected = [mlx_lm_tokens(theirs, prompt, 40) for prompt in prompts]
+    assert [tokens(model, [prompt], 40)[0] for prompt in prompts] == expected
+    assert tokens(model, prompts, 40) == expected
 
 
 def mlx_lm_tokens(model: object, prompt: list[int], count: int) -> list[int]:
@@ -118,7 +118,7 @@ def tokens(model: magistral_mlx.Magistral, prompts: list[list[int]], count: int)
 def test_it_reasons_and_answers_held_out_questions_in_every_language_and_skill(
     model: magistral_mlx.Magistral,
 ) -> None:
-    questions = held_out_questions(40)
+    questions = held_out_questions(16)
     assert {q.language for q in questions} == set(PHRASES)
     streams = [model.stream(question.text, OPTIONS) for question in questions]
     right = 0
@@ -127,7 +127,7 @@ def test_it_reasons_and_answers_held_out_questions_in_every_language_and_skill(
         reasoning = "".join(e.text for e in events if isinstance(e, ReasoningText))
         answer = "".join(e.text for e in events if isinstance(e, AnswerText))
         right += is_right(question, answer) and reasoning == question.reasoning
-    assert right >= 37
+    assert right >= 15
 
 
 @pytest.mark.parametrize("history", ["keep", "drop"])

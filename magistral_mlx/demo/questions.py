@@ -28,14 +28,14 @@ class Question:
 
 
 def held_out_questions(count: int, *, seed: int = 2506) -> list[Question]:
-    """Questions whose numbers training never saw, skills and languages in turn."""
+    """Questions whose numbers training never saw; 40 in a row hold every skill in every language."""
     rng = random.Random(seed)
     languages = list(PHRASES)
     return [
         make_question(
             rng,
             skill=SKILLS[i % len(SKILLS)],
-            language=languages[i // len(SKILLS) % len(languages)],
+            language=languages[i % len(languages)],
             held_out=True,
         )
         for i in range(count)
