@@ -1,4 +1,4 @@
-"""The accuracy that the nano's README states, on all 500 held-out questions."""
+"""The accuracy that the nano's README promises, on the first of its 500 held-out questions."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from magistral_mlx.demo.accuracy import right_answers
 from magistral_mlx.demo.expand import expand_nano
 from magistral_mlx.demo.questions import held_out_questions
 
-QUESTIONS = 500
+QUESTIONS = 160
 
 
 @pytest.mark.slow

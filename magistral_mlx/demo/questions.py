@@ -28,7 +28,7 @@ class Question:
 
 
 def held_out_questions(count: int, *, seed: int = 2506) -> list[Question]:
-    """Questions whose numbers training never saw; 40 in a row hold every skill in every language."""
+    """Questions whose numbers training never saw; any 40 in a row: all skills in all languages."""
     rng = random.Random(seed)
     languages = list(PHRASES)
     return [
