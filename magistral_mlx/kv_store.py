@@ -1,10 +1,12 @@
 """Finished KV on disk: found by its tokens, loaded, and written without holding up anybody."""
 
 import logging
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,13 +97,14 @@ class KVStore:
         file, length = found
         try:
             cache = self._read(file, length)
-            file.path.touch()
         except FileNotFoundError:  # another process made room
             self._index.forget(file)
             return None
         except (KVFileError, OSError) as error:
             self._index.drop(file.path, error)
             return None
+        with suppress(OSError):  # it may be gone by now, and must not be made anew
+            os.utime(file.path)
         return cache
 
     def wants(self, tokens: Sequence[int], cache: KVCache) -> bool:

@@ -73,10 +73,10 @@ class PrefixCache:
             return
         while (shorter := self._beginning_of(entry)) is not None:
             self._forget(shorter)
+        self.shrink(self._limit - cache.nbytes)
         self._trie(cache.precision).insert(entry.tokens, entry)
         self._entries[entry.key] = entry
         self._nbytes += cache.nbytes
-        self.shrink(self._limit)
 
     def shrink(self, nbytes: int | None) -> None:
         """Evict what was used longest ago until at most so many bytes are left; None: nothing."""

@@ -1,12 +1,19 @@
 """The prefix cache: what it finds, what it copies and moves, and how many bytes it holds."""
 
+from pathlib import Path
+
 import mlx.core as mx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.kv_cache import BLOCK, KVCache
+from magistral_mlx import prefix_cache
+from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.kv_cache import BLOCK, KVCache, KVPrecision
+from magistral_mlx.kv_store import KVStore
 from magistral_mlx.prefix_cache import LEAST_TOKENS, PrefixCache
+from tests.kv_samples import same_kv, sample_kv
+from tests.sample_checkpoints import write_hf
 
 LAYERS, KV_HEADS, HEAD_DIM = 2, 1, 4
 BLOCK_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * BLOCK * 4
@@ -117,6 +124,88 @@ def test_an_entry_larger_than_the_limit_is_not_kept() -> None:
 def test_the_caller_must_give_the_kv_of_exactly_these_tokens() -> None:
     with pytest.raises(AssertionError):
         PrefixCache(limit=10**9).put(ids(50), kv_of(ids(49)))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
+
+
+def on_disk(folder: Path, checkpoint: Checkpoint, *, limit: int = 10**9) -> PrefixCache:
+    store = KVStore(folder, limit=10**9, checkpoint=checkpoint, dtype=mx.float32)
+    return PrefixCache(limit=limit, disk=store)
+
+
+def test_one_precision_never_stands_in_for_another(checkpoint: Checkpoint) -> None:
+    config = checkpoint.config
+    prefixes = PrefixCache(limit=10**9)
+    kinds = [KVPrecision(), KVPrecision(8), KVPrecision(4), KVPrecision(4, 32)]
+    for kind in kinds[:-1]:
+        prefixes.put(ids(100), sample_kv(config, ids(100), precision=kind))
+    assert prefixes.longest([*ids(100), 1], precision=kinds[-1]) == 0
+    assert prefixes.take([*ids(100), 1], precision=kinds[-1]) is None
+    for kind in kinds[:-1]:
+        taken = prefixes.take([*ids(100), 1], precision=kind)
+        assert taken is not None
+        assert same_kv(config, taken, sample_kv(config, ids(100), precision=kind))
+    assert prefixes.nbytes == 0
+
+
+def test_the_disk_serves_what_is_longer_there_than_in_memory(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    config = checkpoint.config
+    first = on_disk(tmp_path, checkpoint)
+    first.put(ids(400), sample_kv(config, ids(400)))
+    assert first.unsaved
+    first.close()
+    prefixes = on_disk(tmp_path, checkpoint)
+    prefixes.put(ids(200), sample_kv(config, ids(200)))
+    assert not prefixes.unsaved  # the file holds those tokens, too
+    assert prefixes.longest(ids(400)) == 399
+    loaded = prefixes.take(ids(400))
+    assert loaded is not None
+    assert same_kv(config, loaded, sample_kv(config, ids(400)).copy(399))
+    # Eighty tokens more are not worth reading a file.
+    assert prefixes.longest(ids(281)) == 200
+    taken = prefixes.take(ids(281))
+    assert taken is not None
+    assert taken.length == 200
+
+
+def test_a_long_read_does_not_hold_up_those_that_run(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = on_disk(tmp_path, checkpoint)
+    first.put(ids(400), sample_kv(checkpoint.config, ids(400)))
+    first.close()
+    prefixes = on_disk(tmp_path, checkpoint)
+    monkeypatch.setattr(prefix_cache, "BRIEF_BYTES", 100_000)
+    assert prefixes.take(ids(400), brief=True) is None
+    assert prefixes.take(ids(400)) is not None
+
+
+def test_what_is_evicted_goes_to_disk(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    config = checkpoint.config
+    size = sample_kv(config, ids(200)).nbytes
+    prefixes = on_disk(tmp_path, checkpoint, limit=2 * size)
+    for seed in range(4):
+        prefixes.put(ids(200, seed), sample_kv(config, ids(200, seed)))
+        assert prefixes.nbytes <= 2 * size
+    prefixes.close()
+    assert prefixes.nbytes == 0
+    again = on_disk(tmp_path, checkpoint)
+    assert [again.longest([*ids(200, seed), 99]) for seed in range(4)] == [200] * 4
+
+
+def test_saving_stops_when_it_is_told_to(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    prefixes = on_disk(tmp_path, checkpoint)
+    for seed in range(3):
+        prefixes.put(ids(200, seed), sample_kv(checkpoint.config, ids(200, seed)))
+    prefixes.save(stop=lambda: len(list(tmp_path.glob("*.safetensors"))) == 1)
+    assert prefixes.unsaved
+    again = on_disk(tmp_path, checkpoint)
+    assert [again.longest([*ids(200, seed), 99]) for seed in range(3)] == [0, 0, 200]
 
 
 prompts = st.lists(st.integers(0, 1), min_size=17, max_size=60)
