@@ -211,10 +211,14 @@ class Engine:
         costs_folder: Path | None,
         loaded: "queue.SimpleQueue[BaseException | None]",
     ) -> None:
+        died = True
         try:
             self._serve(checkpoint, dtype, costs_folder, loaded)
+            died = False
         finally:
-            self._end()
+            self._end(failure="The engine has died: open the model again." if died else None)
+            for sequence in self._scheduler.retire():
+                sequence.cache = None  # whoever still has the sequence does not keep its memory
             self._prefixes.clear()
             mx.clear_cache()
             # What MLX keeps for a thread must go before the thread does, or the process aborts.
@@ -242,7 +246,7 @@ class Engine:
             except Exception:  # a failed step must not take the engine down with it
                 logger.exception("A step failed; the requests that were running have ended.")
                 step = None
-                self._fail_all("The model failed in the middle of this request.")
+                self._give_up("The model failed in the middle of this request.")
         self._end()
         self._keep(self._scheduler.retire())
         self._prefixes.close()
@@ -255,9 +259,11 @@ class Engine:
         self._keep(self._scheduler.retire())
         if self._scheduler.waiting:
             self._keep(self._scheduler.interrupt_idle())
-        for sequence in self._scheduler.pause():
+        paused = self._scheduler.pause()
+        for sequence in paused:
             sequence.pause()
-        for sequence in self._scheduler.admit():
+        # One that is paused must not come back while its last token is still on its way.
+        for sequence in [] if paused else self._scheduler.admit():
             self._start(decoder, sequence)
         idle = self._scheduler.idle()
         if idle is not None and idle.cache is None:
@@ -301,6 +307,8 @@ class Engine:
         for sequence in sequences:
             released = sequence.release()
             if released is not None:
+                # As long as it is lazy, a storage that was cut keeps the whole one alive.
+                mx.async_eval(released[1].arrays)
                 self._prefixes.put(*released)
 
     def _read_inbox(self, *, block: bool) -> bool:
@@ -332,20 +340,25 @@ class Engine:
             message.sequence.finish("cancelled")
         return not isinstance(message, _Close)
 
-    def _fail_all(self, message: str) -> None:
-        for sequence in self._scheduler.unfinished():
+    def _give_up(self, message: str) -> None:
+        """End what a failed step may have had to do with; those that wait have lost nothing."""
+        for sequence in self._scheduler.begun() or self._scheduler.unfinished():
             sequence.fail(message)
+        self._prefixes.clear()  # it may hold KV that the step was to compute
 
-    def _end(self) -> None:
+    def _end(self, *, failure: str | None = None) -> None:
         """Whatever ended the thread: nobody waits for events that will not come."""
         with self._lock:
             self._closed = True
-        for sequence in self._scheduler.unfinished():
-            sequence.finish("cancelled")
         while not self._inbox.empty():
             message = self._inbox.get()
             if isinstance(message, _Submit):
-                message.sequence.finish("cancelled")
+                self._scheduler.add(message.sequence)
+        for sequence in self._scheduler.unfinished():
+            if failure is None:
+                sequence.finish("cancelled")
+            else:
+                sequence.fail(failure)
 
 
 def _reusable(ids: list[int], other: Sequence) -> int:

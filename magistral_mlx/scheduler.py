@@ -1,6 +1,5 @@
 """Which sequences advance in the next step, and by how many tokens."""
 
-from collections import deque
 from dataclasses import dataclass
 
 from magistral_mlx.kv_budget import KVBudget
@@ -46,7 +45,7 @@ class Scheduler:
         self._costs: StepCosts | None = None
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
-        self._idle: deque[Sequence] = deque(maxlen=MAX_IDLE)
+        self._idle: list[Sequence] = []
 
     def pace(self, costs: StepCosts) -> None:
         """From now on, prompts do not more than double a step in which others decode."""
@@ -66,10 +65,17 @@ class Scheduler:
         """Every sequence that has not ended."""
         return [s for s in (*self._running, *self._waiting, *self._idle) if not s.finished]
 
+    def begun(self) -> list[Sequence]:
+        """Sequences that have a place or KV."""
+        placed = set(map(id, self._running))
+        return [s for s in self.unfinished() if id(s) in placed or s.cache is not None]
+
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence behind those of its priority; idle ones apart."""
         if sequence.request.priority == "idle":
             self._idle.append(sequence)
+            for forgotten in [s for s in self._idle if not s.finished][:-MAX_IDLE]:
+                forgotten.finish("cancelled")
         else:
             self._waiting.append(sequence)
             self._waiting.sort(key=_rank)
@@ -78,7 +84,7 @@ class Scheduler:
         """Take out the sequences that have ended."""
         ended = [s for s in (*self._running, *self._waiting, *self._idle) if s.finished]
         self._waiting, self._running = self.waiting, self.running
-        self._idle = deque((s for s in self._idle if not s.finished), MAX_IDLE)
+        self._idle = [s for s in self._idle if not s.finished]
         return ended
 
     def admit(self) -> list[Sequence]:
@@ -120,10 +126,9 @@ class Scheduler:
 
         Those that the request begins with are forgotten: it prefills them itself.
         """
-        begun = [s for s in self._idle if s.cache is not None]
-        left = (s for s in self._idle if not _is_begun_by(s, self.waiting))
-        self._idle = deque(left, MAX_IDLE)
-        return begun
+        for forgotten in [s for s in self._idle if _is_begun_by(s, self.waiting)]:
+            forgotten.finish("cancelled")
+        return [s for s in self._idle if s.cache is not None]
 
     def plan(self) -> list[Share]:
         """The next step: a token for every decoding sequence, and chunks of the prompts.
@@ -141,8 +146,9 @@ class Scheduler:
         return shares + _chunks([s for s in self._running if s.unrun_tokens > FEW], budget)
 
     def room(self) -> int | None:
-        """Bytes of KV beside the running sequences; None for no limit."""
-        return self._kv.left(map(_grown, self._running))
+        """Bytes of KV beside the sequences that run, idle ones too; None for no limit."""
+        begun = [s for s in self._idle if s.cache is not None]
+        return self._kv.left(map(_grown, (*self._running, *begun)))
 
     def _fits(self, sequence: Sequence) -> bool:
         lengths = [*map(_grown, self._running), len(sequence.ids) + BLOCK]
