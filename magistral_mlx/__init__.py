@@ -21,6 +21,7 @@ from magistral_mlx.events import (
     TokenLogprob,
     Usage,
 )
+from magistral_mlx.guidance import JsonSchema, Lark, Regex, ToolCalls
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling import SamplingParams
 
@@ -32,16 +33,20 @@ __all__ = [
     "Failed",
     "Finished",
     "GenerationOptions",
+    "JsonSchema",
+    "Lark",
     "Magistral",
     "Message",
     "PrefillProgress",
     "ReasoningText",
+    "Regex",
     "Reply",
     "RequestError",
     "SamplingParams",
     "Timings",
     "TokenLogprob",
     "ToolCall",
+    "ToolCalls",
     "Usage",
     "UserError",
     "open_model",

@@ -237,6 +237,7 @@ class Magistral(AbstractContextManager["Magistral"]):
             min_tokens=options.min_tokens,
             ignore_eos=options.ignore_eos,
             logprobs=options.logprobs,
+            guidance=options.guidance,
         )
 
     def _prompt(self, turns: Sequence[Message], options: GenerationOptions) -> Prompt:

@@ -11,7 +11,29 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from magistral_mlx.errors import RequestError
+from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.tokenizer import Tokenizer
+
+
+def logit_rules(request: Request, tokenizer: Tokenizer) -> "LogitRules | None":
+    """The rules of a request; None where it has none.
+
+    Raises RequestError when its logit_bias has ids outside the vocabulary.
+    """
+    params = request.sampling
+    last = max(params.logit_bias, default=0)
+    if last >= tokenizer.vocab_size:
+        raise RequestError(
+            f"logit_bias names the token id {last}; the vocabulary has "
+            f"{tokenizer.vocab_size:,}: use ids of this checkpoint's tokenizer."
+        )
+    # Where the end token is one like any other, nothing is gained by forbidding it.
+    least = 0 if request.ignore_eos else request.min_tokens
+    if not (params.has_penalties or params.logit_bias or least or request.guidance):
+        return None
+    return LogitRules(params, request.prompt, eos_id=tokenizer.eos_id, min_tokens=least)
 
 
 class LogitRules:
@@ -29,15 +51,19 @@ class LogitRules:
         self._bias: mx.array | None = None
         self._tokens: _TokenCounts | None = None
 
-    @property
-    def idle(self) -> bool:
-        """Whether they never change a logit."""
-        return not (self._params.has_penalties or self._params.logit_bias or self._min_tokens)
+    def apply(
+        self, logits: mx.array, output: Sequence[int], allowed: NDArray[np.bool_] | None = None
+    ) -> mx.array:
+        """The logits (1, vocab) in float32, for the token that follows the output so far.
 
-    def apply(self, logits: mx.array, output: Sequence[int]) -> mx.array:
-        """The logits (1, vocab) in float32, for the token that follows the output so far."""
+        allowed: (vocab,) which tokens a grammar lets follow, at least one; None: all.
+        """
         logits = logits.astype(mx.float32)
-        if len(output) < self._min_tokens:
+        if allowed is not None:
+            logits = mx.where(mx.array(allowed), logits, -math.inf)
+        # A grammar that has come to its end ends the output.
+        may_go_on = allowed is None or np.count_nonzero(allowed) > allowed[self._eos_id]
+        if len(output) < self._min_tokens and may_go_on:
             logits[:, self._eos_id] = -math.inf
         if self._params.logit_bias:
             logits = logits + self._bias_of(logits.shape[-1])

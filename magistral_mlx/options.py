@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from magistral_mlx.conversation import History, Reasoning, SystemPolicy
+from magistral_mlx.guidance import Guidance
 from magistral_mlx.request import ANSWER_RESERVE
 from magistral_mlx.sampling import SamplingParams
 
@@ -21,6 +22,7 @@ class GenerationOptions:
     ignore_eos: the end token is a token like any other, and gives no text.
     logprobs: have the log-probability of every drawn token, with so many alternatives (0 to 20);
         None: have none.
+    guidance: a grammar that the answer follows (guidance.py); the reasoning before it stays free.
     reasoning, history, system: see `magistral_mlx.conversation.build_prompt`.
     """
 
@@ -33,6 +35,7 @@ class GenerationOptions:
     min_tokens: int = 0
     ignore_eos: bool = False
     logprobs: int | None = None
+    guidance: Guidance | None = None
     reasoning: Reasoning = "auto"
     history: History = "drop"
     system: SystemPolicy = "compose"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from magistral_mlx.errors import RequestError
+from magistral_mlx.guidance import Guidance
 from magistral_mlx.reasoning import OutputState
 from magistral_mlx.sampling import SamplingParams
 
@@ -31,6 +32,7 @@ class Request:
     min_tokens: of output, reasoning included, before the end token or a stop string ends it.
     ignore_eos: the end token is a token like any other, and gives no text.
     logprobs: have every drawn token's log-probability, with so many alternatives; None: have none.
+    guidance: a grammar that the answer follows; the reasoning before it stays free.
     priority: who goes first. An idle request draws nothing: its prompt's KV is stored.
     timeout: seconds from submission after which it ends, waiting included.
     """
@@ -46,6 +48,7 @@ class Request:
     min_tokens: int = 0
     ignore_eos: bool = False
     logprobs: int | None = None
+    guidance: Guidance | None = None
     priority: Priority = "interactive"
     timeout: float | None = None
 
@@ -68,6 +71,8 @@ class Request:
                 f"min_tokens is {self.min_tokens} and max_tokens {self.max_tokens}: "
                 "ask for no more than max_tokens allows."
             )
+        if self.ignore_eos and self.guidance is not None:
+            raise RequestError("ignore_eos goes on where a grammar ends: ask for one of the two.")
         if self.logprobs is not None and self.logprobs > MAX_LOGPROBS:
             raise RequestError(f"logprobs is {self.logprobs}; it must be at most {MAX_LOGPROBS}.")
 

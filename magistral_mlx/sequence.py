@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from magistral_mlx.errors import RequestError
 from magistral_mlx.events import (
     Event,
     Failed,
@@ -15,9 +14,10 @@ from magistral_mlx.events import (
     TokenLogprob,
     Usage,
 )
+from magistral_mlx.guidance import GuidanceError, Guide, open_guide
 from magistral_mlx.kv_cache import KVCache
 from magistral_mlx.log_probabilities import RowLogprobs, read_logprobs
-from magistral_mlx.logit_rules import LogitRules
+from magistral_mlx.logit_rules import logit_rules
 from magistral_mlx.output_text import OutputText, TextEvent
 from magistral_mlx.repetition import is_looping
 from magistral_mlx.request import Limits, Request
@@ -44,7 +44,7 @@ class Sequence:
     ) -> None:
         """Send events to `send`, on the engine's thread.
 
-        Raises RequestError when the request does not fit the tokenizer's vocabulary.
+        Raises RequestError for a grammar that cannot be used, or ids outside the vocabulary.
         """
         self.request = request
         self.ids = list(request.prompt)
@@ -55,7 +55,8 @@ class Sequence:
         self._limits = limits
         self._tokenizer = tokenizer
         self._output = OutputText(tokenizer, state=request.state, stop=request.stop)
-        self._rules: LogitRules | None = _rules(request, tokenizer)
+        self._rules = logit_rules(request, tokenizer)
+        self._guide = _guide(request, tokenizer)
         self._cached_tokens: int | None = None
         self._send = send
         self._reasoning_start = len(self.ids)
@@ -95,7 +96,7 @@ class Sequence:
             return
         self._cached_tokens = cache.length
         self._stopwatch.begin_prefill()
-        if self._output.state == "reasoning" and self._reasoning_is_spent():
+        if self.room > 0 and self._output.state == "reasoning" and self._reasoning_is_spent():
             self._close_reasoning()
 
     def pause(self) -> None:
@@ -118,7 +119,14 @@ class Sequence:
     def ruled(self, logits: mx.array) -> mx.array:
         """Logits (1, vocab) for the next token as its rules change them."""
         assert self._rules is not None
-        return self._rules.apply(logits, self.ids[len(self.request.prompt) :])
+        allowed = None
+        if self._guide is not None:
+            try:
+                allowed = self._guide.allowed(logits.shape[-1])
+            except GuidanceError as error:
+                self.fail(f"The grammar cannot be followed any further: {error}.")
+                return logits
+        return self._rules.apply(logits, self.ids[len(self.request.prompt) :], allowed)
 
     def logprob_of(self, row: RowLogprobs, token: int, *, redrawn: bool) -> TokenLogprob:
         """What to tell of a token that was drawn for it."""
@@ -138,12 +146,15 @@ class Sequence:
                 self._close_reasoning()
         elif self._is_looping():
             self.finish("repetition")
+        if self._guide is not None:
+            self._follow(self._guide)
 
     def finish(self, reason: FinishReason) -> None:
         """End the request; later calls do nothing."""
-        if self.finished:
+        if not self.finished:
+            self._tell(self._output.finish())
+        if self.finished:  # before, or because the receiver has failed at that
             return
-        self._tell(self._output.finish())
         self.finished = True
         prefilled = len(self.request.prompt) - (self._cached_tokens or 0)
         timings = self._stopwatch.timings(prefilled_tokens=prefilled)
@@ -167,7 +178,7 @@ class Sequence:
     def release(self) -> tuple[list[int], KVCache] | None:
         """Give the KV away, with the tokens it belongs to; None when there is none of use."""
         if self.finished:
-            self._rules = None
+            self._rules = self._guide = None
         cache, self.cache = self.cache, None
         if cache is None or cache.length == 0:
             return None
@@ -189,9 +200,20 @@ class Sequence:
 
     def _close_reasoning(self) -> None:
         self._closed_by_force = True
+        if self._guide is not None:
+            self._guide.forget_reasoning()
         for token in self._tokenizer.think_close_ids:
             if not self.finished:
                 self._add(token)
+
+    def _follow(self, guide: Guide) -> None:
+        """Add what the grammar leaves no choice about, and end where it ends."""
+        # Whoever asks for log-probabilities has every token drawn.
+        for token in guide.forced() if self.request.logprobs is None else []:
+            if not self.finished:
+                self._add(token)
+        if guide.ended:
+            self.finish("stop")
 
     def _add(self, token: int, logprob: TokenLogprob | None = None) -> None:
         """The output has one more token, and may end with it."""
@@ -199,6 +221,12 @@ class Sequence:
         if token == self._tokenizer.eos_id and not self.request.ignore_eos:
             self.finish("stop")
             return
+        if self._guide is not None:
+            try:
+                self._guide.take(token)
+            except GuidanceError as error:
+                self.fail(f"The grammar cannot be followed any further: {error}.")
+                return
         opening = self._output.state == "auto"
         may_stop = self.output_length > self.request.min_tokens
         self._tell(self._output.push(token, logprob=logprob, may_stop=may_stop))
@@ -233,17 +261,7 @@ class Sequence:
         )
 
 
-def _rules(request: Request, tokenizer: Tokenizer) -> LogitRules | None:
-    unknown = max(request.sampling.logit_bias, default=0)
-    if unknown >= tokenizer.vocab_size:
-        raise RequestError(
-            f"logit_bias names the token id {unknown}; the vocabulary has "
-            f"{tokenizer.vocab_size:,}: use ids of this checkpoint's tokenizer."
-        )
-    rules = LogitRules(
-        request.sampling,
-        request.prompt,
-        eos_id=tokenizer.eos_id,
-        min_tokens=0 if request.ignore_eos else request.min_tokens,
-    )
-    return None if rules.idle else rules
+def _guide(request: Request, tokenizer: Tokenizer) -> Guide | None:
+    if request.guidance is None:
+        return None
+    return open_guide(request.guidance, tokenizer, request.state)

@@ -78,9 +78,10 @@ def dispatch(decoder: Decoder, shares: Many[Share], before: Step | None) -> Step
     drawing = [share.sequence for share in shares if share.sample]
     stored = [_cache(share.sequence).stored for share in shares if not share.sample]
     step = Step(shares, lengths, drawing, logits, stored)
-    if before is not None and any(sequence.has_rules for sequence in drawing):
+    has_rules = any(sequence.has_rules for sequence in drawing)
+    if has_rules:
         mx.async_eval([logits, *stored])
-    else:
+    if before is None or not has_rules:
         _draw(step)
     return step
 

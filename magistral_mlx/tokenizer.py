@@ -2,10 +2,12 @@
 
 import codecs
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 from mistral_common.exceptions import MistralCommonException
+from mistral_common.guidance.grammar_factory import GrammarFactory
 from mistral_common.protocol.instruct.messages import (
     AssistantMessage,
     ChatMessage,
@@ -122,6 +124,11 @@ class Tokenizer:
         if self.has_think_control:
             return self.think_open_ids + self.think_close_ids
         return self.encode(f"{THINK_OPEN}\n\n{THINK_CLOSE}\n")
+
+    @cached_property
+    def grammar_factory(self) -> GrammarFactory:
+        """mistral-common's grammars over this vocabulary; the first use takes about a second."""
+        return GrammarFactory(self._mistral)
 
     def detokenizer(self) -> "Detokenizer":
         """A fresh stream from ids to text."""
