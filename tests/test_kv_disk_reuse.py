@@ -48,7 +48,9 @@ def running(
     dtype: mx.Dtype = mx.float32,
 ) -> Iterator[Engine]:
     """An engine of its own; without a folder it reuses nothing."""
-    store = folder and KVStore(folder, limit=10**9, checkpoint=checkpoint, dtype=dtype)
+    store = None
+    if folder is not None:
+        store = KVStore(folder, limit=10**9, checkpoint=checkpoint, dtype=dtype)
     engine = Engine(
         checkpoint,
         Tokenizer.open(checkpoint.folder),

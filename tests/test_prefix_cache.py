@@ -208,6 +208,18 @@ def test_saving_stops_when_it_is_told_to(checkpoint: Checkpoint, tmp_path: Path)
     assert [again.longest([*ids(200, seed), 99]) for seed in range(3)] == [0, 0, 200]
 
 
+def test_nothing_is_removed_for_what_is_not_written(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    tokens, other = ids(200, 1), ids(200, 2)
+    store = KVStore(tmp_path, limit=600_000, checkpoint=checkpoint, dtype=mx.float32)
+    store.write(tokens, sample_kv(checkpoint.config, tokens), used=1.0, stop=lambda: False)
+    prefixes = PrefixCache(limit=10**9, disk=store)
+    prefixes.put(other, sample_kv(checkpoint.config, other))
+    prefixes.save(stop=lambda: True)
+    assert prefixes.longest([*tokens, 0]) == 200
+    prefixes.save(stop=lambda: False)
+    assert prefixes.longest([*tokens, 0]) == 0
+
+
 prompts = st.lists(st.integers(0, 1), min_size=17, max_size=60)
 
 
