@@ -190,6 +190,15 @@ def test_min_tokens_puts_the_end_token_off(engine: Engine, decoder: Decoder) -> 
     assert {output.end.reason for output in outputs} == {"stop"}
 
 
+def test_min_tokens_gives_way_where_a_grammar_allows_nothing_but_the_end() -> None:
+    rules = LogitRules(SamplingParams(), [1], eos_id=EOS, min_tokens=5)
+    row, allowed = mx.array([[3.0, 2.0, 1.0, 0.0]]), np.zeros(4, np.bool_)
+    allowed[EOS] = True
+    assert rules.apply(row, [], allowed).tolist() == [[-np.inf, -np.inf, 1.0, -np.inf]]
+    allowed[3] = True
+    assert rules.apply(row, [], allowed).tolist() == [[-np.inf, -np.inf, -np.inf, 0.0]]
+
+
 def test_an_ignored_end_token_is_one_like_any_other(engine: Engine, decoder: Decoder) -> None:
     request = Request(prompt(8), sampling=EAGER, max_tokens=7, ignore_eos=True)
     [output] = run(engine, request)
