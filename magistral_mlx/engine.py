@@ -36,6 +36,8 @@ MAX_WAITING = 256
 PREFILL_TOKENS = 512
 """Prompt tokens in one step."""
 
+_DEATH = "The engine has died: open the model again."
+
 logger = logging.getLogger(__name__)
 
 
@@ -216,7 +218,8 @@ class Engine:
             self._serve(checkpoint, dtype, costs_folder, loaded)
             died = False
         finally:
-            self._end(failure="The engine has died: open the model again." if died else None)
+            self._end(failure=_DEATH if died else None)
+            loaded.put(EngineError(_DEATH))  # if that was while loading, somebody waits for it
             for sequence in self._scheduler.retire():
                 sequence.cache = None  # whoever still has the sequence does not keep its memory
             self._prefixes.clear()
