@@ -1,25 +1,12 @@
 """Where converted models live when the user names no folder."""
 
-import os
 from pathlib import Path
 
-import platformdirs
-
 from magistral_mlx.demo.expand import nano_digest
+from magistral_mlx.folders import models_folder
 
 DEMO = "demo"
 """The word that stands for the embedded nano checkpoint."""
-
-FOLDER_VARIABLE = "MAGISTRAL_MLX_MODELS"
-"""Environment variable that moves all converted models, to an external disk for instance."""
-
-
-def models_folder() -> Path:
-    """The folder that holds every converted model of this user; it may not exist yet."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    return platformdirs.user_data_path("magistral-mlx") / "models"
 
 
 def default_output(source: str | Path, *, bits: int) -> Path:

@@ -24,6 +24,7 @@ from magistral_mlx.events import (
     TokenLogprob,
     Usage,
 )
+from magistral_mlx.folders import cache_folder
 from magistral_mlx.kv_folder import kv_folder
 from magistral_mlx.kv_store import KVStore
 from magistral_mlx.machine_plan import plan_for_this_machine
@@ -97,6 +98,7 @@ def open_model(
         kv_bytes=kv_bytes,
         prefix_bytes=kv_bytes,
         kv_store=_kv_store(kv_disk, checkpoint, compute),
+        costs_folder=cache_folder(),
     )
     return Magistral(checkpoint, tokenizer, engine, made)
 

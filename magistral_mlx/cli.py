@@ -13,8 +13,8 @@ from magistral_mlx import cli_options as opt
 from magistral_mlx.conversation import Message
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.errors import RequestError, UserError
+from magistral_mlx.folders import state_folder
 from magistral_mlx.kv_folder import kv_folder
-from magistral_mlx.model_choice import state_folder
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.spec import HUB_ID
 from magistral_mlx.terminal.ask import AskOutput, run_ask

@@ -13,13 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from magistral_mlx.errors import RequestError
+from magistral_mlx.folders import CACHE_VARIABLE, cache_folder
 from magistral_mlx.kv_file import SUFFIX, KVFile, KVFileError
 from magistral_mlx.kv_transfer import UNFINISHED_SUFFIX, read_kv_file
 
-CACHE_VARIABLE = "MAGISTRAL_MLX_CACHE"
 """Environment variable that moves the folder: KV files go to "kv" in the folder that it names."""
 
 logger = logging.getLogger(__name__)
@@ -36,8 +34,7 @@ class StoredFile:
 
 def kv_folder() -> Path:
     """Where KV files are kept; it may not exist yet."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    cache = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("magistral-mlx")
+    cache = cache_folder()
     return cache / "kv"
 
 

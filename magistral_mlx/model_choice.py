@@ -1,27 +1,16 @@
 """Which model the command line opens: the one named, or the one used last."""
 
-import os
 from pathlib import Path
 
-import platformdirs
-
-from magistral_mlx.convert.locations import DEMO, models_folder
+from magistral_mlx.convert.locations import DEMO
 from magistral_mlx.errors import CheckpointError
-
-STATE_VARIABLE = "MAGISTRAL_MLX_STATE"
-"""Environment variable that moves what the command line remembers."""
+from magistral_mlx.folders import models_folder
 
 THREE_WAYS = """\
 No model has been used yet. Three ways to get one:
   magistral-mlx demo                    a very small model that comes with the package
   magistral-mlx convert FOLDER          convert a Magistral that you have downloaded
   magistral-mlx ask --model FOLDER ...  use an MLX folder that you already have"""
-
-
-def state_folder() -> Path:
-    """Where the last model and the chat's history are kept; it may not exist yet."""
-    chosen = os.environ.get(STATE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else platformdirs.user_state_path("magistral-mlx")
 
 
 def choose_model(name: str | None, *, state: Path, models: Path | None = None) -> str:

@@ -1,5 +1,6 @@
 """Fixtures that more than one module shares; loading a tokenizer takes about a second."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,15 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.tokenizer import Tokenizer
 from tests.token_streams import Oracle
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests neither read nor write what belongs to the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MODELS", "STATE", "CACHE"):
+            patch.setenv(f"MAGISTRAL_MLX_{name}", str(tmp_path_factory.mktemp(name.lower())))
+        yield
 
 
 @pytest.fixture(scope="session")

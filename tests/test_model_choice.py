@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_choice import choose_model, remember_model, state_folder
+from magistral_mlx.folders import state_folder
+from magistral_mlx.model_choice import choose_model, remember_model
 
 
 @pytest.fixture

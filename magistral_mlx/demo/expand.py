@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 import mlx.core as mx
-import platformdirs
 from safetensors import safe_open
 
 from magistral_mlx import spec
 from magistral_mlx.demo.tekken import VOCAB_SIZE, write_tekken
 from magistral_mlx.errors import CheckpointError
+from magistral_mlx.folders import CACHE_VARIABLE, cache_folder
 
 Layout = Literal["hf", "mistral"]
 
@@ -44,7 +44,7 @@ def demo_source(layout: Layout = "hf") -> Path:
 
     Raises CheckpointError when the cache folder cannot be written.
     """
-    folder = platformdirs.user_cache_path("magistral-mlx") / f"nano-{nano_digest()}" / layout
+    folder = cache_folder() / f"nano-{nano_digest()}" / layout
     if folder.is_dir():
         return folder
     try:
@@ -55,7 +55,7 @@ def demo_source(layout: Layout = "hf") -> Path:
     except OSError as error:
         raise CheckpointError(
             f"The demo model cannot be written to {folder} ({error.strerror}): "
-            "make room there or set XDG_CACHE_HOME to another folder."
+            f"make room there or set {CACHE_VARIABLE} to another folder."
         ) from error
     return folder
 

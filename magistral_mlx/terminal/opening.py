@@ -10,8 +10,9 @@ from magistral_mlx import open_model
 from magistral_mlx.cli_options import Dtype
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.folders import state_folder
 from magistral_mlx.kv_folder import parse_disk_size
-from magistral_mlx.model_choice import choose_model, remember_model, state_folder
+from magistral_mlx.model_choice import choose_model, remember_model
 from magistral_mlx.spec import WINDOW
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 

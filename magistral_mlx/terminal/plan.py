@@ -8,10 +8,11 @@ from rich.console import Console
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import default_output
 from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.folders import state_folder
 from magistral_mlx.machine_plan import plan_for_this_machine
 from magistral_mlx.memory import magistral_small, plan
 from magistral_mlx.memory_limit import mac_limit, parse_memory
-from magistral_mlx.model_choice import choose_model, state_folder
+from magistral_mlx.model_choice import choose_model
 from magistral_mlx.model_config import ModelConfig
 from magistral_mlx.terminal.ask import print_json
 from magistral_mlx.terminal.plan_table import plan_view

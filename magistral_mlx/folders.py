@@ -1,0 +1,31 @@
+"""Where this user's files are kept; environment variables move them, to another disk say."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+APP = "magistral-mlx"
+MODELS_VARIABLE = "MAGISTRAL_MLX_MODELS"
+STATE_VARIABLE = "MAGISTRAL_MLX_STATE"
+CACHE_VARIABLE = "MAGISTRAL_MLX_CACHE"
+
+
+def models_folder() -> Path:
+    """The folder of every converted model; it may not exist yet."""
+    return _chosen(MODELS_VARIABLE) or platformdirs.user_data_path(APP) / "models"
+
+
+def state_folder() -> Path:
+    """What the command line remembers: the last model, the chat's history; may not exist yet."""
+    return _chosen(STATE_VARIABLE) or platformdirs.user_state_path(APP)
+
+
+def cache_folder() -> Path:
+    """What can be made again: the expanded demo, KV, timings; it may not exist yet."""
+    return _chosen(CACHE_VARIABLE) or platformdirs.user_cache_path(APP)
+
+
+def _chosen(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else None
