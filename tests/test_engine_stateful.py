@@ -59,6 +59,8 @@ SAMPLINGS = (
     SamplingParams(temperature=1, seed=5),
     # Flat enough that the candidates seldom decide: tokens are drawn again in full.
     SamplingParams(temperature=3, top_p=0.99, seed=11),
+    # Drawn only when all tokens before are known.
+    SamplingParams(temperature=3, seed=7, frequency_penalty=1, repetition_penalty=1.3),
 )
 
 
@@ -273,6 +275,10 @@ def a_request(draw: random.Random) -> Request:
         max_tokens=draw.choice((1, 8, 16, 24)),
         thinking_budget=draw.choice((0, 3, 12, None)) if reasoning else None,
         answer_reserve=draw.choice((0, 2_048)),
+        stop=draw.choice(((), (), ("e", "a"))),
+        min_tokens=draw.choice((0, 1)),
+        ignore_eos=draw.random() < 0.3,
+        logprobs=draw.choice((None, None, 2)),
     )
 
 
@@ -506,6 +512,7 @@ def run_machine(world: World, *, examples: int, steps: int) -> None:
     assert {what for what, count in world.seen.items() if count} >= happened | ends
 
 
+@pytest.mark.timeout(300)
 def test_every_request_ends_once_with_the_tokens_it_gets_alone(world: World) -> None:
     run_machine(world, examples=10, steps=10)
 
@@ -543,12 +550,14 @@ def test_loading_that_fails_in_any_way_is_told_and_does_not_hang(
         raise KeyError("model.norm.weight")
 
     monkeypatch.setattr(magistral_mlx.engine, "load_decoder", fail)
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    dead = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: dead.set())
     raised: list[BaseException] = []
     opening = threading.Thread(target=lambda: raised.append(opened(world)), daemon=True)
     opening.start()
     opening.join(10)
     assert [type(error) for error in raised] == [EngineError]
+    assert dead.wait(PATIENCE)
 
 
 def endless(seed: int) -> Request:
