@@ -8,7 +8,6 @@ with magistral_mlx.open_model("demo") as model:
 
 from magistral_mlx.api import Magistral, Reply, open_model
 from magistral_mlx.conversation import Message, ToolCall
-from magistral_mlx.engine import EngineError
 from magistral_mlx.errors import CheckpointError, RequestError, UserError
 from magistral_mlx.events import (
     AnswerText,
@@ -24,6 +23,7 @@ from magistral_mlx.events import (
 from magistral_mlx.guidance import JsonSchema, Lark, Regex, ToolCalls
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.stream import EngineError
 
 __all__ = [
     "AnswerText",

@@ -11,7 +11,7 @@ import mlx.core as mx
 
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.conversation import Message, Prompt, build_prompt
-from magistral_mlx.engine import Engine, EngineError, Stream
+from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import (
     AnswerText,
@@ -34,6 +34,7 @@ from magistral_mlx.next_turn import next_turn_ids
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.request import Request
 from magistral_mlx.spec import WINDOW
+from magistral_mlx.stream import EngineError, Stream
 from magistral_mlx.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)

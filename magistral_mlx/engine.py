@@ -4,7 +4,7 @@ import atexit
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import mlx.core as mx
 from magistral_mlx.byte_counts import kv_bytes_per_token
 from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.errors import RequestError, UserError
-from magistral_mlx.events import Event, Failed, Finished
+from magistral_mlx.events import Event
 from magistral_mlx.kv_budget import KVBudget
 from magistral_mlx.kv_cache import KVCache
 from magistral_mlx.kv_store import KVStore
@@ -25,6 +25,7 @@ from magistral_mlx.scheduler import Scheduler, shared_tokens
 from magistral_mlx.sequence import Sequence
 from magistral_mlx.step import Step, dispatch, settle
 from magistral_mlx.step_costs import known_step_costs
+from magistral_mlx.stream import EngineError, QueueFullError, Stream
 from magistral_mlx.tokenizer import Tokenizer
 
 MAX_RUNNING = 8
@@ -39,35 +40,6 @@ PREFILL_TOKENS = 512
 _DEATH = "The engine has died: open the model again."
 
 logger = logging.getLogger(__name__)
-
-
-class EngineError(RuntimeError):
-    """The engine is closed, or its thread has died."""
-
-
-class QueueFullError(EngineError):
-    """As many requests wait as may."""
-
-
-class Stream(Iterator[Event]):
-    """The events of one request, as they come; the last one is Finished or Failed."""
-
-    def __init__(self, events: "queue.SimpleQueue[Event]", cancel: Callable[[], None]) -> None:
-        """Made by Engine.submit."""
-        self._events = events
-        self._cancel = cancel
-        self._ended = False
-
-    def __next__(self) -> Event:
-        if self._ended:
-            raise StopIteration
-        event = self._events.get()
-        self._ended = isinstance(event, Finished | Failed)
-        return event
-
-    def cancel(self) -> None:
-        """End the request within one step; its last event then has the reason "cancelled"."""
-        self._cancel()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 import pytest
 
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
-from magistral_mlx.engine import Engine, QueueFullError
+from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
 from magistral_mlx.kv_budget import KVBudget
@@ -18,6 +18,7 @@ from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.sequence import Sequence
 from magistral_mlx.step_costs import StepCosts
+from magistral_mlx.stream import QueueFullError
 from magistral_mlx.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB, write_hf
 

@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 import magistral_mlx.engine
 import magistral_mlx.stopwatch
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
-from magistral_mlx.engine import Engine, EngineError
+from magistral_mlx.engine import Engine
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.kv_cache import BLOCK, KVCache
 from magistral_mlx.model import Decoder
@@ -39,6 +39,7 @@ from magistral_mlx.request import Priority, Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.scheduler import Share
 from magistral_mlx.step import Step, dispatch, settle
+from magistral_mlx.stream import EngineError
 from magistral_mlx.tokenizer import Tokenizer
 from tests.sample_checkpoints import (
     HEAD_DIM,

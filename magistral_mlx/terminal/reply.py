@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Protocol
 
-from magistral_mlx.engine import EngineError
 from magistral_mlx.events import (
     AnswerText,
     Event,
@@ -14,6 +13,7 @@ from magistral_mlx.events import (
     PrefillProgress,
     ReasoningText,
 )
+from magistral_mlx.stream import EngineError
 
 
 @dataclass(frozen=True, slots=True)
