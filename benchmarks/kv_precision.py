@@ -1,6 +1,6 @@
 """What a KV cache of 8 or 4 bits costs in quality, and what it saves, beside one as computed.
 
-    python benchmarks/kv_precision.py [--model demo] [--questions 40] [--context 4096]
+    python benchmarks/kv_precision.py [--model demo] [--questions 16] [--context 2048]
 
 Quality: a model answers arithmetic questions greedily with the exact cache, and the same tokens
 are run again with each precision. Attention error is the norm of the difference over the norm of
@@ -65,8 +65,8 @@ def main() -> None:
     """Measure, print two tables, and end with one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="demo", help='an MLX folder, or "demo"')
-    parser.add_argument("--questions", type=int, default=40)
-    parser.add_argument("--context", type=int, default=4096, help="tokens when speed is measured")
+    parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--context", type=int, default=2048, help="tokens when speed is measured")
     parser.add_argument("--rounds", type=int, default=20, help="decode steps to take the median of")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -79,7 +79,7 @@ def main() -> None:
         answered(decoder, prompt_ids(tokenizer, [Message("user", question.text)]), tokenizer.eos_id)
         for question in held_out_questions(args.questions)
     ]
-    results = [quality(decoder, texts, precision) for precision in PRECISIONS]
+    results = quality(decoder, texts)
     for result, more in zip(results, speed(decoder, args.context, args.rounds), strict=True):
         result |= more
     layer = layer_speed(args.context, args.rounds)
@@ -97,41 +97,49 @@ def answered(decoder: Decoder, prompt: list[int], end: int) -> Text:
     return Text(ids, len(prompt))
 
 
-def quality(decoder: Decoder, texts: Sequence[Text], precision: KVPrecision) -> Figures:
-    """Attention error, KL and agreement of one precision, over all texts."""
-    errors, divergences, agreed = [], [], []
+def quality(decoder: Decoder, texts: Sequence[Text]) -> list[Figures]:
+    """Attention error, KL and agreement of every precision, over all texts."""
+    errors: list[list[float]] = [[] for _ in PRECISIONS]
+    divergences: list[list[float]] = [[] for _ in PRECISIONS]
+    agreed: list[list[bool]] = [[] for _ in PRECISIONS]
     for text in texts:
-        probe = _Probe(decoder, precision)
+        probe = _Probe(decoder)
         exact = _log_probabilities(decoder, probe, text)
-        other = _log_probabilities(decoder, _cache(decoder, precision), text)
-        kl = (mx.exp(exact) * (exact - other)).sum(axis=-1)
-        same = mx.argmax(exact, axis=-1) == mx.argmax(other, axis=-1)
-        errors += np.array(mx.stack(probe.errors)).tolist()
-        divergences += np.maximum(np.array(kl), 0).tolist()
-        agreed += np.array(same).tolist()
-    return {
-        "attention_error": statistics.mean(errors),
-        "kl_mean": statistics.mean(divergences),
-        "kl_p99": float(np.percentile(divergences, 99)),
-        "same_top_token": statistics.mean(agreed),
-    }
+        mx.eval(exact, probe.errors)
+        for number, precision in enumerate(PRECISIONS):
+            other = _log_probabilities(decoder, _cache(decoder, precision), text)
+            kl = (mx.exp(exact) * (exact - other)).sum(axis=-1)
+            same = mx.argmax(exact, axis=-1) == mx.argmax(other, axis=-1)
+            errors[number] += np.array(mx.stack(probe.errors[number])).tolist()
+            divergences[number] += np.maximum(np.array(kl), 0).tolist()
+            agreed[number] += np.array(same).tolist()
+    return [
+        {
+            "attention_error": statistics.mean(error),
+            "kl_mean": statistics.mean(kl),
+            "kl_p99": float(np.percentile(kl, 99)),
+            "same_top_token": statistics.mean(same),
+        }
+        for error, kl, same in zip(errors, divergences, agreed, strict=True)
+    ]
 
 
 class _Probe(KVCache):
-    """Attends exactly, and notes how far a cache of another precision is from that."""
+    """Attends exactly, and notes how far a cache of every precision is from that."""
 
-    def __init__(self, decoder: Decoder, precision: KVPrecision) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         super().__init__(decoder.config.num_hidden_layers)
-        self._other = _cache(decoder, precision)
-        self.errors: list[mx.array] = []
+        self._others = [_cache(decoder, precision) for precision in PRECISIONS]
+        self.errors: list[list[mx.array]] = [[] for _ in PRECISIONS]
 
     def attend(
         self, layer: int, queries: mx.array, keys: mx.array, values: mx.array, *, scale: float
     ) -> mx.array:
         """As KVCache.attend."""
         exact = super().attend(layer, queries, keys, values, scale=scale)
-        other = self._other.attend(layer, queries, keys, values, scale=scale)
-        self.errors.append(mx.linalg.norm(other - exact) / mx.linalg.norm(exact))
+        for cache, errors in zip(self._others, self.errors, strict=True):
+            other = cache.attend(layer, queries, keys, values, scale=scale)
+            errors.append(mx.linalg.norm(other - exact) / mx.linalg.norm(exact))
         return exact
 
 
