@@ -312,7 +312,7 @@ class EngineMachine(RuleBasedStateMachine):
         prefix_blocks=st.sampled_from((0, 2, 100)),
         max_running=st.sampled_from((2, 4, 8)),
         prefill_tokens=st.sampled_from((9, 64, 300)),
-        most_failures=st.sampled_from((0, 0, 1, 3)),
+        most_failures=st.sampled_from((0, 2, 4)),
         seed=st.integers(0, 2**32),
     )
     def open(
@@ -367,12 +367,15 @@ class EngineMachine(RuleBasedStateMachine):
         self.engine.prefill_when_idle(prompt[:length])
 
     @precondition(lambda self: any(not asked.sequence.finished for asked in self.asked))
-    @rule(which=st.integers(0, 10_000))
-    def cancel(self, which: int) -> None:
+    @rule(which=st.integers(0, 10_000), at_once=st.booleans())
+    def cancel(self, which: int, at_once: bool) -> None:
         open = [asked for asked in self.asked if not asked.sequence.finished]
         asked = open[which % len(open)]
         asked.cancelled = True
         self.engine.cancel(asked.sequence)
+        if at_once:
+            self.engine.take_turns(1)
+            assert asked.sequence.finished
 
     @rule(count=st.sampled_from((1, 2, 3, 7, 20)))
     def step(self, count: int) -> None:
@@ -529,7 +532,7 @@ def run_machine(world: World, *, examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_every_request_ends_once_with_the_tokens_it_gets_alone(world: World) -> None:
-    run_machine(world, examples=10, steps=10)
+    run_machine(world, examples=12, steps=10)
 
 
 def test_a_thread_that_dies_ends_all_requests_with_an_error(
@@ -556,6 +559,21 @@ def test_a_thread_that_dies_ends_all_requests_with_an_error(
     engine.close()
     world.faults.in_flight.clear()
     assert until(lambda: mx.get_active_memory() < memory)
+
+
+def test_a_request_that_no_thread_has_read_ends_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    SteppedEngine.gate = Gate()
+    engine = SteppedEngine(world.checkpoint, world.tokenizer, window=WINDOW)
+    asked = Asked(engine, endless(1))
+    engine.gate.wait_for_arrival()
+    monkeypatch.setattr(Engine, "_read_inbox", lambda *_, **__: sys.exit("dead"))
+    engine.gate.open()
+    assert asked.ended.wait(PATIENCE)
+    assert isinstance(asked.end, Failed)
+    engine.close()
 
 
 def test_loading_that_fails_in_any_way_is_told_and_does_not_hang(
@@ -633,10 +651,35 @@ def test_kv_that_a_failed_step_was_to_compute_is_not_used_again(world: World) ->
         engine.close()
 
 
+def test_a_long_prompt_that_is_cancelled_early_keeps_only_the_blocks_that_it_has_filled(
+    world: World,
+) -> None:
+    SteppedEngine.gate = Gate()
+    engine = SteppedEngine(
+        world.checkpoint,
+        world.tokenizer,
+        window=WINDOW,
+        prefill_tokens=30,
+        prefix_bytes=9 * BLOCK_BYTES,
+    )
+    memory = mx.get_active_memory()
+    try:
+        cancelled = Asked(engine, Request(tokens(WINDOW - 20, 1)))
+        engine.take_turns(3)
+        engine.cancel(cancelled.sequence)
+        engine.gate.open()
+        assert cancelled.ended.wait(PATIENCE)
+        assert until(lambda: mx.get_active_memory() == memory + BLOCK_BYTES)
+        assert engine._prefixes.nbytes == BLOCK_BYTES
+    finally:
+        engine.close()
+
+
 def test_a_request_that_is_paused_stays_out_until_its_last_token_is_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = replace(endless(1), max_tokens=12)
+    # Drawn the first time and not again in full, after which the next step would not count.
+    request = replace(endless(1), sampling=SAMPLINGS[1], max_tokens=12)
     SteppedEngine.gate = Gate()
     engine = SteppedEngine(world.checkpoint, world.tokenizer, window=WINDOW)
     scheduler = engine._scheduler
