@@ -59,7 +59,7 @@ PATIENCE = 60
 
 SAMPLINGS = (
     SamplingParams(temperature=0),
-    SamplingParams(temperature=1, seed=5),
+    SamplingParams(temperature=1, top_k=40, seed=5),
     # Flat enough that the candidates seldom decide: tokens are drawn again in full.
     SamplingParams(temperature=3, top_p=0.99, seed=11),
     # Drawn only when all tokens before are known.
@@ -703,6 +703,6 @@ def test_a_request_that_is_paused_stays_out_until_its_last_token_is_read(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1200)
 def test_the_same_with_many_more_examples(world: World) -> None:
-    run_machine(world, examples=400, steps=40)
+    run_machine(world, examples=60, steps=25)
