@@ -220,6 +220,17 @@ def test_the_last_sequence_is_never_paused(tokenizer: Tokenizer) -> None:
     assert desk.scheduler.pause() == []
 
 
+def test_cached_tokens_are_those_of_the_first_start(desk: Desk) -> None:
+    events: list[Event] = []
+    sequence = desk.submit(100, events=events)
+    desk.start([sequence], known=30)
+    sequence.pause()
+    desk.start([sequence], known=90)
+    sequence.finish("cancelled")
+    assert isinstance(events[-1], Finished)
+    assert events[-1].usage.cached_tokens == 30
+
+
 def test_a_prompt_waits_for_another_that_prefills_the_same_beginning(desk: Desk) -> None:
     first = desk.submit(WORTH_WAITING + 40)
     alike = desk.submit(0, prompt=(*first.request.prompt[: WORTH_WAITING + 1], 1001, 1002))
