@@ -1,6 +1,7 @@
 """The embedded nano checkpoint, end to end: expanded, converted, asked, held against oracles."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,6 +23,7 @@ from magistral_mlx.demo.phrases import PHRASES
 from magistral_mlx.demo.questions import Question, held_out_questions, is_held_out
 from magistral_mlx.events import AnswerText, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.model import Segment, load_decoder
+from magistral_mlx.next_turn import next_turn_ids
 from magistral_mlx.request import Request
 from magistral_mlx.tokenizer import Tokenizer
 
@@ -147,6 +149,31 @@ def test_a_second_question_after_a_first(model: magistral_mlx.Magistral, history
     dropped = model.prompt_tokens(turns, magistral_mlx.GenerationOptions(history="drop"))
     assert kept - dropped > 40
     assert again.usage.prompt_tokens == (kept if history == "keep" else dropped)
+
+
+@pytest.mark.parametrize("history", ["keep", "drop"])
+def test_the_next_turn_prefills_the_new_message_and_at_most_eight_tokens_more(
+    model: magistral_mlx.Magistral, history: History
+) -> None:
+    options = magistral_mlx.GenerationOptions(sampling=GREEDY, history=history)
+    first, second = "What is 3 + 4?", "Berechne 12 - 7."
+    reply = model.generate(first, options)
+    said = [
+        Message("user", first),
+        Message("assistant", reply.answer, reasoning=reply.reasoning),
+    ]
+    known = next_turn_ids(
+        model.tokenizer, said[:1], said[1], reasoning="auto", history=history, system="compose"
+    )
+    deadline = time.monotonic() + 30
+    while model.engine._prefixes.longest([*known, 1]) < len(known) - 1:  # while the user reads
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    turns = [*said, Message("user", second)]
+    again = model.generate(turns, options)
+    prefilled = again.usage.prompt_tokens - again.usage.cached_tokens
+    assert prefilled <= len(model.tokenizer.encode(second)) + 8
+    assert "**5**" in again.answer
 
 
 def test_hello_gets_a_sensible_reply(model: magistral_mlx.Magistral) -> None:
