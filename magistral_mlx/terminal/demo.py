@@ -25,7 +25,12 @@ def run_demo(model: AnsweringModel, *, console: Console, errors: Console) -> boo
         console.print(Text(f"\n> {question}\n", style="bold"))
         messages = [Message("user", question)]
         if not run_ask(
-            model, messages, options, output=AskOutput(), console=console, errors=errors
+            model,
+            messages,
+            options,
+            output=AskOutput(show_reasoning=True),
+            console=console,
+            errors=errors,
         ):
             return False
     steps = next_steps(program_folder())
