@@ -1,8 +1,9 @@
 """What the page keeps: conversations, their messages, and the figures shown beside them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any, Literal, TypeGuard
 
 from magistral_mlx.events import FinishReason
 
@@ -42,7 +43,9 @@ class Figures:
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> "Figures":
         """Read what `to_json` wrote, by this version or another; wrong values are left out."""
-        raise NotImplementedError
+        names = [field.name for field in fields(cls) if field.name in data]
+        read: dict[str, Any] = {name: data[name] for name in names if _fits(name, data[name])}
+        return cls(**read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +83,26 @@ class Conversation:
     updated: float
     pinned: bool
     leaf: str | None
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a figure may have this value: no file from elsewhere is to upset the page."""
+    if name == "error":
+        return value is None or isinstance(value, str)
+    if name == "reasoning_closed_by_force":
+        return isinstance(value, bool)
+    if value is None:
+        return getattr(Figures(), name) is None
+    if name.endswith(("seconds", "token", "second")):
+        return is_real(value) and value >= 0
+    return is_whole(value) and value >= 0
+
+
+def is_real(value: object) -> TypeGuard[float]:
+    """A finite number, and not True or False."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """A whole number that SQLite can hold, and not True or False."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
