@@ -1,111 +1,34 @@
-"""A running generation, apart from any browser tab that watches it."""
+"""The answers that are being written, by conversation."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, Self
+import threading
+import time
+from dataclasses import replace
+from uuid import uuid4
 
-from magistral_mlx.app.snapshot import Snapshot
+from magistral_mlx.app.branches import conversation_messages
+from magistral_mlx.app.records import StoredMessage
+from magistral_mlx.app.run import GRACE_SECONDS, Run, Watch
+from magistral_mlx.app.running_model import RunningModel, RunningStream
 from magistral_mlx.app.store import Store
-from magistral_mlx.conversation import Message
-from magistral_mlx.events import Event
+from magistral_mlx.errors import UserError
 from magistral_mlx.options import GenerationOptions
+from magistral_mlx.stream import EngineError
 
+__all__ = ["MAX_CHAINS", "Run", "RunRegistry", "Watch"]
 
-class AnswerStream(Protocol):
-    """The events of one answer; cancel and answer_now may come from any thread."""
-
-    def __iter__(self) -> Iterator[Event]: ...
-
-    def cancel(self) -> None: ...
-
-    def answer_now(self) -> None: ...
-
-
-class RunningModel(Protocol):
-    """What a run needs of an open model: `magistral_mlx.open_model` returns one."""
-
-    @property
-    def name(self) -> str: ...
-
-    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> AnswerStream: ...
-
-
-class Run:
-    """One question being answered by one or more chains. Any thread may call any method."""
-
-    def __init__(
-        self,
-        model: RunningModel,
-        store: Store,
-        question: str,
-        options: GenerationOptions,
-        *,
-        chains: int = 1,
-        system: str = "",
-        grace: float = 3.0,
-    ) -> None:
-        """Submit the chains and begin; use `RunRegistry.start`.
-
-        Raises UserError when the prompt does not fit or the options are refused; nothing has
-        been stored then.
-        """
-        raise NotImplementedError
-
-    @property
-    def id(self) -> str:
-        """Of this run, also the `group` of its messages when there are several chains."""
-        raise NotImplementedError
-
-    @property
-    def conversation(self) -> str:
-        """The id of its conversation."""
-        raise NotImplementedError
-
-    def snapshot(self) -> Snapshot:
-        """The run as it is now."""
-        raise NotImplementedError
-
-    def wait(self, version: int, timeout: float | None = None) -> Snapshot:
-        """The run as soon as it is newer than `version`, or as it is after `timeout` seconds."""
-        raise NotImplementedError
-
-    def stop(self) -> None:
-        """End all chains within a step; what they have written is kept."""
-        raise NotImplementedError
-
-    def answer_now(self, chain: int | None = None) -> None:
-        """Close the reasoning of a chain, or of all of them, and go on to the answer."""
-        raise NotImplementedError
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended and is saved; False: it still runs."""
-        raise NotImplementedError
-
-
-class Watch:
-    """A tab's interest in a run; leaving the block, or `close`, ends it."""
-
-    @property
-    def run(self) -> Run:
-        """What is watched."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """No longer watch. Closing twice does no harm."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+MAX_CHAINS = 8
 
 
 class RunRegistry:
     """The runs of a server, by conversation; one at a time for each."""
 
-    def __init__(self, store: Store, *, grace: float = 3.0) -> None:
-        """grace: seconds that a run goes on without any watcher."""
-        raise NotImplementedError
+    def __init__(self, store: Store, *, grace: float | None = GRACE_SECONDS) -> None:
+        """grace: seconds that a run goes on without any watcher; None: to its end."""
+        self._store = store
+        self._grace = grace
+        self._lock = threading.Lock()
+        self._runs: dict[str, Run] = {}
+        self._starting: set[str] = set()
 
     def start(
         self,
@@ -118,22 +41,108 @@ class RunRegistry:
     ) -> Run:
         """Answer a stored user message (its id). Its answers are stored as its children.
 
-        Raises UserError when it is refused, or when its conversation has a run already.
+        Raises UserError when it is refused, or when its conversation has a run already; nothing
+        has been stored then.
         """
-        raise NotImplementedError
+        if not 1 <= chains <= MAX_CHAINS:
+            raise UserError(f"{chains} chains are not possible: choose 1 to {MAX_CHAINS}.")
+        asked = self._store.message(question)
+        with self._lock:
+            if asked.conversation in self._runs or asked.conversation in self._starting:
+                raise UserError(
+                    "An answer is being written in this conversation: stop it, or wait for it."
+                )
+            self._starting.add(asked.conversation)
+        try:
+            return self._started(model, asked, options, chains=chains, system=system)
+        finally:
+            with self._lock:
+                self._starting.discard(asked.conversation)
 
     def of(self, conversation: str) -> Run | None:
         """The run of this conversation that goes on, if any."""
-        raise NotImplementedError
+        with self._lock:
+            return self._runs.get(conversation)
 
     def watch(self, conversation: str) -> Watch | None:
         """Watch the run of this conversation, if one goes on."""
-        raise NotImplementedError
+        run = self.of(conversation)
+        return None if run is None else run.watch()
 
     def running(self) -> tuple[Run, ...]:
         """All runs that go on."""
-        raise NotImplementedError
+        with self._lock:
+            return tuple(self._runs.values())
 
     def stop_all(self, timeout: float = 10.0) -> None:
         """Stop all runs and wait until they are saved."""
-        raise NotImplementedError
+        runs = self.running()
+        for run in runs:
+            run.stop()
+        deadline = time.monotonic() + timeout
+        for run in runs:
+            run.join(max(0.0, deadline - time.monotonic()))
+
+    def _started(
+        self,
+        model: RunningModel,
+        question: StoredMessage,
+        options: GenerationOptions,
+        *,
+        chains: int,
+        system: str,
+    ) -> Run:
+        messages = conversation_messages(self._store, question.id, system=system)
+        streams: list[RunningStream] = []
+        try:
+            for number in range(chains):
+                streams.append(model.stream(messages, _of_chain(options, number)))
+            answers = self._add_answers(question, chains, model=model.name)
+        except (EngineError, UserError) as error:
+            for stream in streams:
+                stream.cancel()
+            raise UserError(str(error)) from error
+        run = Run(
+            self._store,
+            question,
+            list(zip(answers, streams, strict=True)),
+            thinking_budget=options.thinking_budget,
+            grace=self._grace,
+            on_end=self._forget,
+        )
+        with self._lock:
+            if not run.join(0):
+                self._runs[run.conversation] = run
+        return run
+
+    def _add_answers(
+        self, question: StoredMessage, count: int, *, model: str
+    ) -> list[StoredMessage]:
+        group = uuid4().hex if count > 1 else None
+        return [
+            self._store.add_message(
+                question.conversation,
+                parent=question.id,
+                role="assistant",
+                content="",
+                ending=None,
+                model=model,
+                group=group,
+                activate=number == 0,
+            )
+            for number in range(count)
+        ]
+
+    def _forget(self, run: Run) -> None:
+        with self._lock:
+            if self._runs.get(run.conversation) is run:
+                del self._runs[run.conversation]
+
+
+def _of_chain(options: GenerationOptions, number: int) -> GenerationOptions:
+    """Chains with one seed would all be the same: each has the next one."""
+    seed = options.sampling.seed
+    if seed is None or number == 0:
+        return options
+    seeded = replace(options.sampling, seed=(seed + number) % 2**64)
+    return replace(options, sampling=seeded)
