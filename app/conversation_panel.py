@@ -1,5 +1,7 @@
 """The conversation that a tab shows: its branches, and the answer that is being written in it."""
 
+from pydantic import Field
+
 from magistral_mlx.app.branches import switch
 from magistral_mlx.app.calls import Chosen, ChosenMessage, Result, ServerCall, server_call
 from magistral_mlx.app.services import Services
@@ -10,6 +12,12 @@ class Watching(Chosen):
     """What a tab has seen of a running answer."""
 
     version: int = 0
+
+
+class AnswerNow(Chosen):
+    """The chain whose reasoning is enough; None: all of them."""
+
+    chain: int | None = Field(default=None, ge=0, le=7)
 
 
 def conversation_calls(services: Services) -> list[ServerCall]:
@@ -34,10 +42,10 @@ def conversation_calls(services: Services) -> list[ServerCall]:
             run.stop()
         return {}
 
-    def answer_now(form: Chosen) -> Result:
+    def answer_now(form: AnswerNow) -> Result:
         run = services.runs.of(form.conversation)
         if run is not None:
-            run.answer_now()
+            run.answer_now(form.chain)
         return {}
 
     return [
@@ -46,5 +54,5 @@ def conversation_calls(services: Services) -> list[ServerCall]:
         server_call("answer", ChosenMessage, answer),
         server_call("watch", Watching, watch),
         server_call("stop", Chosen, stop),
-        server_call("answer_now", Chosen, answer_now),
+        server_call("answer_now", AnswerNow, answer_now),
     ]

@@ -13,7 +13,7 @@ from magistral_mlx.app.settings_panel import settings_calls
 from magistral_mlx.app.sidebar import sidebar_calls
 
 TITLE = "Magistral"
-STYLES = ("palette", "layout", "sidebar", "turns", "chains", "prose", "composer", "panels")
+STYLES = ("palette", "layout", "sidebar", "turns", "chains", "written", "composer", "panels")
 SCRIPTS = (
     "elements",
     "icons",

@@ -1,6 +1,7 @@
 // One chain: its reasoning, its answer, and the figures of both.
 class Chain {
-  constructor() {
+  constructor(index = 0) {
+    this.index = index;
     this.id = null;
     this.text = "";
     this.running = false;
@@ -16,7 +17,7 @@ class Chain {
     );
     this.spent = el("i");
     this.budget = el("div", { class: "budget", "aria-hidden": "true" }, this.spent);
-    this.thoughts = el("div", { class: "prose", tabindex: "0", role: "region", "aria-label": t("reasoning") });
+    this.thoughts = el("div", { class: "written", tabindex: "0", role: "region", "aria-label": t("reasoning") });
     this.jump = textButton("jump", t("jump_to_latest"), () => this.follow(), { hidden: true });
     this.reasoning = el(
       "section",
@@ -25,15 +26,17 @@ class Chain {
       this.budget,
       el("div", { class: "thoughts" }, this.thoughts, this.jump),
     );
-    this.said = el("div", { class: "prose" });
+    this.said = el("div", { class: "written" });
     this.status = el("span", {});
-    this.answerNow = textButton("plain-button", "", () => answerNow());
+    this.answerNow = textButton("plain-button", "", () => answerNow(this.index));
     this.answerNow.append(icon("skip"), t("answer_now"));
+    this.rate = el("span", { class: "line" });
     this.waiting = el(
       "div",
       { class: "waiting", hidden: true },
       el("span", { class: "dot" }),
       this.status,
+      this.rate,
       this.answerNow,
     );
     this.remark = el("div", { class: "remark", hidden: true });
@@ -86,7 +89,13 @@ class Chain {
       thinking: chain.state === "reasoning",
     });
     this.showState(chain);
-    this.showLine(chain.tokens_per_second, chain.seconds_to_first_token, chain.cached_tokens, chain.prefill_total);
+    this.showLine(
+      this.waiting.hidden ? this.line : this.rate,
+      chain.tokens_per_second,
+      chain.seconds_to_first_token,
+      chain.cached_tokens,
+      chain.prefill_total,
+    );
     if (!this.running) this.jump.hidden = true;
   }
 
@@ -110,7 +119,13 @@ class Chain {
         seconds: figures.reasoning_seconds,
         budget: figures.thinking_budget,
       });
-      this.showLine(figures.tokens_per_second, figures.seconds_to_first_token, figures.cached_tokens, figures.prompt_tokens);
+      this.showLine(
+        this.line,
+        figures.tokens_per_second,
+        figures.seconds_to_first_token,
+        figures.cached_tokens,
+        figures.prompt_tokens,
+      );
     }
     this.reasoning.hidden = !view.reasoning;
     this.showRemark(view.ending, figures);
@@ -135,21 +150,21 @@ class Chain {
     this.answerNow.hidden = chain.state !== "reasoning";
     if (chain.state === "queued") this.status.textContent = t("queued");
     if (chain.state === "prefill") this.status.textContent = prefillText(chain);
-    if (chain.state === "reasoning") this.status.textContent = t("thinking");
+    if (chain.state === "reasoning") this.status.textContent = "";
     if (chain.error) this.showProblem(chain.error);
   }
 
-  showLine(rate, first, cached, prompt) {
+  showLine(line, rate, first, cached, prompt) {
     const parts = [];
     if (rate) parts.push(t("tokens_per_second", { rate: number(rate, rate < 100 ? 1 : 0) }));
     if (first !== null && first !== undefined) parts.push(t("first_token", { seconds: number(first, 2) }));
     if (cached) parts.push(t("cached_tokens", { count: number(cached), total: number(prompt) }));
-    if (this.line.childElementCount === parts.length) {
+    if (line.childElementCount === parts.length) {
       parts.forEach((part, i) => {
-        if (this.line.children[i].textContent !== part) this.line.children[i].textContent = part;
+        if (line.children[i].textContent !== part) line.children[i].textContent = part;
       });
     } else {
-      this.line.replaceChildren(...parts.map((part) => el("span", {}, part)));
+      line.replaceChildren(...parts.map((part) => el("span", {}, part)));
     }
   }
 

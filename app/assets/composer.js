@@ -32,14 +32,14 @@ function composer() {
       "div",
       { class: "row" },
       iconButton("clip", t("attach"), pickFiles),
-      chainChoice,
+      el("span", { class: "choice" }, chainChoice, icon("down")),
       el("span", { class: "space" }),
       estimate,
       sendButton,
     ),
   );
   acceptDrops(box);
-  return el("div", { class: "dock" }, el("div", { class: "composer-floor" }, greeting, box, examples));
+  return el("div", { class: "dock" }, el("div", {}, greeting, box, examples));
 }
 
 // Enter sends; Shift+Enter does not, nor does the Enter that ends the composing of a word.

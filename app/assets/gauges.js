@@ -59,9 +59,9 @@ function memoryPart() {
     el("h3", {}, t("memory")),
     el("div", { class: "stack" }, ...bars),
     figures([
-      [t("memory_weights"), gigabytes(memory.weights)],
-      [t("memory_kv"), gigabytes(kv)],
-      [t("memory_step"), gigabytes(memory.step)],
+      [t("memory_weights"), gigabytes(memory.weights), "key"],
+      [t("memory_kv"), gigabytes(kv), "key second"],
+      [t("memory_step"), gigabytes(memory.step), "key third"],
       [t("memory_headroom"), gigabytes(free)],
       [t("memory_limit"), gigabytes(memory.limit)],
     ]),
@@ -70,6 +70,10 @@ function memoryPart() {
   return made;
 }
 
-function figures(pairs) {
-  return el("dl", { class: "figures" }, ...pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+function figures(rows) {
+  const parts = rows.flatMap(([name, value, kind]) => [
+    el("dt", { class: kind }, name),
+    el("dd", {}, value),
+  ]);
+  return el("dl", { class: "figures" }, ...parts);
 }

@@ -10,7 +10,7 @@ class LiveReply {
   }
 
   patch(patch) {
-    while (this.chains.length < patch.chains.length) this.chains.push(new Chain());
+    while (this.chains.length < patch.chains.length) this.chains.push(new Chain(this.chains.length));
     if (!this.element.children.length) this.arrange();
     patch.chains.forEach((chain, index) => this.chains[index].patch(chain, patch.thinking_budget));
   }
@@ -22,7 +22,6 @@ class LiveReply {
     this.element.replaceChildren(
       ...(single ? [first.reasoning, first.answer] : [chainColumns(this.chains, [])]),
     );
-    if (!single) this.chains.forEach((chain) => chain.answerNow.classList.add("small"));
   }
 
   // The stored reply, in the elements that the reader is looking at.
@@ -115,6 +114,6 @@ async function stopAnswer() {
   if (answering()) await attempt("stop", { conversation: view.id });
 }
 
-async function answerNow() {
-  if (answering()) await attempt("answer_now", { conversation: view.id });
+async function answerNow(chain) {
+  if (answering()) await attempt("answer_now", { conversation: view.id, chain });
 }

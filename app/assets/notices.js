@@ -20,7 +20,7 @@ function dialog(kind, title, ...inside) {
     el(
       "header",
       {},
-      el("h2", {}, title),
+      el("h2", { tabindex: "-1", autofocus: true }, title),
       iconButton("close", t("close"), () => made.close()),
     ),
     el("div", { class: "inside" }, ...inside),
@@ -40,15 +40,22 @@ function confirmed(title, text, action) {
       resolve(true);
       made.close();
     });
-    const no = textButton("plain-button", t("cancel"), () => made.close(), { autofocus: true });
+    const no = textButton("plain-button", t("cancel"), () => made.close());
     const made = dialog("small", title, el("p", {}, text), el("div", { class: "actions" }, no, yes));
     made.addEventListener("close", () => resolve(false));
+    no.focus();
   });
 }
 
 function asked(title, value, action) {
   return new Promise((resolve) => {
-    const input = el("input", { class: "control", value, "aria-label": title, maxlength: 200, dir: "auto" });
+    const input = el("input", {
+      class: "control",
+      value,
+      "aria-label": title,
+      maxlength: 200,
+      dir: "auto",
+    });
     const form = el(
       "form",
       {
@@ -68,6 +75,7 @@ function asked(title, value, action) {
     );
     const made = dialog("small", title, form);
     made.addEventListener("close", () => resolve(""));
+    input.focus();
     input.select();
   });
 }

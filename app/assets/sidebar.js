@@ -35,9 +35,8 @@ function sidebar() {
     el(
       "footer",
       {},
-      textButton("quiet-button", t("settings"), showSettings),
+      el("button", { type: "button", class: "quiet-button", onclick: pickImport }, icon("load"), t("import")),
       el("span", { class: "space" }),
-      iconButton("load", t("import"), pickImport),
       iconButton("moon", t("theme"), switchTheme, { id: "theme" }),
     ),
   );
