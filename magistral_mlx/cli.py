@@ -113,7 +113,14 @@ def ask(
         )
         messages = [Message("system", system)] if system else []
         messages.append(Message("user", _question(question)))
-        opening = Opening(max_context, dtype, kv_bits, kv_start, kv_disk, wired)
+        opening = Opening(
+            max_context=max_context,
+            dtype=dtype,
+            kv_bits=kv_bits,
+            kv_start=kv_start,
+            kv_disk=kv_disk,
+            wired=wired,
+        )
         with open_chosen(model, opening, errors=errors) as opened:
             completed = run_ask(
                 opened,
@@ -161,7 +168,14 @@ def chat(
             reasoning=reasoning,
             system=system_mode,
         )
-        opening = Opening(max_context, dtype, kv_bits, kv_start, kv_disk, wired)
+        opening = Opening(
+            max_context=max_context,
+            dtype=dtype,
+            kv_bits=kv_bits,
+            kv_start=kv_start,
+            kv_disk=kv_disk,
+            wired=wired,
+        )
         with open_chosen(model, opening, errors=errors) as opened:
             run_chat(
                 opened,
