@@ -6,7 +6,6 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 import uvicorn
@@ -120,11 +119,6 @@ def parse_auth(text: str | None) -> Auth | None:
     if not user or not password:
         raise UserError("--auth takes a user and a password, as --auth ada:correct-horse.")
     return user, password
-
-
-def data_folder(chosen: Path | None, default: Path, *, history: bool) -> Path | None:
-    """Where conversations are kept; None for nowhere."""
-    return (chosen or default).expanduser() if history else None
 
 
 @contextmanager
