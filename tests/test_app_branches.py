@@ -32,7 +32,7 @@ class Talk:
         role: MessageRole = "assistant" if parent and parent.role == "user" else "user"
         return self.store.add_message(
             self.id,
-            parent=parent and parent.id,
+            parent=parent.id if parent else None,
             role=role,
             content=text,
             reasoning=f"why {text}" if role == "assistant" else None,
