@@ -85,6 +85,7 @@ async function countDraft() {
 function setRunning() {
   const busy = answering();
   const empty = !draft.value.trim() && !attached.length;
+  root.dataset.busy = String(busy);
   sendButton.dataset.does = busy ? "stop" : "send";
   sendButton.replaceChildren(icon(busy ? "stop" : "up"));
   const label = busy ? t("stop") : t("send");

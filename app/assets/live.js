@@ -6,12 +6,14 @@ class LiveReply {
     this.question = question;
     this.live = true;
     this.chains = [];
+    this.ended = false;
     this.element = el("div", { class: "reply" });
   }
 
   patch(patch) {
     while (this.chains.length < patch.chains.length) this.chains.push(new Chain(this.chains.length));
     if (!this.element.children.length) this.arrange();
+    this.ended = patch.ended;
     patch.chains.forEach((chain, index) => this.chains[index].patch(chain, patch.thinking_budget));
   }
 
@@ -31,7 +33,7 @@ class LiveReply {
     if (!complete) return storedReply(reply, true);
     const chains = reply.chains.map((stored) => {
       const chain = byId.get(stored.message);
-      chain.fill(stored, { redraw: false });
+      chain.fill(stored, { redraw: !this.ended });
       return chain;
     });
     return dressReply(reply, chains);

@@ -2,7 +2,7 @@
 const titleLine = el("h1", {});
 
 function showTitle(title) {
-  titleLine.textContent = title;
+  titleLine.replaceChildren(el("bdi", {}, title));
   document.title = title ? `${title} · Magistral` : "Magistral";
 }
 
@@ -49,7 +49,7 @@ function newConversation() {
   setRunning();
   drawList();
   if (narrow()) setSidebar(false);
-  draft.focus();
+  else draft.focus();
   countDraft();
 }
 
