@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import TypeVar, get_args
 from uuid import uuid4
 
 from magistral_mlx.app.attachments import safe_name
@@ -27,6 +27,8 @@ MAX_TITLE = 1_000
 MAX_NAME = 200
 MAX_DEPTH = 8
 """Our own files nest five deep."""
+
+_Choice = TypeVar("_Choice", bound=str)
 
 _ENDINGS: tuple[Ending, ...] = (*get_args(FinishReason), "failed")
 _ROLES: tuple[MessageRole, ...] = get_args(MessageRole)
@@ -189,11 +191,14 @@ def _text(fields: Mapping[str, object], name: str, where: str, *, most: int = MA
     return value
 
 
-def _one_of(fields: Mapping[str, object], name: str, allowed: Sequence[Any], where: str) -> Any:
+def _one_of(
+    fields: Mapping[str, object], name: str, allowed: Sequence[_Choice], where: str
+) -> _Choice:
     value = fields.get(name)
-    if value not in allowed:
-        raise _refused(f"{name} of {where} is {_short(value)}, which is unknown")
-    return value
+    for choice in allowed:
+        if value == choice:
+            return choice
+    raise _refused(f"{name} of {where} is {_short(value)}, which is unknown")
 
 
 def _time(fields: Mapping[str, object], name: str, where: str) -> float:
