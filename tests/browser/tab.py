@@ -1,10 +1,11 @@
 """A tab that shows the page, and what its user does in it."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Response, expect
+
+from magistral_mlx.app.texts import load_texts
 
 ANSWER_MS = 60_000
 
@@ -38,10 +39,11 @@ class Tab:
         return self.page.locator(".question .said")
 
     def begin(self, text: str) -> None:
-        """Send a question, and come back when it runs."""
+        """Send a question, and come back when it is shown."""
+        before = self.page.locator(".exchange").count()
         self.draft.fill(text)
         self.draft.press("Enter")
-        expect(self.page.locator(".page[data-busy=true]")).to_be_attached()
+        expect(self.page.locator(".exchange")).to_have_count(before + 1)
 
     def ask(self, text: str) -> None:
         """Send a question, and wait for the whole answer."""
@@ -52,7 +54,8 @@ class Tab:
         """Wait until the answer that runs is complete and its tools are there."""
         idle = self.page.locator(".page[data-busy=false]")
         expect(idle).to_be_attached(timeout=ANSWER_MS)
-        expect(self.page.locator(".exchange").last.locator(".answer .tools button").first).to_be_attached()
+        tools = self.page.locator(".exchange").last.locator(".answer .tools button")
+        expect(tools.first).to_be_attached()
 
     def ready(self) -> None:
         """Wait until the page is drawn and its model open."""
@@ -64,29 +67,32 @@ class Tab:
         self.page.reload()
         self.ready()
 
-    def button(self, name: str | re.Pattern[str], within: Locator | None = None) -> Locator:
-        """The last button of that name."""
-        return (within or self.page.locator("body")).get_by_role("button", name=name, exact=True).last
+    def button(self, key: str, within: Locator | None = None, **fields: str) -> Locator:
+        """The last button with the English words of that key."""
+        name = load_texts("en")(key, **fields)
+        within = within or self.page.locator("body")
+        return within.get_by_role("button", name=name, exact=True).last
 
-    def choose(self, name: str) -> None:
+    def choose(self, key: str) -> None:
         """An entry of the menu that is open."""
+        name = load_texts("en")(key)
         self.page.get_by_role("menuitem", name=name, exact=True).click()
 
     def set(self, name: str, value: str) -> None:
         """Change a setting, in the panel, and close it."""
-        self.button("Settings").click()
+        self.button("settings").click()
         control = self.page.locator(f"#setting-{name}")
         if control.evaluate("control => control.tagName") == "SELECT":
             control.select_option(value)
         else:
             control.fill(value)
-        with self.page.expect_response(lambda response: _calls(response.request.post_data, "save_settings")):
+        with self.page.expect_response(_saves_settings):
             control.dispatch_event("change")
         self.page.keyboard.press("Escape")
 
 
-def _calls(body: str | None, name: str) -> bool:
-    return name in (body or "")
+def _saves_settings(response: Response) -> bool:
+    return "save_settings" in (response.request.post_data or "")
 
 
 OpenTab = Callable[..., Tab]

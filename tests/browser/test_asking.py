@@ -58,7 +58,7 @@ def test_figures_of_the_answer_stay_below_it(tab: Tab) -> None:
 def test_stop_keeps_what_was_written_and_frees_the_page(tab: Tab) -> None:
     tab.begin(LONG)
     expect(tab.reasoning).to_contain_text("First I count")
-    tab.button("Stop").click()
+    tab.button("stop").click()
     tab.finish()
     expect(tab.page.locator(".remark")).to_have_text("Stopped.")
     expect(tab.reasoning).not_to_contain_text("1344")
@@ -77,7 +77,7 @@ def test_escape_stops(tab: Tab) -> None:
 def test_answer_now_closes_the_reasoning_and_goes_on_to_an_answer(tab: Tab) -> None:
     tab.begin(LONG)
     expect(tab.reasoning).to_contain_text("First I count")
-    tab.button("Answer now").click()
+    tab.button("answer_now").click()
     tab.finish()
     expect(tab.page.locator(".remark")).to_be_visible()
     expect(tab.answer).not_to_be_empty()
@@ -141,7 +141,7 @@ def test_two_tabs_do_not_mix(open_tab: OpenTab) -> None:
 def test_an_answer_goes_on_while_another_conversation_is_shown(tab: Tab) -> None:
     tab.begin(LONG)
     expect(tab.reasoning).to_contain_text("First I count")
-    tab.button("New conversation").click()
+    tab.button("new_conversation").click()
     expect(tab.page.locator(".exchange")).to_have_count(0)
     tab.page.wait_for_timeout(4_000)  # longer than a run goes on without anybody watching
     tab.page.locator(".conversation").filter(has_text="There are 8 boxes").first.click()
@@ -158,5 +158,5 @@ def test_conversations_and_settings_survive_a_restart(open_tab: OpenTab, tmp_pat
     with page_command(tmp_path) as url:
         tab = open_tab(url + conversation)
         expect(tab.answer).to_have_text("The result of 12 + 36 is 48.")
-        tab.button("Settings").click()
+        tab.button("settings").click()
         expect(tab.page.locator("#setting-thinking_budget")).to_have_value("300")

@@ -31,7 +31,7 @@ def test_the_enter_that_ends_the_composing_of_a_word_does_not_send(tab: Tab) -> 
 
 
 def test_slash_goes_to_the_composer_unless_one_is_typing(tab: Tab) -> None:
-    tab.button("New conversation").focus()
+    tab.button("new_conversation").focus()
     tab.page.keyboard.press("/")
     expect(tab.draft).to_be_focused()
     tab.page.keyboard.press("/")
@@ -52,7 +52,7 @@ def test_a_message_that_does_not_fit_is_refused_with_numbers_and_not_lost(tab: T
 
 def test_a_file_shows_its_tokens_and_becomes_part_of_the_message(tab: Tab) -> None:
     with tab.page.expect_file_chooser() as chooser:
-        tab.button("Attach files").click()
+        tab.button("attach").click()
     chooser.value.set_files(
         {"name": "sum.md", "mimeType": "text/markdown", "buffer": b"# A sum\n\nWhat is 12 + 30?\n"}
     )
@@ -75,13 +75,13 @@ def test_a_dropped_file_is_taken_and_can_be_removed(tab: Tab) -> None:
     )
     tab.page.locator("#page").dispatch_event("drop", {"dataTransfer": dropped})
     expect(tab.page.locator(".composer .file")).to_contain_text("one.py")
-    tab.button("Remove one.py").click()
+    tab.button("remove_file", name="one.py").click()
     expect(tab.page.locator(".composer .file")).to_have_count(0)
 
 
 def test_a_binary_file_is_refused_by_name(tab: Tab) -> None:
     with tab.page.expect_file_chooser() as chooser:
-        tab.button("Attach files").click()
+        tab.button("attach").click()
     chooser.value.set_files(
         {"name": "photo.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n\0\0\0\0"}
     )
@@ -102,5 +102,5 @@ def test_a_refused_message_stays_in_the_box(tab: Tab) -> None:
     tab.draft.press("Enter")
     expect(tab.page.locator(".refusal")).to_be_visible()
     assert tab.draft.input_value() == "What is 12 + 31?"
-    other.button("Stop").click()
+    other.button("stop").click()
     other.finish()

@@ -18,14 +18,14 @@ def entry(tab: Tab, title: str) -> Locator:
 
 def open_menu(tab: Tab, title: str) -> None:
     entry(tab, title).hover()
-    tab.button("More", entry(tab, title)).click()
+    tab.button("more", entry(tab, title)).click()
 
 
 def test_editing_a_question_makes_a_branch_that_one_can_leave_and_come_back_to(tab: Tab) -> None:
     tab.ask("What is 11 + 12?")
     question = tab.page.locator(".question").last
     question.hover()
-    tab.button("Edit", question).click()
+    tab.button("edit", question).click()
     editor = question.locator("textarea")
     editor.fill("What is 11 + 15?")
     editor.press("Enter")
@@ -33,36 +33,36 @@ def test_editing_a_question_makes_a_branch_that_one_can_leave_and_come_back_to(t
     tab.finish()
     expect(tab.answer).to_contain_text("26")
     expect(tab.page.locator(".question .place")).to_have_text("2 / 2")
-    tab.button("Previous version").click()
+    tab.button("previous").click()
     expect(tab.questions).to_have_text("What is 11 + 12?")
     expect(tab.answer).to_contain_text("23")
-    tab.button("Next version").click()
+    tab.button("next").click()
     expect(tab.answer).to_contain_text("26")
 
 
 def test_regenerating_keeps_both_answers_and_shows_them_side_by_side(tab: Tab) -> None:
     tab.ask("What is 11 + 13?")
     first = tab.page.url
-    tab.button("Answer again", tab.page.locator(".answer").last).click()
+    tab.button("regenerate", tab.page.locator(".answer").last).click()
     expect(tab.page.locator(".page[data-busy=true]")).to_be_attached()
     tab.finish()
     assert tab.page.url == first
     expect(tab.page.locator(".answer .place")).to_have_text("2 / 2")
-    tab.button("Two answers side by side").click()
+    tab.button("side_by_side").click()
     columns = tab.page.locator(".chain")
     expect(columns).to_have_count(2)
     expect(columns.first.locator(".answer .written")).to_contain_text("24")
     expect(columns.last.locator(".answer .written")).to_contain_text("24")
-    tab.button("Continue with this answer", columns.last).click()
+    tab.button("keep_this", columns.last).click()
     expect(tab.page.locator(".answer .place")).to_have_text("1 / 2")
 
 
 def test_conversations_are_found_renamed_pinned_and_deleted(tab: Tab) -> None:
     tab.ask("What is 81 + 12?")
     open_menu(tab, "81 + 12")
-    tab.choose("Rename")
-    tab.page.get_by_role("textbox", name="Rename").fill("Ninety-three")
-    tab.button("Save").click()
+    tab.choose("rename")
+    tab.page.locator("dialog input").fill("Ninety-three")
+    tab.button("save").click()
     expect(tab.page.locator("h1")).to_have_text("Ninety-three")
 
     search = tab.page.get_by_role("searchbox")
@@ -73,17 +73,17 @@ def test_conversations_are_found_renamed_pinned_and_deleted(tab: Tab) -> None:
     search.fill("")
 
     open_menu(tab, "Ninety-three")
-    tab.choose("Pin")
+    tab.choose("pin")
     expect(tab.page.locator(".conversations li").first).to_have_text("Pinned")
     expect(tab.page.locator("li.conversation").first).to_have_text("Ninety-three")
 
     open_menu(tab, "Ninety-three")
-    tab.choose("Delete")
-    tab.button("Cancel").click()
+    tab.choose("delete")
+    tab.button("cancel").click()
     expect(entry(tab, "Ninety-three")).to_have_count(1)
     open_menu(tab, "Ninety-three")
-    tab.choose("Delete")
-    tab.page.locator("dialog").get_by_role("button", name="Delete").click()
+    tab.choose("delete")
+    tab.button("delete", tab.page.locator("dialog")).click()
     expect(entry(tab, "Ninety-three")).to_have_count(0)
     expect(tab.page.locator(".exchange")).to_have_count(0)
 
@@ -92,19 +92,19 @@ def test_an_exported_conversation_is_imported_again(tab: Tab, tmp_path: Path) ->
     tab.ask("What is 17 + 12?")
     open_menu(tab, "17 + 12")
     with tab.page.expect_download() as markdown:
-        tab.choose("Export as Markdown")
+        tab.choose("export_markdown")
     assert markdown.value.suggested_filename.endswith(".md")
     assert "**29**" in markdown.value.path().read_text(encoding="utf-8")
 
     open_menu(tab, "17 + 12")
     with tab.page.expect_download() as exported:
-        tab.choose("Export as JSON")
+        tab.choose("export_json")
     file = tmp_path / "conversation.json"
     exported.value.save_as(file)
     assert json.loads(file.read_text(encoding="utf-8"))
 
     with tab.page.expect_file_chooser() as chooser:
-        tab.button("Import a conversation").click()
+        tab.button("import").click()
     chooser.value.set_files(file)
     expect(entry(tab, "17 + 12")).to_have_count(2)
     expect(tab.answer).to_contain_text("29")
@@ -112,7 +112,7 @@ def test_an_exported_conversation_is_imported_again(tab: Tab, tmp_path: Path) ->
 
 def test_a_file_that_is_no_conversation_is_refused_in_one_sentence(tab: Tab) -> None:
     with tab.page.expect_file_chooser() as chooser:
-        tab.button("Import a conversation").click()
+        tab.button("import").click()
     chooser.value.set_files(
         {"name": "x.json", "mimeType": "application/json", "buffer": b'{"some": "thing"}'}
     )
