@@ -66,7 +66,7 @@ function memoryPart() {
       [t("memory_limit"), gigabytes(memory.limit)],
     ]),
   ];
-  if (memory.kvRunning > 0.85 * memory.kvLimit) made.push(el("p", { class: "advice" }, t("advice_memory")));
+  if (memory.kvLimit && memory.kvRunning > 0.85 * memory.kvLimit) made.push(el("p", { class: "advice" }, t("advice_memory")));
   return made;
 }
 

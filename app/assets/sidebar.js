@@ -60,7 +60,7 @@ function drawList() {
   let heading = null;
   for (const record of listed) {
     const group = groupOf(record);
-    if (group !== heading) parts.push(el("li", { class: "group", role: "presentation" }, group));
+    if (group !== heading) parts.push(el("li", { class: "group" }, group));
     heading = group;
     parts.push(listEntry(record));
   }
