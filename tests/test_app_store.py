@@ -194,6 +194,31 @@ def test_what_is_on_disk_is_there_after_a_restart_and_for_this_user_alone(tmp_pa
     assert found(Store(folder), "kept") == {conversation}
 
 
+def test_a_database_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    (tmp_path / database.FILE_NAME).chmod(0o644)
+    Store(tmp_path)
+    assert stat.S_IMODE((tmp_path / database.FILE_NAME).stat().st_mode) == 0o600
+
+
+def test_many_may_create_the_same_database_at_once(tmp_path: Path) -> None:
+    opened: list[Store] = []
+    start = threading.Barrier(8)
+
+    def open_it() -> None:
+        start.wait()
+        opened.append(Store(tmp_path))
+
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 8
+    conversation = question(opened[0], "shared")
+    assert found(opened[7], "shared") == {conversation}
+
+
 def test_without_history_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
