@@ -5,7 +5,9 @@ could smuggle HTML in. Its element tree is written here instead, with known name
 """
 
 import re
+from collections.abc import Iterator
 from html import escape, unescape
+from itertools import zip_longest
 from xml.etree.ElementTree import Element
 
 from latex2mathml import exceptions
@@ -72,6 +74,8 @@ def _source(latex: str) -> str:
 
 
 def _written(element: Element) -> str:
+    if element.tag == "mi" and unescape(element.text or "") == "~":
+        return "<mo>∼</mo>"  # a relation, not a name
     if element.tag not in _ELEMENTS:
         raise ValueError(element.tag)
     attributes = "".join(
@@ -79,8 +83,26 @@ def _written(element: Element) -> str:
         for name, value in element.attrib.items()
         if name in _ATTRIBUTES
     )
-    inner = _text(element.text) + "".join(_written(child) + _text(child.tail) for child in element)
+    inner = _text(element.text) + "".join(_children(element))
     return f"<{element.tag}{attributes}>{inner}</{element.tag}>"
+
+
+def _children(element: Element) -> Iterator[str]:
+    """The children, with the thin space after ln and the like that latex2mathml leaves out."""
+    in_row = element.tag in ("math", "mrow", "mtd", "mstyle")
+    children = list(element)
+    for child, following in zip_longest(children, children[1:]):
+        yield _written(child) + _text(child.tail)
+        if in_row and _is_function(child) and following is not None and following.tag != "mo":
+            yield '<mspace width="0.17em"></mspace>'
+
+
+def _is_function(element: Element) -> bool:
+    """A name of several letters, perhaps with an index or an exponent."""
+    if element.tag in ("msub", "msup", "msubsup") and len(element):
+        return _is_function(element[0])
+    name = element.text or ""
+    return element.tag == "mi" and len(name) > 1 and name.isascii() and name.isalpha()
 
 
 def _text(text: str | None) -> str:

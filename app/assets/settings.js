@@ -49,7 +49,7 @@ function showSettings() {
 function settingField(field, control) {
   return el(
     "div",
-    { class: field.tall ? "field tall" : "field" },
+    { class: `field ${field.tall ? "tall" : "step" in field ? "" : "choice-field"}` },
     el("label", { for: control.id }, t(`setting_${field.name}`)),
     control,
     el("p", { class: "help", id: `${control.id}-help` }, t(`setting_${field.name}_help`)),

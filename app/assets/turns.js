@@ -154,20 +154,22 @@ async function sideBySide(reply, other) {
   const second = await attempt("answer", { message: other });
   if (!second) return;
   const place = drawn.find((each) => each.reply?.chains.some((chain) => chain.id === reply.message));
-  const pair = [reply.chains[0], second].map((stored) => {
+  const later = !reply.siblings.previous;
+  const stored = later ? [reply.chains[0], second] : [second, reply.chains[0]];
+  const pair = stored.map((each) => {
     const chain = new Chain();
-    chain.fill(stored);
+    chain.fill(each);
     chain.open(false);
     chain.tools.replaceChildren(
       iconButton("copy", t("copy"), (event) => copyText(chain.text, event.currentTarget)),
-      textButton("quiet-button", t("keep_this"), () => showBranch(stored.message)),
+      textButton("quiet-button", t("keep_this"), () => showBranch(each.message)),
     );
     return chain;
   });
   const columns = chainColumns(pair, []);
-  const first = reply.siblings.previous ? reply.siblings.index : reply.siblings.index + 2;
+  const first = reply.siblings.index + (later ? 1 : 0);
   columns.querySelectorAll("h3").forEach((heading, index) => {
-    heading.textContent = t("version", { number: number(index ? first : reply.siblings.index + 1) });
+    heading.textContent = t("version", { number: number(first + index) });
   });
   place.reply.element.replaceChildren(columns);
   place.key = "";

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from magistral_mlx import Magistral, open_model
 from magistral_mlx.app.services import Services, open_services
@@ -30,6 +30,7 @@ SHOTS = "MAGISTRAL_MLX_SHOTS"
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("There is no chromium on the PATH, so the page cannot be tested in a browser.")
+    expect.set_options(timeout=20_000)  # CI's machines have other things to do
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
         yield browser

@@ -97,7 +97,9 @@ def test_a_refused_message_stays_in_the_box(tab: Tab) -> None:
     other.page.goto(tab.page.url)
     other.ready()
     assert other.page.evaluate("location.hash") == conversation
-    other.begin("There are 8 boxes with 97 books each and 568 more books. How many books are there?")
+    other.begin(
+        "There are 8 boxes with 97 books each and 568 more books. How many books are there?"
+    )
     tab.draft.fill("What is 12 + 31?")
     tab.draft.press("Enter")
     expect(tab.page.locator(".refusal")).to_be_visible()

@@ -11,7 +11,9 @@ from tests.browser.tab import OpenTab, Tab
 
 pytestmark = pytest.mark.slow
 
-QUESTION = "There are 6 boxes with 24 books each and 15 more books. How many books are there in all?"
+QUESTION = (
+    "There are 6 boxes with 24 books each and 15 more books. How many books are there in all?"
+)
 
 
 def check_accessible(tab: Tab) -> None:

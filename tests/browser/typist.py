@@ -48,7 +48,9 @@ class Typist:
     name = "typist"
     window = 40_960
 
-    def __init__(self, reasoning: str, answer: str, *, pause: float = 0.002, piece: int = 4) -> None:
+    def __init__(
+        self, reasoning: str, answer: str, *, pause: float = 0.002, piece: int = 4
+    ) -> None:
         self.plan = plan(magistral_small(), mac_limit(32 * GIB))
         self.status = EngineStatus(
             alive=True,
