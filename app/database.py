@@ -71,12 +71,6 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
     return connection
 
 
-def has_trigrams(connection: sqlite3.Connection) -> bool:
-    """Whether the search index is FTS5's, which needs three characters."""
-    row = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'found'").fetchone()
-    return "VIRTUAL" in row[0]
-
-
 def _connect(folder: Path | None) -> sqlite3.Connection:
     if folder is None:
         return _connected(":memory:")

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from unicodedata import normalize
 from uuid import uuid4
 
-from magistral_mlx.app.database import has_trigrams, open_database
+from magistral_mlx.app.database import open_database
 from magistral_mlx.app.records import (
     Attachment,
     Conversation,
@@ -28,9 +27,8 @@ from magistral_mlx.app.rows import (
     row_of,
     storable,
 )
+from magistral_mlx.app.search_index import SearchIndex
 from magistral_mlx.errors import UserError
-
-_HIT = "WHERE -number IN hits OR id IN (SELECT conversation FROM messages WHERE number IN hits)"
 
 
 class Store:
@@ -46,7 +44,7 @@ class Store:
         """
         self._lock = RLock()
         self._database = open_database(folder)
-        self._trigrams = has_trigrams(self._database)
+        self._index = SearchIndex(self._database)
 
     def close(self) -> None:
         """Close the database; what is in memory alone is gone then."""
@@ -77,7 +75,7 @@ class Store:
                 f"INSERT INTO conversations ({CONVERSATION_COLUMNS}) VALUES ({_marks(values)})",
                 values,
             ).lastrowid
-            self._index(-(number or 0), conversation.title)
+            self._index.put_title(number or 0, conversation.title)
             for message in messages:
                 self._insert(message)
 
@@ -97,14 +95,11 @@ class Store:
         """
         chosen = f"SELECT {CONVERSATION_COLUMNS} FROM conversations"
         order = "ORDER BY pinned DESC, updated DESC LIMIT ?"
-        wanted = _folded(search.strip())
-        if not wanted:
-            rows = self._read(f"{chosen} {order}", limit)
-        elif self._trigrams and len(wanted) >= 3:
-            phrase = '"' + wanted.replace('"', '""') + '"'
-            rows = self._read(f"{_hits('folded MATCH ?')} {chosen} {_HIT} {order}", phrase, limit)
+        if search.strip():
+            condition, wanted = self._index.matching(search)
+            rows = self._read(f"{chosen} WHERE {condition} {order}", wanted, limit)
         else:
-            rows = self._read(f"{_hits('instr(folded, ?)')} {chosen} {_HIT} {order}", wanted, limit)
+            rows = self._read(f"{chosen} {order}", limit)
         return [conversation_of(row) for row in rows]
 
     def rename(self, conversation: str, title: str) -> None:
@@ -118,7 +113,7 @@ class Store:
                 (title, conversation),
             ).fetchall()
             for (number,) in renamed:
-                self._index(-number, title)
+                self._index.put_title(number, title)
 
     def pin(self, conversation: str, *, pinned: bool) -> None:
         """Keep it at the top of the list, or no longer."""
@@ -130,11 +125,7 @@ class Store:
     def delete(self, conversation: str) -> None:
         """Delete it with all its messages; nothing happens when it is gone already."""
         with self._writing() as database:
-            database.execute(
-                "DELETE FROM found WHERE rowid IN (SELECT number FROM messages WHERE "
-                "conversation = ?1 UNION SELECT -number FROM conversations WHERE id = ?1)",
-                (conversation,),
-            )
+            self._index.remove(conversation)
             database.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
 
     def activate(self, conversation: str, leaf: str | None) -> None:
@@ -216,7 +207,7 @@ class Store:
             ).fetchall()
             # Taking a long text into the index costs more than saving it: once, at the end.
             if changed and ending is not None:
-                self._index(changed[0][0], content)
+                self._index.put_message(changed[0][0], content)
         return bool(changed)
 
     def value(self, name: str) -> str | None:
@@ -241,13 +232,7 @@ class Store:
         ).lastrowid
         if message.ending is not None:
             names = [attachment.name for attachment in message.attachments]
-            self._index(number or 0, "\n".join([message.content, *names]))
-
-    def _index(self, number: int, text: str) -> None:
-        self._database.execute("DELETE FROM found WHERE rowid = ?", (number,))
-        self._database.execute(
-            "INSERT INTO found (rowid, folded) VALUES (?, ?)", (number, _folded(text))
-        )
+            self._index.put_message(number or 0, "\n".join([message.content, *names]))
 
     def _read(self, statement: str, *values: str | int) -> list[Row]:
         with self._lock, _failing_clearly():
@@ -279,19 +264,9 @@ def _failing_clearly() -> Iterator[None]:
         ) from error
 
 
-def _hits(condition: str) -> str:
-    return f"WITH hits AS (SELECT rowid FROM found WHERE {condition})"
-
-
 def _gone() -> UserError:
     return UserError("This conversation is no longer there: choose another or begin a new one.")
 
 
 def _marks(values: Row) -> str:
     return ", ".join("?" * len(values))
-
-
-def _folded(text: str) -> str:
-    """Text as it is searched: without case, and with one form of each character."""
-    # NUL would end the text for some of SQLite's functions.
-    return normalize("NFKC", storable(text)).casefold().replace("\0", " ")

@@ -63,13 +63,14 @@ def until(holder: ModelHolder, condition: Callable[[HolderSnapshot], bool]) -> H
 
 
 @pytest.fixture
-def room(converted: Path, tmp_path: Path) -> Iterator[Room]:
+def room(tmp_path: Path) -> Iterator[Room]:
     made = Room(tmp_path / "state")
     yield made
     made.gate.set()
     made.holder.close()
 
 
+@pytest.mark.slow
 def test_the_demo_comes_first_then_what_was_converted(converted: Path, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / ".Magistral-4bit.partial").mkdir()
@@ -85,6 +86,7 @@ def test_the_demo_comes_first_then_what_was_converted(converted: Path, tmp_path:
     assert demo.nbytes == magistral.nbytes > 1_000_000
 
 
+@pytest.mark.slow
 def test_the_converted_demo_is_offered_once(converted: Path) -> None:
     assert [entry.choice for entry in available_models()] == ["demo"]
     assert converted.parent == models_folder()
