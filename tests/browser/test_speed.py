@@ -86,7 +86,8 @@ def typing_url(tmp_path: Path) -> Iterator[str]:
 def test_2000_tokens_stream_smoothly(open_tab: OpenTab, typing_url: str) -> None:
     tab = open_tab(typing_url)
     devtools = tab.page.context.new_cdp_session(tab.page)
-    devtools.send("Performance.enable")
+    # CPU time: on a machine with other work, time on the wall would count that too.
+    devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
 
     def busy() -> float:
         metrics = devtools.send("Performance.getMetrics")["metrics"]
@@ -101,7 +102,7 @@ def test_2000_tokens_stream_smoothly(open_tab: OpenTab, typing_url: str) -> None
     updates, longest = tab.page.evaluate("[window.updates, window.longest]")
     print(f"{updates / wall:.1f} updates a second, main thread {work / wall:.0%} busy, {longest=}")
     assert 3 < updates / wall < 15
-    assert work / wall < 0.35
+    assert work / wall < 0.3
     assert longest < 250
 
 
