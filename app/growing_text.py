@@ -23,6 +23,7 @@ class GrowingText:
         """An empty text."""
         self._renderer = renderer
         self._text = ""
+        self._finished = False
         self._offset = 0  # characters of the text whose blocks are settled
         self._settled = 0  # blocks that will not change while the text grows
         self._blocks: list[str] = []
@@ -40,7 +41,9 @@ class GrowingText:
 
     def finish(self, text: str, version: int) -> None:
         """The whole text, with what only all of it can tell, as links defined at its end."""
-        self._text = text
+        if self._finished and text == self._text:
+            return
+        self._text, self._finished = text, True
         self._replace(0, [block.html for block in self._renderer.blocks(text)], version)
 
     def since(self, version: int) -> Patch:
