@@ -35,7 +35,7 @@ class GrowingText:
             return
         self._text = text
         tail = text[self._offset :]
-        blocks = self._renderer.blocks(tail)
+        blocks = self._renderer.blocks(with_ends(tail))
         self._replace(self._settled, [block.html for block in blocks], version)
         self._settle(tail, blocks)
 
@@ -73,3 +73,14 @@ class GrowingText:
             return
         self._offset += sum(len(line) + 1 for line in tail.split("\n")[:start])
         self._settled += done
+
+
+def with_ends(text: str) -> str:
+    """The text with what its last line has opened closed: bold and code show as such at once."""
+    line = text.rpartition("\n")[2]
+    if text.count("```") % 2 or "```" in line:
+        return text
+    for mark in ("`", "**"):
+        if line.count(mark) % 2:
+            text = text.removesuffix(mark) if line.endswith(mark) else text + mark
+    return text
