@@ -4,6 +4,7 @@ from pathlib import Path
 
 from magistral_mlx.checkpoint import find_weight_files, read_entries
 from magistral_mlx.convert.file_tensor import FileTensor
+from magistral_mlx.convert.fingerprint import files_fingerprint
 from magistral_mlx.convert.source import Source
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.json_file import existing_file, read_json
@@ -34,4 +35,7 @@ def open_hf_folder(folder: Path, *, name: str, companions: tuple[Path, ...]) -> 
         tensors=tuple(FileTensor(name, *entries[name]) for name in weight_shapes(config)),
         tokenizer_file=tokenizer_file,
         companions=companions,
+        fingerprint=files_fingerprint(
+            (folder / "config.json", tokenizer_file, *companions), entries
+        ),
     )

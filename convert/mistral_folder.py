@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlx.core as mx
-
 from magistral_mlx.checkpoint import read_entries
 from magistral_mlx.convert.file_tensor import FileTensor
-from magistral_mlx.convert.source import Source, SourceTensor
+from magistral_mlx.convert.fingerprint import files_fingerprint
+from magistral_mlx.convert.source import Rows, Source, SourceTensor
 from magistral_mlx.json_file import existing_file, read_json
 from magistral_mlx.model_config import ARCHITECTURE, ModelConfig
 from magistral_mlx.weight_shapes import check_entries, weight_shapes
@@ -41,9 +40,10 @@ def open_mistral_folder(folder: Path, *, name: str, companions: tuple[Path, ...]
     config = ModelConfig.from_params(read_json(folder / "params.json"))
     tokenizer_file = existing_file(folder / "tekken.json")
     theirs = {mistral_name(name): name for name in weight_shapes(config)}
+    entries = read_entries((existing_file(folder / WEIGHTS),))
     tensors = {
         theirs.get(name, name): FileTensor(theirs.get(name, name), *found)
-        for name, found in read_entries((existing_file(folder / WEIGHTS),)).items()
+        for name, found in entries.items()
     }
     check_entries(config, {name: tensor.entry for name, tensor in tensors.items()}, folder)
     return Source(
@@ -54,6 +54,9 @@ def open_mistral_folder(folder: Path, *, name: str, companions: tuple[Path, ...]
         tensors=tuple(_in_hf_order(tensors[name], config.head_dim) for name in theirs.values()),
         tokenizer_file=tokenizer_file,
         companions=companions,
+        fingerprint=files_fingerprint(
+            (folder / "params.json", tokenizer_file, *companions), entries
+        ),
     )
 
 
@@ -88,7 +91,7 @@ class RotaryRows:
     def dtype(self) -> str:
         return self.tensor.dtype
 
-    def read_rows(self, start: int, stop: int) -> mx.array:
+    def read_rows(self, start: int, stop: int) -> Rows:
         """Rows [start, stop) of the permuted tensor: whole heads are read, and cut to them."""
         first = start // self.head_dim * self.head_dim
         last = -(-stop // self.head_dim) * self.head_dim

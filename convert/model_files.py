@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
+from magistral_mlx.convert.manifest import MANIFEST_FILE
 from magistral_mlx.convert.settings import Settings
 from magistral_mlx.convert.source import Source
 
@@ -76,4 +77,4 @@ def _special_ids(tekken: Tekkenizer) -> dict[str, object]:
 
 
 def _is_small(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix != ".safetensors"
+    return path.name != MANIFEST_FILE and path.suffix != ".safetensors"

@@ -24,11 +24,12 @@ def convert_with_bar(
     group_size: int = 64,
     dtype: str = "bfloat16",
     force: bool = False,
+    restart: bool = False,
     console: Console,
 ) -> Path:
     """Run `convert` and show bytes of source weights, their rate and the time left.
 
-    A console that is no terminal shows nothing. Raises what `convert` raises.
+    A console that is no terminal shows notes only. Raises what `convert` raises.
     """
     with _bar(console) as bar:
         task = bar.add_task("Checking", total=None)
@@ -48,7 +49,9 @@ def convert_with_bar(
             group_size=group_size,
             dtype=dtype,
             force=force,
+            restart=restart,
             on_progress=show,
+            on_note=lambda note: console.print(note, markup=False),
         )
 
 

@@ -194,8 +194,7 @@ def test_what_a_killed_run_left_counts_as_room(
     usage = shutil.disk_usage(tmp_path)._replace(free=20_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     (tmp_path / ".out.partial").mkdir()
-    with (tmp_path / ".out.partial" / "model.safetensors").open("wb") as file:
-        file.truncate(100_000_000)
+    (tmp_path / ".out.partial" / "model.safetensors").write_bytes(bytes(100_000_000))
     assert convert(write_hf(tmp_path / "source"), tmp_path / "out").is_dir()
 
 
