@@ -16,6 +16,7 @@ from magistral_mlx.convert.report import print_tensors, print_verification
 from magistral_mlx.convert.stored_model import open_stored
 from magistral_mlx.convert.verification import verify
 from magistral_mlx.errors import UserError
+from magistral_mlx.spec import HUB_ID
 
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended: 128 and the signal's number."""
@@ -44,10 +45,10 @@ def convert_command(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of the Hugging Face or the Mistral layout, or the word demo.",
-            show_default=False,
+            help="Folder of the Hugging Face or the Mistral layout, OWNER/NAME on the Hub, or the "
+            "word demo.",
         ),
-    ],
+    ] = HUB_ID,
     output: Annotated[
         Path | None,
         typer.Argument(
@@ -66,6 +67,14 @@ def convert_command(
     restart: Annotated[
         bool, typer.Option("--restart", help="Do not go on from a run that ended early.")
     ] = False,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit on the Hub.", show_default=False),
+    ] = None,
+    keep_source: Annotated[
+        bool,
+        typer.Option("--keep-source", help="Download the Hub's files and keep them in its cache."),
+    ] = False,
 ) -> None:
     """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory.
 
@@ -82,6 +91,8 @@ def convert_command(
             dtype=dtype,
             force=force,
             restart=restart,
+            revision=revision,
+            keep_source=keep_source,
             console=errors,
         )
     size = sum(path.stat().st_size for path in folder.iterdir())

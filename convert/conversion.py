@@ -5,6 +5,7 @@ from math import prod
 from pathlib import Path
 
 from magistral_mlx.checkpoint import INDEX_FILE, open_checkpoint
+from magistral_mlx.convert.hub import hub_name
 from magistral_mlx.convert.journal import Finished, check_task, read_task
 from magistral_mlx.convert.locations import default_output
 from magistral_mlx.convert.manifest import MANIFEST_FILE, manifest_json
@@ -27,13 +28,14 @@ from magistral_mlx.convert.tokenizer_check import check_round_trip, open_tekken
 from magistral_mlx.convert.weights import NoteCallback, write_weights
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model_config import Quantization
+from magistral_mlx.spec import HUB_ID
 
 SPARE_BYTES = 64 << 20
 """Room on the disk beyond the weights: tokenizer, headers, the file system's own."""
 
 
 def convert(
-    source: str | Path,
+    source: str | Path = HUB_ID,
     output: str | Path | None = None,
     *,
     bits: int = 4,
@@ -41,16 +43,20 @@ def convert(
     dtype: str = "bfloat16",
     force: bool = False,
     restart: bool = False,
+    revision: str | None = None,
+    keep_source: bool = False,
     shard_bytes: int = SHARD_BYTES,
     on_progress: ProgressCallback | None = None,
     on_note: NoteCallback | None = None,
 ) -> Path:
     """Convert a checkpoint to an MLX folder with quantised matrices, and return the folder.
 
-    `source` is a folder of the Hugging Face or the Mistral layout, or the word "demo"; `output`
-    defaults to `default_output(source, bits=bits)`. Peak memory is a few hundred MB whatever the
-    model: a few blocks of rows are in memory at a time. The output appears under its name only
-    when it is complete and verified; `force` replaces an older one then.
+    `source` is a folder of the Hugging Face or the Mistral layout, OWNER/NAME on the Hub, or the
+    word "demo"; `output` defaults to `default_output(source, bits=bits)`. What is on the Hub is
+    read at `revision` by byte range and not stored, unless its cache has the files, or
+    `keep_source` asks for that. Peak memory is a few hundred MB whatever the model: a few blocks of
+    rows are in memory at a time. The output appears under its name only when it is complete and
+    verified; `force` replaces an older one then.
 
     A run that ends early, however, leaves what it has finished: the same call goes on from there
     and gives the same bytes. `restart` begins anew. `on_note` gets sentences for the person.
@@ -60,14 +66,25 @@ def convert(
     during the work when a disk fails.
     """
     settings = Settings(Quantization(bits=bits, group_size=group_size), dtype)
+    on_hub = hub_name(source) is not None
     folder = Path(output).expanduser() if output else default_output(source, bits=bits)
     place = Workplace(folder.resolve())
     if not place.is_published:
-        check_output(place.output, source_folder(source), force=force)
-    plan = make_plan(open_source(source), settings, shard_bytes=shard_bytes)
-    check_space(place.output, plan.nbytes + SPARE_BYTES)
+        check_output(place.output, None if on_hub else source_folder(source), force=force)
+
+    def planned() -> ConversionPlan:
+        opened = open_source(
+            source, fetched=place.fetched, revision=revision, keep_source=keep_source
+        )
+        plan = make_plan(opened, settings, shard_bytes=shard_bytes)
+        check_space(place.output, plan.nbytes + SPARE_BYTES)
+        return plan
+
+    # What a folder is refused for leaves nothing behind; the Hub's small files need the workplace.
+    early = None if on_hub else planned()
     try:
         with locked(place):
+            plan = early or planned()
             if place.is_published and read_task(place.journal) == plan.task:
                 return place.output
             check_output(place.output, None, force=force)

@@ -25,6 +25,8 @@ def convert_with_bar(
     dtype: str = "bfloat16",
     force: bool = False,
     restart: bool = False,
+    revision: str | None = None,
+    keep_source: bool = False,
     console: Console,
 ) -> Path:
     """Run `convert` and show bytes of source weights, their rate and the time left.
@@ -50,6 +52,8 @@ def convert_with_bar(
             dtype=dtype,
             force=force,
             restart=restart,
+            revision=revision,
+            keep_source=keep_source,
             on_progress=show,
             on_note=lambda note: console.print(note, markup=False),
         )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.safetensors_header import ITEM_BYTES
+from magistral_mlx.safetensors_header import ITEM_BYTES, TensorEntry
 
 # NumPy has no bfloat16: two-byte floats are read as whole numbers and viewed as what they are.
 READ_AS = {
@@ -54,6 +54,13 @@ class SourceTensor(Protocol):
         rows cannot be read.
         """
         ...
+
+
+class StoredTensor(SourceTensor, Protocol):
+    """A tensor of a safetensors file, here or on a server."""
+
+    @property
+    def entry(self) -> TensorEntry: ...
 
 
 @dataclass(frozen=True, slots=True)

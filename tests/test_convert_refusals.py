@@ -152,7 +152,7 @@ def test_sources_that_are_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "file.gguf").write_bytes(b"GGUF")
     assert "neither config.json nor params.json" in refused(tmp_path / "empty", output)
     assert "is not a folder" in refused(tmp_path / "file.gguf", output)
-    assert "does not exist" in refused("mistralai/Magistral-Small-2506", output)
+    assert "does not exist" in refused("nowhere", output)
 
 
 def test_an_output_that_exists(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_twenty_kills_at_random_moments_give_the_bytes_of_a_run_without(
 
 def killed_after(seconds: float, source: Path, output: Path) -> bool:
     """Run a conversion and kill it after a while, unless it has ended by itself."""
-    command = [sys.executable, "-c", SLOWED, source, output]
+    command = [sys.executable, "-c", SLOWED, str(source), str(output)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
