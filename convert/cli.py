@@ -12,6 +12,7 @@ from rich.console import Console
 
 from magistral_mlx.convert.open_source import open_source
 from magistral_mlx.convert.progress_bar import convert_with_bar
+from magistral_mlx.convert.recipe import RECIPES, TARGET_BITS
 from magistral_mlx.convert.report import print_tensors, print_verification
 from magistral_mlx.convert.stored_model import open_stored
 from magistral_mlx.convert.verification import verify
@@ -60,6 +61,30 @@ def convert_command(
     group_size: Annotated[
         int, typer.Option(help="Weights that share a scale: 32, 64 or 128.")
     ] = 64,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="How the matrices are stored, instead of --bits: " + ", ".join(RECIPES) + ".",
+            show_default="q4",
+        ),
+    ] = None,
+    target_bits: Annotated[
+        float | None,
+        typer.Option(
+            help="Bits a weight of the recipe mixed, scales included.",
+            show_default=str(TARGET_BITS),
+        ),
+    ] = None,
+    module: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An exception, as '*.v_proj=q6' or 'lm_head=q8/32'; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    rtn: Annotated[
+        bool, typer.Option("--rtn", help="Round plainly, as mlx-lm does: faster, less exact.")
+    ] = False,
     dtype: Annotated[
         str, typer.Option(help="Type of scales and norms: bfloat16, float16 or float32.")
     ] = "bfloat16",
@@ -88,6 +113,10 @@ def convert_command(
             output,
             bits=bits,
             group_size=group_size,
+            recipe=recipe,
+            target_bits=target_bits,
+            modules=module or (),
+            rtn=rtn,
             dtype=dtype,
             force=force,
             restart=restart,
@@ -97,7 +126,8 @@ def convert_command(
         )
     size = sum(path.stat().st_size for path in folder.iterdir())
     seconds = time.monotonic() - started
-    errors.print(f"Converted to {bits} bits: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
+    kind = recipe or f"{bits} bits"
+    errors.print(f"Converted to {kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
     sys.stdout.write(f"{folder}\n")
 
 

@@ -1,5 +1,6 @@
 """The conversion: check everything, stream the weights, verify, publish."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from math import prod
 from pathlib import Path
@@ -22,12 +23,13 @@ from magistral_mlx.convert.output_folder import (
 from magistral_mlx.convert.plan import ConversionPlan, make_plan
 from magistral_mlx.convert.progress import ProgressCallback
 from magistral_mlx.convert.quantise import NotFiniteError
+from magistral_mlx.convert.recipe import recipe_of
 from magistral_mlx.convert.settings import Settings
 from magistral_mlx.convert.shards import SHARD_BYTES, index_json
+from magistral_mlx.convert.size_note import size_note
 from magistral_mlx.convert.tokenizer_check import check_round_trip, open_tekken
 from magistral_mlx.convert.weights import NoteCallback, write_weights
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import Quantization
 from magistral_mlx.spec import HUB_ID
 
 SPARE_BYTES = 64 << 20
@@ -40,6 +42,10 @@ def convert(
     *,
     bits: int = 4,
     group_size: int = 64,
+    recipe: str | None = None,
+    target_bits: float | None = None,
+    modules: Sequence[str] = (),
+    rtn: bool = False,
     dtype: str = "bfloat16",
     force: bool = False,
     restart: bool = False,
@@ -58,6 +64,10 @@ def convert(
     rows are in memory at a time. The output appears under its name only when it is complete and
     verified; `force` replaces an older one then.
 
+    `recipe` names how the matrices are stored (recipe.RECIPES) instead of `bits`; `target_bits` is
+    for "mixed"; `modules` are exceptions, "PATTERN=RECIPE". Scale and bias of a group are chosen
+    for the least squared error; `rtn` rounds plainly, as mlx-lm does.
+
     A run that ends early, however, leaves what it has finished: the same call goes on from there
     and gives the same bytes. `restart` begins anew. `on_note` gets sentences for the person.
 
@@ -65,9 +75,14 @@ def convert(
     output cannot be written there, or a run was begun with another source or other settings; and
     during the work when a disk fails.
     """
-    settings = Settings(Quantization(bits=bits, group_size=group_size), dtype)
+    asked = recipe_of(
+        recipe, bits=bits, group_size=group_size, target_bits=target_bits, modules=modules
+    )
+    settings = Settings(asked, dtype, "rtn" if rtn else "optimal")
     on_hub = hub_name(source) is not None
-    folder = Path(output).expanduser() if output else default_output(source, bits=bits)
+    folder = (
+        Path(output).expanduser() if output else default_output(source, bits=bits, recipe=recipe)
+    )
     place = Workplace(folder.resolve())
     if not place.is_published:
         check_output(place.output, None if on_hub else source_folder(source), force=force)
@@ -89,7 +104,9 @@ def convert(
                 return place.output
             check_output(place.output, None, force=force)
             _prepare(plan, place, restart=restart)
-            _write(plan, place, on_progress, on_note or _nobody)
+            notes = on_note or _nobody
+            notes(size_note(plan.config, plan.settings.recipe.name))
+            _write(plan, place, on_progress, notes)
             publish(place)
     except OSError as error:
         raise CheckpointError(
@@ -123,7 +140,7 @@ def _write(
 def _write_small_files(plan: ConversionPlan, folder: Path, finished: dict[str, Finished]) -> None:
     parameters = sum(prod(tensor.shape) for tensor in plan.source.tensors)
     write_json(folder / INDEX_FILE, index_json(plan.shards, parameters=parameters))
-    config = config_json(plan.source, plan.settings, plan.tekken)
+    config = config_json(plan.source, plan.config, plan.tekken)
     file_digests = write_model_files(folder, plan.source, config=config, tekken=plan.tekken)
     manifest = manifest_json(
         plan.source, plan.settings, plan.shards, finished=finished, file_digests=file_digests

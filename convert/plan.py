@@ -16,7 +16,7 @@ from magistral_mlx.convert.source import Source, SourceTensor
 from magistral_mlx.convert.tokenizer_check import check_round_trip, open_tekken
 from magistral_mlx.model_config import ModelConfig, Quantization
 from magistral_mlx.safetensors_header import TensorEntry
-from magistral_mlx.weight_shapes import is_packed, weight_shapes
+from magistral_mlx.weight_shapes import FLOAT, stored_type, weight_shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,9 @@ class ConversionPlan:
 
     def quantization(self, tensor: SourceTensor) -> Quantization | None:
         """How a tensor is stored; None: as numbers of the settings' dtype."""
-        return self.config.quantization if len(tensor.shape) > 1 else None
+        if len(tensor.shape) == 1:
+            return None
+        return self.config.quantization_of(tensor.name.removesuffix(".weight"))
 
     def stored_names(self, tensor: SourceTensor) -> tuple[str, ...]:
         """The output's tensors that a tensor of the source becomes."""
@@ -64,7 +66,7 @@ class ConversionPlan:
 
 def make_plan(source: Source, settings: Settings, *, shard_bytes: int) -> ConversionPlan:
     """Check source, settings and tokenizer against each other. Raises CheckpointError."""
-    config = replace(source.config, quantization=settings.quantization, dtype=settings.dtype)
+    config = settings.recipe.apply(replace(source.config, dtype=settings.dtype))
     tekken = open_tekken(source.tokenizer_file, vocab_size=config.vocab_size)
     check_round_trip(tekken, source.tokenizer_file)
     shards = plan_shards(_stored_tensors(config), shard_bytes=shard_bytes)
@@ -75,7 +77,8 @@ def _stored_tensors(config: ModelConfig) -> list[PlannedTensor]:
     """The output's tensors in the order in which they are written."""
     shapes = weight_shapes(config)
     floating = next(code for code, name in DTYPE_NAMES.items() if name == config.dtype)
+    types = {name: stored_type(config, name, shapes) for name in shapes}
     return [
-        PlannedTensor(name, "U32" if is_packed(name, shapes) else floating, shape)
+        PlannedTensor(name, floating if types[name] == FLOAT else types[name], shape)
         for name, shape in shapes.items()
     ]

@@ -1,5 +1,6 @@
 """A conversion with a bar on the terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +23,10 @@ def convert_with_bar(
     *,
     bits: int = 4,
     group_size: int = 64,
+    recipe: str | None = None,
+    target_bits: float | None = None,
+    modules: Sequence[str] = (),
+    rtn: bool = False,
     dtype: str = "bfloat16",
     force: bool = False,
     restart: bool = False,
@@ -49,6 +54,10 @@ def convert_with_bar(
             output,
             bits=bits,
             group_size=group_size,
+            recipe=recipe,
+            target_bits=target_bits,
+            modules=modules,
+            rtn=rtn,
             dtype=dtype,
             force=force,
             restart=restart,

@@ -64,7 +64,7 @@ def _error_cells(error: WeightError | None) -> tuple[str, str]:
 
 def _shape(stored: StoredModel, name: str) -> tuple[tuple[int, ...], str]:
     entry = stored.places[name][1]
-    quantization = stored.checkpoint.config.quantization
+    quantization = stored.checkpoint.config.quantization_of(_module(name))
     if entry.dtype != "U32" or quantization is None:
         return entry.shape, entry.dtype
     columns = entry.shape[1] * 32 // quantization.bits

@@ -59,9 +59,9 @@ def weight_errors(stored: StoredModel, source: Source) -> Iterator[tuple[str, We
     meter: ErrorMeter | None = None
     for block, rows in read_ahead(source.tensors, readers=source.readers):
         name = block.tensor.name
-        quantization = stored.checkpoint.config.quantization
-        if len(block.tensor.shape) == 1:
-            quantization = None
+        module = name.removesuffix(".weight")
+        is_matrix = len(block.tensor.shape) > 1
+        quantization = stored.checkpoint.config.quantization_of(module) if is_matrix else None
         if block.start == 0:
             meter = ErrorMeter(quantization, every=1)
         assert meter is not None, "a tensor begins with its first row"
@@ -154,7 +154,7 @@ def _verify_against(stored: StoredModel, source: Source, found: Verification) ->
         return
     found.errors = dict(weight_errors(stored, source))
     large = [name for name, error in found.errors.items() if error.mean > LARGEST_ERROR]
-    bits = "bfloat16" if config.quantization is None else f"{config.quantization.bits} bits"
+    bits = config.dtype if config.quantization is None else f"{config.quantization.bits} bits"
     if large:
         error = found.errors[large[0]]
         found.failed.append(

@@ -75,7 +75,11 @@ class _Run:
             if block.start == 0:
                 meter = None if quantization is None else ErrorMeter(quantization)
             weights, stored = stored_rows(
-                block, rows, quantization=quantization, dtype=self._plan.settings.dtype
+                block,
+                rows,
+                quantization=quantization,
+                dtype=self._plan.settings.dtype,
+                method=self._plan.settings.method,
             )
             if meter is not None:
                 meter.add(weights, stored)
