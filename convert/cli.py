@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -46,8 +47,8 @@ def convert_command(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of the Hugging Face or the Mistral layout, OWNER/NAME on the Hub, or the "
-            "word demo.",
+            help="Folder of the Hugging Face or the Mistral layout, GGUF file, OWNER/NAME on the "
+            "Hub, or the word demo.",
         ),
     ] = HUB_ID,
     output: Annotated[
@@ -100,6 +101,13 @@ def convert_command(
         bool,
         typer.Option("--keep-source", help="Download the Hub's files and keep them in its cache."),
     ] = False,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="tekken.json for a GGUF file, instead of one rebuilt from its vocabulary.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory.
 
@@ -122,6 +130,7 @@ def convert_command(
             restart=restart,
             revision=revision,
             keep_source=keep_source,
+            tokenizer=tokenizer,
             console=errors,
         )
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -140,8 +149,9 @@ def verify_command(
     ] = None,
 ) -> None:
     """Check shapes, checksums, token ids and a short text; exits with 1 when something is wrong."""
-    with _user_errors(_errors()):
-        found = verify(folder, source=None if source is None else open_source(source))
+    with _user_errors(_errors()), TemporaryDirectory() as scratch:
+        opened = None if source is None else open_source(source, fetched=Path(scratch))
+        found = verify(folder, source=opened)
     print_verification(found, _tables())
     if found.failed:
         raise typer.Exit(1)
