@@ -10,6 +10,7 @@ from magistral_mlx.convert.hub import hub_name
 from magistral_mlx.convert.journal import Finished, check_task, read_task
 from magistral_mlx.convert.locations import default_output
 from magistral_mlx.convert.manifest import MANIFEST_FILE, manifest_json
+from magistral_mlx.convert.model_card import model_card
 from magistral_mlx.convert.model_files import config_json, write_json, write_model_files
 from magistral_mlx.convert.open_source import is_gguf, open_source, source_path
 from magistral_mlx.convert.output_folder import (
@@ -149,7 +150,13 @@ def _write_small_files(plan: ConversionPlan, folder: Path, finished: dict[str, F
     parameters = sum(prod(tensor.shape) for tensor in plan.source.tensors)
     write_json(folder / INDEX_FILE, index_json(plan.shards, parameters=parameters))
     config = config_json(plan.source, plan.config, plan.tekken)
-    file_digests = write_model_files(folder, plan.source, config=config, tekken=plan.tekken)
+    file_digests = write_model_files(
+        folder,
+        plan.source,
+        config=config,
+        tekken=plan.tekken,
+        card=model_card(plan, finished),
+    )
     manifest = manifest_json(
         plan.source, plan.settings, plan.shards, finished=finished, file_digests=file_digests
     )
