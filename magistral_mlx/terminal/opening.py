@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx import Magistral, open_model
-from magistral_mlx.cli_options import Dtype
+from magistral_mlx.commands.options import Dtype
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.convert.locations import DEMO
 from magistral_mlx.folders import state_folder

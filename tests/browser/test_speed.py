@@ -113,7 +113,9 @@ def test_the_end_of_a_long_answer_costs_no_more_than_its_beginning(
     tab.page.on(
         "response",
         lambda reply: (
-            sizes.append(len(reply.body())) if '"watch"' in (reply.request.post_data or "") else None
+            sizes.append(len(reply.body()))
+            if '"watch"' in (reply.request.post_data or "")
+            else None
         ),
     )
     tab.ask("Type.")
