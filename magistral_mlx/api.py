@@ -10,7 +10,7 @@ from types import TracebackType
 import mlx.core as mx
 
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
-from magistral_mlx.conversation import Message, Prompt, build_prompt
+from magistral_mlx.conversation import Message, Prompt, ToolCall, build_prompt
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import (
@@ -22,6 +22,7 @@ from magistral_mlx.events import (
     ReasoningText,
     Timings,
     TokenLogprob,
+    ToolCallEvent,
     Usage,
 )
 from magistral_mlx.folders import cache_folder
@@ -36,6 +37,7 @@ from magistral_mlx.request import Request
 from magistral_mlx.spec import WINDOW
 from magistral_mlx.stream import EngineError, Stream
 from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.tool_calls import ToolCallCollector
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Reply:
 
     logprobs: of the answer's tokens, where they were asked for.
     stop_string: the one that ended the answer, where one did.
+    tool_calls: what the model asks to have called; send the results with a message of role tool.
     """
 
     reasoning: str
@@ -58,6 +61,7 @@ class Reply:
     reasoning_closed_by_force: bool
     logprobs: tuple[TokenLogprob, ...] = ()
     stop_string: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 def open_model(
@@ -139,7 +143,19 @@ class Magistral(AbstractContextManager["Magistral"]):
         """
         options = options or GenerationOptions()
         turns = _turns(messages)
-        return self._events(turns, options, self.engine.submit(self._request(turns, options)))
+        return self._events(turns, options, self.engine.submit(self.request(turns, options)))
+
+    def request(self, messages: Sequence[Message], options: GenerationOptions) -> Request:
+        """The engine's request for the next answer, for callers that submit it themselves.
+
+        Raises RequestError for messages or options that are refused.
+        """
+        prompt = self._prompt(messages, options)
+        return self._as_request(prompt, options, tool_calls=True)
+
+    def raw_request(self, prompt: Sequence[int], options: GenerationOptions) -> Request:
+        """The same for a prompt of ids, after which all output is text of the answer."""
+        return self._as_request(Prompt(list(prompt), "answer"), options, tool_calls=False)
 
     def generate(
         self,
@@ -155,12 +171,15 @@ class Magistral(AbstractContextManager["Magistral"]):
         reasoning: list[str] = []
         answer: list[str] = []
         logprobs: list[TokenLogprob] = []
+        calls = ToolCallCollector()
         for event in self.stream(messages, options):
             if isinstance(event, ReasoningText):
                 reasoning.append(event.text)
             elif isinstance(event, AnswerText):
                 answer.append(event.text)
                 logprobs += event.logprobs
+            elif isinstance(event, ToolCallEvent):
+                calls.add(event)
             elif isinstance(event, Failed):
                 raise EngineError(event.message)
             elif isinstance(event, Finished):
@@ -173,6 +192,7 @@ class Magistral(AbstractContextManager["Magistral"]):
                     event.reasoning_closed_by_force,
                     tuple(logprobs),
                     event.stop_string,
+                    calls.calls,
                 )
         raise EngineError("The engine ended without an answer.")
 
@@ -200,17 +220,20 @@ class Magistral(AbstractContextManager["Magistral"]):
         self, turns: Sequence[Message], options: GenerationOptions, stream: Stream
     ) -> Generator[Event, None, None]:
         answer: list[str] = []
+        called = False  # then results of tools come next, and the reasoning before them is kept
         try:
             for event in stream:
                 if isinstance(event, AnswerText):
                     answer.append(event.text)
-                elif isinstance(event, Finished) and event.reason == "stop":
-                    self._prepare_next_turn(turns, "".join(answer), options, event)
+                elif isinstance(event, ToolCallEvent):
+                    called = True
+                elif isinstance(event, Finished) and event.reason == "stop" and not called:
+                    self.prepare_next_turn(turns, "".join(answer), options, event)
                 yield event
         finally:
             stream.cancel()
 
-    def _prepare_next_turn(
+    def prepare_next_turn(
         self, turns: Sequence[Message], answer: str, options: GenerationOptions, end: Finished
     ) -> None:
         """While the user reads, prefill the history as the next prompt will have it."""
@@ -223,11 +246,13 @@ class Magistral(AbstractContextManager["Magistral"]):
             reasoning=options.reasoning,
             history=options.history,
             system=options.system,
+            tools=options.tools,
         )
         self.engine.prefill_when_idle(ids)
 
-    def _request(self, turns: Sequence[Message], options: GenerationOptions) -> Request:
-        prompt = self._prompt(turns, options)
+    def _as_request(
+        self, prompt: Prompt, options: GenerationOptions, *, tool_calls: bool
+    ) -> Request:
         return Request(
             prompt=tuple(prompt.ids),
             state=prompt.state,
@@ -240,7 +265,8 @@ class Magistral(AbstractContextManager["Magistral"]):
             min_tokens=options.min_tokens,
             ignore_eos=options.ignore_eos,
             logprobs=options.logprobs,
-            guidance=options.guidance,
+            guidance=options.grammar,
+            tool_calls=tool_calls,
         )
 
     def _prompt(self, turns: Sequence[Message], options: GenerationOptions) -> Prompt:
@@ -250,6 +276,7 @@ class Magistral(AbstractContextManager["Magistral"]):
             reasoning=options.reasoning,
             history=options.history,
             system=options.system,
+            tools=options.tools,
         )
 
 

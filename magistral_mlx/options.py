@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from mistral_common.protocol.instruct.tool_calls import Tool, ToolChoice, ToolChoiceEnum
+
 from magistral_mlx.conversation import History, Reasoning, SystemPolicy
-from magistral_mlx.guidance import Guidance
+from magistral_mlx.errors import RequestError
+from magistral_mlx.guidance import Guidance, JsonSchema, ToolCalls
 from magistral_mlx.request import ANSWER_RESERVE
 from magistral_mlx.sampling import SamplingParams
 
@@ -23,6 +26,9 @@ class GenerationOptions:
     logprobs: have the log-probability of every drawn token, with so many alternatives (0 to 20);
         None: have none.
     guidance: a grammar that the answer follows (guidance.py); the reasoning before it stays free.
+    tools: what the model may call. Calls are held to them, and strict ones to their parameters.
+    tool_choice: whether it may, must or may not call one, or which one it must call.
+    parallel_tool_calls: whether it may call several in one answer.
     reasoning, history, system: see `magistral_mlx.conversation.build_prompt`.
     """
 
@@ -36,6 +42,27 @@ class GenerationOptions:
     ignore_eos: bool = False
     logprobs: int | None = None
     guidance: Guidance | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoiceEnum.auto
+    parallel_tool_calls: bool = True
     reasoning: Reasoning = "auto"
     history: History = "drop"
     system: SystemPolicy = "compose"
+
+    @property
+    def grammar(self) -> Guidance | None:
+        """What the answer is held to: the guidance, the tools, or both.
+
+        Raises RequestError for tools beside a grammar that is no JSON schema.
+        """
+        if not self.tools:
+            if self.tool_choice not in (ToolChoiceEnum.auto, ToolChoiceEnum.none):
+                raise RequestError(
+                    "tool_choice asks for a call, but there are no tools: give some."
+                )
+            return self.guidance
+        if self.guidance is None or isinstance(self.guidance, JsonSchema):
+            return ToolCalls(
+                self.tools, self.tool_choice, self.parallel_tool_calls, answer=self.guidance
+            )
+        raise RequestError("Tools and a grammar for the answer cannot be combined: give one.")

@@ -33,6 +33,7 @@ class Request:
     ignore_eos: the end token is a token like any other, and gives no text.
     logprobs: have every drawn token's log-probability, with so many alternatives; None: have none.
     guidance: a grammar that the answer follows; the reasoning before it stays free.
+    tool_calls: tell them apart from the answer; otherwise they are text of it.
     priority: who goes first. An idle request draws nothing: its prompt's KV is stored.
     timeout: seconds from submission after which it ends, waiting included.
     """
@@ -49,6 +50,7 @@ class Request:
     ignore_eos: bool = False
     logprobs: int | None = None
     guidance: Guidance | None = None
+    tool_calls: bool = True
     priority: Priority = "interactive"
     timeout: float | None = None
 
