@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -23,7 +24,7 @@ from magistral_mlx.terminal.chat_session import ChatSession
 from magistral_mlx.terminal.demo import run_demo
 from magistral_mlx.terminal.kv_files import run_cache_clear, run_cache_list
 from magistral_mlx.terminal.opening import Opening, open_chosen, open_demo
-from magistral_mlx.terminal.plan import run_plan
+from magistral_mlx.terminal.plan import run_plan, run_plan_of_macs
 from magistral_mlx.version import VERSION
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -113,7 +114,14 @@ def ask(
         )
         messages = [Message("system", system)] if system else []
         messages.append(Message("user", _question(question)))
-        opening = Opening(max_context, dtype, kv_bits, kv_start, kv_disk, wired)
+        opening = Opening(
+            max_context=max_context,
+            dtype=dtype,
+            kv_bits=kv_bits,
+            kv_start=kv_start,
+            kv_disk=kv_disk,
+            wired=wired,
+        )
         with open_chosen(model, opening, errors=errors) as opened:
             completed = run_ask(
                 opened,
@@ -161,7 +169,14 @@ def chat(
             reasoning=reasoning,
             system=system_mode,
         )
-        opening = Opening(max_context, dtype, kv_bits, kv_start, kv_disk, wired)
+        opening = Opening(
+            max_context=max_context,
+            dtype=dtype,
+            kv_bits=kv_bits,
+            kv_start=kv_start,
+            kv_disk=kv_disk,
+            wired=wired,
+        )
         with open_chosen(model, opening, errors=errors) as opened:
             run_chat(
                 opened,
@@ -189,16 +204,19 @@ def plan(
     sequences: Annotated[
         int, typer.Option(min=1, help="Replies at once, each with a full window.")
     ] = 1,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object, in bytes.")
+    macs: Annotated[
+        bool, typer.Option("--macs", help="One line for every Mac that is sold.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in bytes.")] = False,
 ) -> None:
     """Show what fits: weights, KV cache at 16, 8 and 4 bits, activations, headroom."""
     console, errors = _consoles()
     with _exit_codes(errors):
-        run_plan(
+        if macs and memory is not None:
+            raise RequestError("--macs shows every size: leave --memory out, or --macs.")
+        run = run_plan_of_macs if macs else partial(run_plan, memory=memory)
+        run(
             model,
-            memory=memory,
             window=window,
             kv_bits=kv_bits,
             sequences=sequences,

@@ -18,7 +18,7 @@ from magistral_mlx.spec import WINDOW
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """How a model is to be opened; see `magistral_mlx.open_model`. kv_disk: a size, as "20GB"."""
 
