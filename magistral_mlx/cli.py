@@ -1,4 +1,4 @@
-"""The command line: magistral-mlx ask | chat | plan | convert | cache | demo."""
+"""The command line: magistral-mlx ask | chat | serve | plan | convert | cache | demo."""
 
 import sys
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.folders import state_folder
 from magistral_mlx.kv_folder import kv_folder
 from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.server.cli import serve_command
 from magistral_mlx.spec import HUB_ID
 from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.chat import prompt_line, run_chat
@@ -237,6 +238,7 @@ def demo() -> None:
 
 
 app.command("convert")(convert_command)
+app.command("serve")(serve_command)
 app.add_typer(cache_app, name="cache")
 
 

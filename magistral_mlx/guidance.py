@@ -217,10 +217,10 @@ def _tool_grammar(guidance: ToolCalls, tokenizer: Tokenizer) -> str:
 
 def _pinned(tool: Tool) -> Tool:
     """The tool as a strict one: mistral-common lets a call of any other have any name."""
-    if tool.function.strict:
-        return tool
-    anything = {"strict": True, "parameters": {"type": "object"}}
-    return Tool(function=tool.function.model_copy(update=anything))
+    function = tool.function
+    schema = function.parameters if function.strict else {"type": "object"}
+    pinned = {"strict": True, "parameters": _json_schema(schema)}
+    return Tool(function=function.model_copy(update=pinned))
 
 
 def _reason(matcher: LLMatcher) -> str:

@@ -11,6 +11,8 @@ from magistral_mlx.server.refusal import refuse
 from magistral_mlx.server.settings import ServerSettings
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
@@ -59,7 +61,17 @@ class BodyGuard:
         if nesting(body) > self._settings.max_nesting:
             message_text = f"The JSON is nested deeper than {self._settings.max_nesting} levels."
             raise ApiError(400, message_text, code="nesting_limit")
+        if has_lone_surrogate(body):
+            message_text = "The JSON has one half of a surrogate pair: it is no text."
+            raise ApiError(400, message_text, code="invalid_unicode")
         return bytes(body)
+
+
+def has_lone_surrogate(body: bytes | bytearray) -> bool:
+    """Whether JSON escapes half a character, which Python takes for text and UTF-8 does not."""
+    if _SURROGATE.search(body) is None:
+        return False
+    return _SURROGATE.search(_PAIR.sub(b"", body.replace(b"\\\\", b""))) is not None
 
 
 def nesting(body: bytes | bytearray) -> int:

@@ -18,7 +18,7 @@ from magistral_mlx.server.logprob_fields import chat_logprobs
 from magistral_mlx.server.outputs import raw_closing, raw_opening
 from magistral_mlx.server.running import RunningAnswers
 from magistral_mlx.server.sse import DONE, KEEP_ALIVE, event
-from magistral_mlx.server.usage import completion_usage
+from magistral_mlx.server.usage import completion_usage, timings
 
 Fields = Mapping[str, object]
 
@@ -69,7 +69,8 @@ class ChatStream:
                 yield self._call(choice, index, {}, {"arguments": text})
             case Finished():
                 called = self._answers.builders[choice].called
-                yield self._chunk(choice, {}, finish=finish_fields(told, called=called))
+                finish = finish_fields(told, called=called)
+                yield self._chunk(choice, {}, finish=finish, timings=timings(told))
 
     def _reasoning(self, choice: int, text: str) -> Fields:
         if not self._raw:
@@ -90,10 +91,12 @@ class ChatStream:
         *,
         logprobs: tuple[TokenLogprob, ...] = (),
         finish: Fields | None = None,
+        timings: Fields | None = None,
     ) -> str:
-        fields: dict[str, object] = {"index": choice, "delta": delta, "finish_reason": None}
+        fields = {"index": choice, "delta": delta, "finish_reason": None, **(finish or {})}
         if logprobs:
             fields["logprobs"] = {"content": chat_logprobs(logprobs)}
-        ended = {"timings": finish["timings"]} if finish else {}
-        chunk = {**self._head, "choices": [fields | {**(finish or {})}], **ended}
+        chunk = {**self._head, "choices": [fields]}
+        if timings is not None:
+            chunk["timings"] = timings
         return event(ChatCompletionChunk.model_validate(chunk))

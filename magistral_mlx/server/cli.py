@@ -4,12 +4,19 @@ from importlib.util import find_spec
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from magistral_mlx import cli_options as opt
-from magistral_mlx.errors import RequestError
+from magistral_mlx.errors import RequestError, UserError
+from magistral_mlx.stream import EngineError
 from magistral_mlx.terminal.opening import Opening
 
-Host = Annotated[str, typer.Option(help="Address to listen on; others than this machine's need a key.")]
+FAILED, REFUSED = 1, 2
+"""Exit codes, as those of the other commands."""
+
+Host = Annotated[
+    str, typer.Option(help="Address to listen on; others than this machine's need a key.")
+]
 Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")]
 ApiKey = Annotated[
     list[str] | None,
@@ -25,15 +32,23 @@ ApiKey = Annotated[
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve other machines without a key.")]
 CorsOrigin = Annotated[
     list[str] | None,
-    typer.Option("--cors-origin", help="A web page that may call it, as https://example.org.", show_default=False),
+    typer.Option(
+        "--cors-origin",
+        help="A web page that may call it, as https://example.org.",
+        show_default=False,
+    ),
 ]
 AllowHost = Annotated[
     list[str] | None,
-    typer.Option("--allow-host", help="A further name that it is called by; * for any.", show_default=False),
+    typer.Option(
+        "--allow-host", help="A further name that it is called by; * for any.", show_default=False
+    ),
 ]
 Alias = Annotated[
     list[str] | None,
-    typer.Option("--alias", help="A further name of the model that requests may give.", show_default=False),
+    typer.Option(
+        "--alias", help="A further name of the model that requests may give.", show_default=False
+    ),
 ]
 Queue = Annotated[int, typer.Option(help="Requests that may wait beside those that run.")]
 PerKey = Annotated[
@@ -41,10 +56,11 @@ PerKey = Annotated[
     typer.Option("--per-key", help="Requests of one key at once.", show_default="no limit"),
 ]
 Timeout = Annotated[float, typer.Option(help="Seconds after which an answer is ended where it is.")]
-Grace = Annotated[float, typer.Option(help="Seconds that answers have to finish when it is stopped.")]
+Grace = Annotated[
+    float, typer.Option(help="Seconds that answers have to finish when it is stopped.")
+]
 MaxBody = Annotated[int, typer.Option("--max-body", help="Most megabytes of a request.")]
 LogPrompts = Annotated[bool, typer.Option("--log-prompts", help="Write messages into the log.")]
-NoPage = Annotated[bool, typer.Option("--no-page", help="Serve the API alone, without the web page.")]
 
 
 def serve_command(
@@ -70,37 +86,45 @@ def serve_command(
     wired: opt.Wired = False,
 ) -> None:
     """Serve the model to OpenAI's and Anthropic's clients, at http://127.0.0.1:8000/v1."""
-    _check_extra()
-    # FastAPI and the clients' types are an extra, and take a second to import.
-    from magistral_mlx.server.logs import configure_logging
-    from magistral_mlx.server.open_for_serving import serve_chosen
-    from magistral_mlx.server.settings import MB, ServerSettings
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        _check_extra()
+        # FastAPI and the clients' types are an extra, and take a second to import.
+        from magistral_mlx.server.logs import configure_logging
+        from magistral_mlx.server.open_for_serving import serve_chosen
+        from magistral_mlx.server.settings import MB, ServerSettings
 
-    settings = ServerSettings(
-        host=host,
-        port=port,
-        api_keys=tuple(key for given in api_key or () for key in given.split()),
-        insecure=insecure,
-        cors_origins=tuple(cors_origin or ()),
-        allowed_hosts=tuple(allow_host or ()),
-        aliases=tuple(alias or ()),
-        queue=queue,
-        per_key=per_key,
-        request_timeout=timeout,
-        grace=grace,
-        max_body_bytes=max_body * MB,
-        log_prompts=log_prompts,
-    )
-    opening = Opening(
-        max_context=max_context,
-        dtype=dtype,
-        kv_bits=kv_bits,
-        kv_start=kv_start,
-        kv_disk=kv_disk,
-        wired=wired,
-    )
-    configure_logging()
-    serve_chosen(model, opening, settings)
+        settings = ServerSettings(
+            host=host,
+            port=port,
+            api_keys=tuple(key for given in api_key or () for key in given.split()),
+            insecure=insecure,
+            cors_origins=tuple(cors_origin or ()),
+            allowed_hosts=tuple(allow_host or ()),
+            aliases=tuple(alias or ()),
+            queue=queue,
+            per_key=per_key,
+            request_timeout=timeout,
+            grace=grace,
+            max_body_bytes=max_body * MB,
+            log_prompts=log_prompts,
+        )
+        opening = Opening(
+            max_context=max_context,
+            dtype=dtype,
+            kv_bits=kv_bits,
+            kv_start=kv_start,
+            kv_disk=kv_disk,
+            wired=wired,
+        )
+        configure_logging()
+        serve_chosen(model, opening, settings)
+    except UserError as error:
+        errors.print(str(error), markup=False)
+        raise typer.Exit(REFUSED) from error
+    except EngineError as error:
+        errors.print(f"The model could not be opened: {error}", markup=False)
+        raise typer.Exit(FAILED) from error
 
 
 def _check_extra() -> None:

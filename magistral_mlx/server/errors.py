@@ -1,7 +1,8 @@
 """Errors as clients expect them: OpenAI's shape, and Anthropic's on its route."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import anthropic.types.shared as anthropic_errors
 from fastapi import FastAPI, Request
@@ -13,6 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from magistral_mlx.errors import UserError
+from magistral_mlx.options import GenerationOptions
+from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.stream import EngineError, QueueFullError
 
 ANTHROPIC_PATH = "/v1/messages"
@@ -57,6 +60,12 @@ ANTHROPIC_TYPES: Mapping[int, str] = {
 
 _CODES: Mapping[int, str] = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
 
+_TAGS = {
+    *("system", "developer", "user", "assistant", "tool"),
+    *("text", "json_object", "json_schema", "function"),
+}
+_OWN_FIELDS = {"tool_choice", "top_logprobs", "stream_options", "n"}
+
 ERRORS: Mapping[int | str, dict[str, object]] = {
     status: {"model": ErrorBody, "description": text}
     for status, text in (
@@ -98,7 +107,7 @@ def as_api_error(error: Exception) -> ApiError:
             return error
         case UserError():
             message = str(error)
-            return ApiError(400, message, code="invalid_value", param=_first_word(message))
+            return ApiError(400, message, code="invalid_value", param=_field_of(message))
         case QueueFullError():
             return ApiError(429, str(error), code="queue_full", retry_after=5)
         case EngineError():
@@ -159,9 +168,7 @@ def request_id(scope: Scope) -> str | None:
 
 def _invalid(error: RequestValidationError) -> ApiError:
     first = error.errors()[0]
-    # Names of the union's members are no part of the field's name.
-    place = [str(part) for part in first["loc"][1:] if not _is_branch(part)]
-    param = ".".join(place) or None
+    param = ".".join(_place(first["loc"][1:])) or None
     if first["type"] == "json_invalid":
         return ApiError(400, f"The body is not JSON: {first['ctx']['error']}.", code="invalid_json")
     if first["type"] == "extra_forbidden":
@@ -174,15 +181,29 @@ def _invalid(error: RequestValidationError) -> ApiError:
     return ApiError(422, f"{name}: {reason}.", code="invalid_type", param=param)
 
 
+def _place(location: Sequence[int | str]) -> list[str]:
+    """The field's name: pydantic's names for the members of unions are no part of it."""
+    before = ("", *location)
+    return [
+        str(part)
+        for previous, part in zip(before, location, strict=False)
+        if not _is_branch(part) and not (part in _TAGS and _is_tagged(previous))
+    ]
+
+
+def _is_tagged(field: int | str) -> bool:
+    return isinstance(field, int) or field in ("response_format", "format")
+
+
 def _is_branch(part: int | str) -> bool:
-    """Whether a part of a location is pydantic's name for a member of a union."""
     return (
         isinstance(part, str)
         and re.search(r"^[A-Z]|[\[(-]|^(str|list|dict|none)$", part) is not None
     )
 
 
-def _first_word(message: str) -> str | None:
+def _field_of(message: str) -> str | None:
     """The field that the engine's refusals begin with, as in "top_p is 2; it must be …"."""
-    found = re.match(r"([a-z]+(?:_[a-z]+)*)\b(?= is |=| holds | of )", message)
-    return found[1] if found else None
+    known = {one.name for kind in (GenerationOptions, SamplingParams) for one in fields(kind)}
+    first = message.partition(" ")[0]
+    return first if first in known | _OWN_FIELDS else None

@@ -3,7 +3,6 @@
 from typing import Literal
 
 from magistral_mlx.events import Finished
-from magistral_mlx.server.usage import timings
 
 OpenAIReason = Literal["stop", "length", "tool_calls"]
 
@@ -27,4 +26,4 @@ def finish_fields(end: Finished, *, called: bool) -> dict[str, object]:
         fields["stop_reason"] = end.stop_string
     if end.reasoning_closed_by_force:
         fields["reasoning_closed_by_force"] = True
-    return fields | {"timings": timings(end)}
+    return fields

@@ -46,7 +46,7 @@ def serve(
     service = create_service(slot, settings)
     page = None if make_page is None else LatePage()
     server = GracefulServer(create_app(service, page=page), service)
-    sockets = [_bound(settings)]
+    sockets = [listening_socket(settings)]
     failures: list[UserError | EngineError] = []
 
     def load() -> None:
@@ -130,8 +130,8 @@ def _address(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _bound(settings: ServerSettings) -> socket.socket:
-    """The listening socket, so that a port in use is told before the model is loaded."""
+def listening_socket(settings: ServerSettings) -> socket.socket:
+    """A bound socket, so that a port in use is told before the model is loaded."""
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         sock = socket.socket(family)
