@@ -1,5 +1,6 @@
 """A real server on a port of its own, in this process, for the clients of tests."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from magistral_mlx.server.settings import ServerSettings
 class RunningServer:
     """Where it listens, and what is inside."""
 
+    sock: socket.socket
     port: int
     service: Service
     server: GracefulServer
@@ -48,7 +50,7 @@ def running_server(
     thread.start()
     try:
         wait_for(lambda: server.started)
-        yield RunningServer(sock.getsockname()[1], service, server, app)
+        yield RunningServer(sock, sock.getsockname()[1], service, server, app)
     finally:
         server.should_exit = True
         thread.join()

@@ -214,5 +214,5 @@ def test_request_ids_are_given_back_or_made(http: httpx.Client) -> None:
     given = http.get("/v1/models", headers={"x-request-id": "abc-1.2"})
     assert given.headers["x-request-id"] == "abc-1.2"
     for bad in ("a b", "x" * 200, "é", ""):
-        made = http.get("/v1/models", headers={"x-request-id": bad.encode("latin-1")})
+        made = http.get("/v1/models", headers={b"x-request-id": bad.encode("latin-1")})
         assert made.headers["x-request-id"].startswith("req_")

@@ -7,15 +7,19 @@ from starlette.types import ASGIApp
 from magistral_mlx.server.auth import Auth
 from magistral_mlx.server.body_guard import BodyGuard
 from magistral_mlx.server.chat import chat_routes
+from magistral_mlx.server.completions import completion_routes
 from magistral_mlx.server.errors import install_errors
 from magistral_mlx.server.health import health_routes
 from magistral_mlx.server.host_check import HostCheck
+from magistral_mlx.server.messages import message_routes
 from magistral_mlx.server.metrics import Metrics
 from magistral_mlx.server.model_slot import ModelSlot
 from magistral_mlx.server.models import model_routes
 from magistral_mlx.server.record_middleware import ID_HEADER, RecordMiddleware
+from magistral_mlx.server.responses import response_routes
 from magistral_mlx.server.service import Service
 from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.server.tokens import token_routes
 from magistral_mlx.version import VERSION
 
 
@@ -35,7 +39,15 @@ def create_app(service: Service, *, page: ASGIApp | None = None) -> FastAPI:
         docs_url=None,  # both pages fetch their scripts from elsewhere
         redoc_url=None,
     )
-    for routes in (chat_routes, model_routes, health_routes):
+    for routes in (
+        chat_routes,
+        completion_routes,
+        message_routes,
+        response_routes,
+        model_routes,
+        token_routes,
+        health_routes,
+    ):
         app.include_router(routes(service))
     install_errors(app)
     _add_layers(app, service)

@@ -62,7 +62,7 @@ _CODES: Mapping[int, str] = {404: "not_found", 405: "method_not_allowed", 400: "
 
 _TAGS = {
     *("system", "developer", "user", "assistant", "tool"),
-    *("text", "json_object", "json_schema", "function"),
+    *("text", "json_object", "json_schema"),
 }
 _OWN_FIELDS = {"tool_choice", "top_logprobs", "stream_options", "n"}
 
@@ -167,7 +167,8 @@ def request_id(scope: Scope) -> str | None:
 
 
 def _invalid(error: RequestValidationError) -> ApiError:
-    first = error.errors()[0]
+    # Of a union's members, the one that fits best fails deepest.
+    first = max(error.errors(), key=lambda found: len(found["loc"]))
     param = ".".join(_place(first["loc"][1:])) or None
     if first["type"] == "json_invalid":
         return ApiError(400, f"The body is not JSON: {first['ctx']['error']}.", code="invalid_json")

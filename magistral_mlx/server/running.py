@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from starlette.requests import Request as HttpRequest
 
 from magistral_mlx.api import Magistral
-from magistral_mlx.events import Failed, Finished
+from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.request import Request
 from magistral_mlx.sequence import Sequence as EngineSequence
 from magistral_mlx.server.answers import Answers, ChoiceEvent
 from magistral_mlx.server.errors import ApiError
 from magistral_mlx.server.outputs import Output, OutputBuilder
+from magistral_mlx.server.settings import ServerSettings
 
 CLIENT_GONE = 499
 """The status that nobody gets: the client has gone."""
@@ -22,14 +23,17 @@ CLIENT_GONE = 499
 class RunningAnswers:
     """Answers that the engine has been asked for. Close it, and what still runs is cancelled."""
 
-    def __init__(self, model: Magistral, count: int, *, quiet: float, on_close: "OnClose") -> None:
+    def __init__(
+        self, model: Magistral, count: int, *, settings: ServerSettings, on_close: "OnClose"
+    ) -> None:
         """Made by Service.begin, in the event loop."""
         self.model = model
+        self.stall_timeout = settings.stall_timeout
         self.count = count
         self.prompt_tokens = 0
         self.builders = [OutputBuilder() for _ in range(count)]
         self._answers = Answers(count)
-        self._quiet = quiet
+        self._quiet = settings.keep_alive
         self._on_close = on_close
         self._sequences: list[EngineSequence] = []
         self._lock = threading.Lock()
@@ -57,9 +61,14 @@ class RunningAnswers:
                 self._check(choice_event)
             yield batch
 
-    async def whole(self, http: HttpRequest) -> list[Output]:
-        """All answers when they are complete. Raises ApiError when one failed, or nobody waits."""
-        work = asyncio.ensure_future(self._drain())
+    async def whole(
+        self, http: HttpRequest, *, each: Callable[[Event], object] | None = None
+    ) -> list[Output]:
+        """All answers when they are complete; `each` gets the events on the way.
+
+        Raises ApiError when an answer has failed, or nobody waits for it any more.
+        """
+        work = asyncio.ensure_future(self._drain(each))
         gone = asyncio.ensure_future(disconnected(http))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -92,9 +101,11 @@ class RunningAnswers:
             self.cancel()
         self._on_close(self, time.perf_counter() - self._began)
 
-    async def _drain(self) -> None:
-        async for _ in self.batches():
-            pass
+    async def _drain(self, each: Callable[[Event], object] | None) -> None:
+        async for batch in self.batches():
+            if each is not None:
+                for choice_event in batch:
+                    each(choice_event.event)
 
     def _check(self, choice_event: ChoiceEvent) -> None:
         event = choice_event.event

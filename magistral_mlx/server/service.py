@@ -33,6 +33,11 @@ class Service:
         self._running: set[RunningAnswers] = set()
         self._background: set[asyncio.Task[None]] = set()
 
+    @property
+    def active(self) -> int:
+        """Answers that run or wait."""
+        return self._admission.active
+
     async def begin_chat(
         self,
         http: HttpRequest,
@@ -93,7 +98,7 @@ class Service:
                 self.metrics.answer(end)
             settle(answers)
 
-        answers = RunningAnswers(model, count, quiet=self.settings.keep_alive, on_close=close)
+        answers = RunningAnswers(model, count, settings=self.settings, on_close=close)
         self._running.add(answers)
         try:
             await asyncio.to_thread(lambda: answers.submit(requests(model)))

@@ -22,6 +22,7 @@ class ServerSettings:
     request_timeout: seconds after which an answer is ended where it is.
     body_timeout: seconds in which a request must have arrived as a whole.
     keep_alive: seconds without an event after which a stream gets a comment.
+    stall_timeout: seconds after which a client that reads nothing of its stream is given up.
     grace: seconds that answers have to finish when the server is stopped.
     stored_bytes: of conversations that /v1/responses keeps for previous_response_id.
     log_prompts: write messages and prompts into the log.
@@ -43,6 +44,7 @@ class ServerSettings:
     request_timeout: float = 3_600
     body_timeout: float = 60
     keep_alive: float = 10
+    stall_timeout: float = 120
     grace: float = 30
     stored_bytes: int = 64 * MB
     log_prompts: bool = False

@@ -1,17 +1,21 @@
 """Server-sent events, ended with the request that they answer."""
 
+import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from magistral_mlx.server.errors import ApiError, error_body, request_id
 from magistral_mlx.server.running import RunningAnswers
 
 KEEP_ALIVE = ": still working\n\n"
 DONE = "data: [DONE]\n\n"
+
+logger = logging.getLogger(__name__)
 
 
 def event(data: BaseModel, *, name: str | None = None) -> str:
@@ -37,8 +41,15 @@ class AnswerStreamResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream, until its end or the client's."""
         self.body_iterator = self._with_errors(scope)
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._answers.stall_timeout):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_time)
+        except TimeoutError:
+            logger.warning("A client has read nothing of its stream for long; it is given up.")
         finally:
             self._answers.close()
 
