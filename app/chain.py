@@ -56,7 +56,7 @@ class Chain:
             self._prefill = event
         elif isinstance(event, Finished):
             self._finished, self._end = event, self._clock()
-        else:
+        elif isinstance(event, Failed):
             self.fail(event)
 
     def fail(self, event: Failed) -> None:

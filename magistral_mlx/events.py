@@ -47,6 +47,34 @@ class AnswerText:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallBegin:
+    """The model calls a tool; `index` counts the calls of this output, also those that fail."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallArguments:
+    """A piece of a call's arguments, which are JSON text."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEnd:
+    """A call has ended. If it is not complete it was none: AnswerText with all of it follows."""
+
+    index: int
+    complete: bool
+
+
+ToolCallEvent = ToolCallBegin | ToolCallArguments | ToolCallEnd
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts of one request; cached_tokens are those of the prompt not prefilled again."""
 
@@ -85,4 +113,4 @@ class Failed:
     message: str
 
 
-Event = PrefillProgress | ReasoningText | AnswerText | Finished | Failed
+Event = PrefillProgress | ReasoningText | AnswerText | ToolCallEvent | Finished | Failed

@@ -54,7 +54,9 @@ class Sequence:
         self.finished = False
         self._limits = limits
         self._tokenizer = tokenizer
-        self._output = OutputText(tokenizer, state=request.state, stop=request.stop)
+        self._output = OutputText(
+            tokenizer, state=request.state, stop=request.stop, tool_calls=request.tool_calls
+        )
         self._rules = logit_rules(request, tokenizer)
         self._guide = _guide(request, tokenizer)
         self._cached_tokens: int | None = None
