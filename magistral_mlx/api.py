@@ -1,7 +1,7 @@
 """The public API: open a model, generate, stream. Text in, text out."""
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,15 @@ from types import TracebackType
 
 import mlx.core as mx
 
+from magistral_mlx.answer_stream import AnswerStream
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.conversation import Message, Prompt, build_prompt
 from magistral_mlx.engine import Engine
+from magistral_mlx.engine_loop import DeviceOptions
+from magistral_mlx.engine_status import EngineStatus, StepReport
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import (
     AnswerText,
-    Event,
     Failed,
     Finished,
     FinishReason,
@@ -25,6 +27,7 @@ from magistral_mlx.events import (
     Usage,
 )
 from magistral_mlx.folders import cache_folder
+from magistral_mlx.kv_cache import kv_precision
 from magistral_mlx.kv_folder import kv_folder
 from magistral_mlx.kv_store import KVStore
 from magistral_mlx.machine_plan import plan_for_this_machine
@@ -32,9 +35,9 @@ from magistral_mlx.memory import MemoryPlan
 from magistral_mlx.model import compute_dtype
 from magistral_mlx.next_turn import next_turn_ids
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.request import Request
+from magistral_mlx.request import Request, make_request
 from magistral_mlx.spec import WINDOW
-from magistral_mlx.stream import EngineError, Stream
+from magistral_mlx.stream import EngineError
 from magistral_mlx.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -65,7 +68,11 @@ def open_model(
     *,
     window: int | None = None,
     dtype: str | None = None,
+    kv_bits: int | None = None,
+    kv_start: int = 0,
     kv_disk: int | None = None,
+    wired: bool = False,
+    on_step: Callable[[StepReport], None] | None = None,
 ) -> "Magistral":
     """Open a converted model and load its weights; close it after use, or use `with`.
 
@@ -76,30 +83,40 @@ def open_model(
             checkpoint and this machine's memory allow.
         dtype: "bfloat16", "float16" or "float32" to compute in; by default the checkpoint's, and
             float32 on MLX's CPU backend.
+        kv_bits: 16 (as computed), 8 or 4 bits a value of the KV cache; by default as many as leave
+            the window most of its length on this machine (memory.plan). A request may choose
+            its own.
+        kv_start: tokens at the beginning of a sequence that are never quantised.
         kv_disk: bytes on disk, for all models together, to keep the KV of finished prompts and
             answers in, so that prompts that begin alike start sooner, also after a restart. The
             files hold the conversations' tokens, for this user alone. None: nothing is kept.
+        wired: keep what is planned in memory that macOS cannot page out. Off, because 32 GB Macs
+            have panicked with it (mlx 3186, mlx-lm 1666).
+        on_step: is told of every step, on the engine's thread: be quick.
 
     Raises:
         CheckpointError: the folder is missing, damaged, or holds another kind of model.
-        RequestError: the window or the dtype is not possible, or the disk cannot be used.
+        RequestError: an option is not possible here, or the disk cannot be used.
         MemoryPlanError: the model and its window do not fit this machine.
     """
     checkpoint = open_checkpoint(_demo_folder() if model == "demo" else Path(model).expanduser())
     _check_window(window, checkpoint)
     compute = _dtype(dtype)
-    made = plan_for_this_machine(checkpoint.config, window=window, dtype=dtype)
+    kv_precision(kv_bits, start=kv_start)  # refused before anything is planned
+    made = plan_for_this_machine(checkpoint.config, window=window, kv_bits=kv_bits, dtype=dtype)
     tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
     kv_bytes = made.kv + made.prefix_cache
     engine = Engine(
         checkpoint,
         tokenizer,
         window=made.window,
-        dtype=compute,
+        device=_device(made, compute, wired=wired),
         kv_bytes=kv_bytes,
+        kv_precision=kv_precision(made.kv_bits, start=kv_start),
         prefix_bytes=kv_bytes,
         kv_store=_kv_store(kv_disk, checkpoint, compute),
         costs_folder=cache_folder(),
+        on_step=on_step,
     )
     return Magistral(checkpoint, tokenizer, engine, made)
 
@@ -130,16 +147,19 @@ class Magistral(AbstractContextManager["Magistral"]):
         self,
         messages: str | Sequence[Message],
         options: GenerationOptions | None = None,
-    ) -> Generator[Event, None, None]:
+    ) -> AnswerStream:
         """Events of one answer as they come; the last is Finished or Failed.
 
-        Closing the generator, or leaving a `for` loop over it, cancels the answer.
+        Closing the stream, or leaving a `for` loop over it, cancels the answer.
 
         Raises RequestError, before the first event, for messages or options that are refused.
         """
-        options = options or GenerationOptions()
+        chosen = options or GenerationOptions()
         turns = _turns(messages)
-        return self._events(turns, options, self.engine.submit(self._request(turns, options)))
+        return AnswerStream(
+            self.engine.submit(self._request(turns, chosen)),
+            lambda answer, end: self._prepare_next_turn(turns, answer, chosen, end),
+        )
 
     def generate(
         self,
@@ -184,6 +204,11 @@ class Magistral(AbstractContextManager["Magistral"]):
         """Tokens that the messages take of the window, system prompt included."""
         return len(self._prompt(_turns(messages), options or GenerationOptions()).ids)
 
+    @property
+    def status(self) -> EngineStatus:
+        """What runs, what waits, and the KV of both."""
+        return self.engine.status
+
     def close(self) -> None:
         """Cancel what runs and free the model's memory."""
         self.engine.close()
@@ -195,20 +220,6 @@ class Magistral(AbstractContextManager["Magistral"]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _events(
-        self, turns: Sequence[Message], options: GenerationOptions, stream: Stream
-    ) -> Generator[Event, None, None]:
-        answer: list[str] = []
-        try:
-            for event in stream:
-                if isinstance(event, AnswerText):
-                    answer.append(event.text)
-                elif isinstance(event, Finished) and event.reason == "stop":
-                    self._prepare_next_turn(turns, "".join(answer), options, event)
-                yield event
-        finally:
-            stream.cancel()
 
     def _prepare_next_turn(
         self, turns: Sequence[Message], answer: str, options: GenerationOptions, end: Finished
@@ -224,24 +235,11 @@ class Magistral(AbstractContextManager["Magistral"]):
             history=options.history,
             system=options.system,
         )
-        self.engine.prefill_when_idle(ids)
+        self.engine.prefill_when_idle(ids, kv_precision=options.kv_precision)
 
     def _request(self, turns: Sequence[Message], options: GenerationOptions) -> Request:
         prompt = self._prompt(turns, options)
-        return Request(
-            prompt=tuple(prompt.ids),
-            state=prompt.state,
-            sampling=options.sampling,
-            max_tokens=options.max_tokens,
-            thinking_budget=options.thinking_budget,
-            answer_reserve=options.answer_reserve,
-            stop_repetition=options.stop_repetition,
-            stop=options.stop,
-            min_tokens=options.min_tokens,
-            ignore_eos=options.ignore_eos,
-            logprobs=options.logprobs,
-            guidance=options.guidance,
-        )
+        return make_request(tuple(prompt.ids), prompt.state, options)
 
     def _prompt(self, turns: Sequence[Message], options: GenerationOptions) -> Prompt:
         return build_prompt(
@@ -272,6 +270,17 @@ def _kv_store(limit: int | None, checkpoint: Checkpoint, dtype: mx.Dtype | None)
         raise RequestError(f"kv_disk is {limit}: give bytes, or leave it out.")
     computed = dtype or compute_dtype(checkpoint.config.dtype)
     return KVStore(kv_folder(), limit=limit, checkpoint=checkpoint, dtype=computed)
+
+
+def _device(made: MemoryPlan, dtype: mx.Dtype | None, *, wired: bool) -> DeviceOptions:
+    if wired and not mx.metal.is_available():
+        raise RequestError("Memory can be wired on a Mac with Metal only: leave --wired out.")
+    return DeviceOptions(
+        dtype=dtype,
+        # What one step frees serves the next; more would be taken from the headroom.
+        spare_bytes=min(made.step, made.headroom),
+        wired_bytes=made.limit - made.headroom if wired else None,
+    )
 
 
 def _check_window(window: int | None, checkpoint: Checkpoint) -> None:

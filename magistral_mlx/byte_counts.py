@@ -2,6 +2,7 @@
 
 from math import prod
 
+from magistral_mlx.kv_cache import CPU_SCORES, GPU_SCORES, LEAST_QUERIES
 from magistral_mlx.model_config import ModelConfig
 from magistral_mlx.weight_shapes import weight_shapes
 
@@ -10,10 +11,8 @@ DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 LAYERS_IN_FLIGHT = 2
 """MLX allocates ahead of what runs: up to ten operations (CPU) or command buffers (Metal)."""
 
-SCORE_BLOCK = 256 * 1024
-SCORE_QUERIES = 16
 SCORE_BLOCKS_IN_FLIGHT = 3
-"""Where attention is not fused, `kv_cache` takes so many scores, or so many queries, at once."""
+"""The same of blocks of queries, where attention is not fused."""
 
 
 def weight_bytes(config: ModelConfig, dtype: str) -> int:
@@ -41,7 +40,14 @@ def kv_bytes_per_token(config: ModelConfig, dtype: str, *, bits: int) -> int:
 
 
 def step_bytes(
-    config: ModelConfig, dtype: str, *, tokens: int, sampled: int, window: int, fused: bool
+    config: ModelConfig,
+    dtype: str,
+    *,
+    tokens: int,
+    sampled: int,
+    window: int,
+    on_gpu: bool,
+    kv_bits: int | None = None,
 ) -> int:
     """Most that one step holds beside weights and KV: its activations and a layer of KV growing.
 
@@ -51,19 +57,27 @@ def step_bytes(
         tokens: on the token axis, prefill and decode together.
         sampled: positions whose logits are computed.
         window: length of the longest sequence.
-        fused: attention runs as one kernel (GPUs), so its scores never exist in memory.
+        on_gpu: attention over KV as computed runs as one kernel, so its scores never exist in
+            memory. Over quantised KV it never does.
+        kv_bits: of the KV cache; None: as computed.
     """
     size = DTYPE_BYTES[dtype]
+    quantised = kv_bits is not None and kv_bits < 8 * size
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
     # gate, up and their product; qkv, rotated and split; residuals and norms.
     widths = 3 * config.intermediate_size + 4 * (queries + keys + config.hidden_size)
     activations = LAYERS_IN_FLIGHT * tokens * widths * size
     growing = 2 * window * keys * size
+    if quantised:
+        growing = window * kv_bytes_per_token(config, dtype, bits=kv_bits or 0)
+        growing //= config.num_hidden_layers
     logits = 3 * sampled * config.vocab_size * 4  # as computed, tempered, exponentiated
-    if fused:
+    if on_gpu and not quantised:
         return activations + growing + logits
-    scores = max(SCORE_BLOCK, SCORE_QUERIES * config.num_attention_heads * window)
-    # Scores, masked scores and their softmax in float32, and contiguous keys and values.
-    blocks = SCORE_BLOCKS_IN_FLIGHT * (3 * 4 * scores + growing)
+    scores = max(
+        GPU_SCORES if on_gpu else CPU_SCORES, LEAST_QUERIES * config.num_attention_heads * window
+    )
+    # Scores, masked scores and their softmax, and contiguous keys and values.
+    blocks = SCORE_BLOCKS_IN_FLIGHT * (3 * size * scores + growing)
     return activations + growing + logits + blocks

@@ -22,7 +22,7 @@ from magistral_mlx.terminal.chat import prompt_line, run_chat
 from magistral_mlx.terminal.chat_session import ChatSession
 from magistral_mlx.terminal.demo import run_demo
 from magistral_mlx.terminal.kv_files import run_cache_clear, run_cache_list
-from magistral_mlx.terminal.opening import open_chosen, open_demo
+from magistral_mlx.terminal.opening import Opening, open_chosen, open_demo
 from magistral_mlx.terminal.plan import run_plan
 from magistral_mlx.version import VERSION
 
@@ -94,7 +94,10 @@ def ask(
     seed: opt.Seed = None,
     max_context: opt.MaxContext = None,
     dtype: opt.ComputeDtype = None,
+    kv_bits: opt.KVBits = None,
+    kv_start: opt.KVStart = 0,
     kv_disk: opt.KVDisk = None,
+    wired: opt.Wired = False,
 ) -> None:
     """Ask one question. In a pipe, standard output gets the answer alone."""
     console, errors = _consoles()
@@ -110,9 +113,8 @@ def ask(
         )
         messages = [Message("system", system)] if system else []
         messages.append(Message("user", _question(question)))
-        with open_chosen(
-            model, max_context=max_context, dtype=dtype, kv_disk=kv_disk, errors=errors
-        ) as opened:
+        opening = Opening(max_context, dtype, kv_bits, kv_start, kv_disk, wired)
+        with open_chosen(model, opening, errors=errors) as opened:
             completed = run_ask(
                 opened,
                 messages,
@@ -140,7 +142,10 @@ def chat(
     seed: opt.Seed = None,
     max_context: opt.MaxContext = None,
     dtype: opt.ComputeDtype = None,
+    kv_bits: opt.KVBits = None,
+    kv_start: opt.KVStart = 0,
     kv_disk: opt.KVDisk = None,
+    wired: opt.Wired = False,
 ) -> None:
     """Talk to the model. /help inside lists the commands; Ctrl-C stops an answer."""
     console, errors = _consoles()
@@ -156,9 +161,8 @@ def chat(
             reasoning=reasoning,
             system=system_mode,
         )
-        with open_chosen(
-            model, max_context=max_context, dtype=dtype, kv_disk=kv_disk, errors=errors
-        ) as opened:
+        opening = Opening(max_context, dtype, kv_bits, kv_start, kv_disk, wired)
+        with open_chosen(model, opening, errors=errors) as opened:
             run_chat(
                 opened,
                 ChatSession(options, system=system),
@@ -181,6 +185,7 @@ def plan(
         int | None,
         typer.Option(help="Tokens that prompt and reply may hold.", show_default="what fits"),
     ] = None,
+    kv_bits: opt.KVBits = None,
     sequences: Annotated[
         int, typer.Option(min=1, help="Replies at once, each with a full window.")
     ] = 1,
@@ -195,6 +200,7 @@ def plan(
             model,
             memory=memory,
             window=window,
+            kv_bits=kv_bits,
             sequences=sequences,
             as_json=as_json,
             console=console,

@@ -66,6 +66,26 @@ ComputeDtype = Annotated[
         show_default="the checkpoint's own type; float32 on a CPU",
     ),
 ]
+KVBits = Annotated[
+    int | None,
+    typer.Option(
+        "--kv-bits",
+        help="Bits a value of the KV cache: 16 (as computed), 8 or 4.",
+        show_default="as many as leave the window most of its length",
+    ),
+]
+KVStart = Annotated[
+    int,
+    typer.Option("--kv-start", help="Tokens at the beginning whose KV is never quantised."),
+]
+Wired = Annotated[
+    bool,
+    typer.Option(
+        "--wired",
+        help="Keep model and KV in memory that macOS cannot page out. Off by default: 32 GB Macs "
+        "have panicked with it.",
+    ),
+]
 KVDisk = Annotated[
     str | None,
     typer.Option(

@@ -1,33 +1,62 @@
 """Bytes of KV that running sequences may take, counted in the blocks that caches grow by."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from magistral_mlx.kv_cache import BLOCK
+from magistral_mlx.byte_counts import DTYPE_BYTES, kv_bytes_per_token
+from magistral_mlx.kv_cache import BLOCK, KVPrecision
+from magistral_mlx.model_config import ModelConfig
+
+Cache = tuple[int, KVPrecision]
+"""A cache's tokens, and how they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class KVBudget:
-    """bytes_per_token: of all layers; limit: bytes, None for no limit."""
+    """token_bytes: of all layers, by KVPrecision.bits; limit: bytes, None for no limit."""
 
-    bytes_per_token: int
+    token_bytes: Mapping[int | None, int]
     limit: int | None
 
-    @property
-    def tokens(self) -> int | None:
-        """The longest sequence that fits alone."""
+    def longest(self, precision: KVPrecision) -> int | None:
+        """Tokens of the longest sequence that fits alone, in whole blocks."""
         if self.limit is None:
             return None
-        return self.limit // (BLOCK * self.bytes_per_token) * BLOCK
+        plain = self.needs(precision.start, precision) if precision.bits else 0
+        if plain > self.limit:
+            return self.limit // (BLOCK * self.token_bytes[None]) * BLOCK
+        blocks = (self.limit - plain) // (BLOCK * self.token_bytes[precision.bits])
+        return precision.start + blocks * BLOCK
 
-    def needs(self, tokens: int) -> int:
+    def needs(self, tokens: int, precision: KVPrecision) -> int:
         """Bytes of a sequence's cache, in whole blocks."""
-        return -(-tokens // BLOCK) * BLOCK * self.bytes_per_token
+        start = precision.start if precision.bits else 0
+        plain = min(_blocks(min(tokens, start)), start)
+        rest = _blocks(max(0, tokens - start))
+        return plain * self.token_bytes[None] + rest * self.token_bytes[precision.bits]
 
-    def holds(self, lengths: Iterable[int]) -> bool:
-        """Whether sequences of these lengths fit together."""
-        return self.limit is None or sum(map(self.needs, lengths)) <= self.limit
+    def sum(self, caches: Iterable[Cache]) -> int:
+        """Bytes of several caches."""
+        return sum(self.needs(tokens, precision) for tokens, precision in caches)
 
-    def left(self, lengths: Iterable[int]) -> int | None:
-        """Bytes beside sequences of these lengths; None for no limit."""
-        return None if self.limit is None else self.limit - sum(map(self.needs, lengths))
+    def holds(self, caches: Iterable[Cache]) -> bool:
+        """Whether these fit together."""
+        return self.limit is None or self.sum(caches) <= self.limit
+
+    def left(self, caches: Iterable[Cache]) -> int | None:
+        """Bytes beside these; None for no limit."""
+        return None if self.limit is None else self.limit - self.sum(caches)
+
+
+def kv_budget(config: ModelConfig, dtype: str, *, limit: int | None) -> KVBudget:
+    """The budget of a model that computes in dtype."""
+    full = 8 * DTYPE_BYTES[dtype]
+    token_bytes: dict[int | None, int] = {
+        bits: kv_bytes_per_token(config, dtype, bits=bits or full) for bits in (None, 8, 4)
+    }
+    return KVBudget(token_bytes, limit)
+
+
+def _blocks(tokens: int) -> int:
+    """Tokens in whole blocks."""
+    return -(-tokens // BLOCK) * BLOCK

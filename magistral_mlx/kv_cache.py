@@ -12,14 +12,15 @@ from magistral_mlx.kv_storage import BLOCK, KVStorage
 
 __all__ = ["BLOCK", "KVCache", "KVPrecision", "causal_attention", "in_query_blocks", "kv_precision"]
 
-_SCORES = 256 * 1024
+CPU_SCORES = 256 * 1024
 """Attention scores to compute at once where attention is not fused: 1 MiB, what caches hold.
 
 1,024 queries of 6 heads over 5,120 positions take 11 MB; all scores at once would be 126 MB.
 """
-_GPU_SCORES = 4 * 1024 * 1024
+GPU_SCORES = 4 * 1024 * 1024
 """The same on a GPU, whose kernels want more rows: 8 MiB in 16 bits."""
-_LEAST_QUERIES = 16
+LEAST_QUERIES = 16
+"""Queries to compute at once, however many scores that makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,13 @@ class KVCache:
     def nbytes(self) -> int:
         """Bytes of the storage, spare positions included."""
         return sum(array.nbytes for array in self.arrays)
+
+    def trimmed_nbytes(self, length: int) -> int:
+        """Bytes of the storage once it is trimmed to `length` tokens."""
+        return sum(
+            part.nbytes_of(tokens)
+            for part, tokens in zip(self._parts, self._split(length), strict=True)
+        )
 
     def reserve(self, length: int) -> None:
         """Let the next allocation hold `length` tokens, so that a prompt's chunks copy nothing."""
@@ -190,5 +198,5 @@ def in_query_blocks(
 
 def _query_block(heads: int, count: int, length: int) -> int:
     on_cpu = mx.default_device().type == mx.DeviceType.cpu
-    scores = _SCORES if on_cpu else _GPU_SCORES
-    return min(count, max(_LEAST_QUERIES, scores // (heads * length)))
+    scores = CPU_SCORES if on_cpu else GPU_SCORES
+    return min(count, max(LEAST_QUERIES, scores // (heads * length)))

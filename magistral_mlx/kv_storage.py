@@ -42,6 +42,12 @@ class KVStorage:
         """The arrays that a step writes last."""
         return self._layers[-1]
 
+    def nbytes_of(self, length: int) -> int:
+        """Bytes of the storage once it is trimmed to `length` tokens."""
+        capacity = self._capacity(length)
+        sizes = [array.nbytes // array.shape[2] for array in self.arrays if array.shape[2]]
+        return capacity * sum(sizes)
+
     def reserve(self, length: int) -> None:
         """Let the next allocation hold `length` tokens, so that a prompt's chunks copy nothing."""
         self._reserved = length

@@ -10,7 +10,7 @@ from typing import cast
 import mlx.core as mx
 
 from magistral_mlx.events import TokenLogprob
-from magistral_mlx.request import MAX_LOGPROBS
+from magistral_mlx.options import MAX_LOGPROBS
 from magistral_mlx.sampling import largest
 from magistral_mlx.tokenizer import Tokenizer
 

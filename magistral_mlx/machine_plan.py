@@ -10,7 +10,12 @@ from magistral_mlx.model_config import ModelConfig
 
 
 def plan_for_this_machine(
-    config: ModelConfig, *, window: int | None = None, sequences: int = 1, dtype: str | None = None
+    config: ModelConfig,
+    *,
+    window: int | None = None,
+    kv_bits: int | None = None,
+    sequences: int = 1,
+    dtype: str | None = None,
 ) -> MemoryPlan:
     """`memory.plan` with this machine's limit, compute type and attention.
 
@@ -21,7 +26,8 @@ def plan_for_this_machine(
         machine_limit(),
         dtype=dtype or str(compute_dtype(config.dtype)).removeprefix("mlx.core."),
         window=window,
+        kv_bits=kv_bits,
         sequences=sequences,
         chunk=PREFILL_TOKENS,
-        fused_attention=mx.default_device().type != mx.DeviceType.cpu,
+        on_gpu=mx.default_device().type != mx.DeviceType.cpu,
     )

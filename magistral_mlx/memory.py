@@ -1,6 +1,5 @@
 """The plan: what fits on a machine, predicted from a checkpoint's shapes. All figures are bytes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from magistral_mlx.byte_counts import DTYPE_BYTES, kv_bytes_per_token, step_bytes, weight_bytes
@@ -11,8 +10,8 @@ from magistral_mlx.spec import WINDOW
 
 QUANTISED_KV_BITS = (8, 4)
 
-ENGINE_KV_BITS: tuple[int, ...] = ()
-"""Those of QUANTISED_KV_BITS that the engine of this version runs."""
+WORTHY_SHARE = 0.75
+"""KV is not quantised further for a window that is less than a third longer: it costs accuracy."""
 
 PREFILL_CHUNK = 512
 WINDOW_STEP = 256
@@ -31,14 +30,12 @@ class KVPlan:
     bits: of one value; 16 or 32 is the compute type itself, fewer are quantised.
     bytes_at_window: for all sequences, at the window of the plan.
     longest_window: tokens that fit beside weights and step, up to the checkpoint's maximum.
-    available: whether the engine of this version runs it.
     """
 
     bits: int
     bytes_per_token: int
     bytes_at_window: int
     longest_window: int
-    available: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +65,26 @@ def plan(
     kv_bits: int | None = None,
     sequences: int = 1,
     chunk: int = PREFILL_CHUNK,
-    fused_attention: bool = True,
-    available_kv_bits: Sequence[int] = ENGINE_KV_BITS,
+    on_gpu: bool = True,
 ) -> MemoryPlan:
     """Divide the limit between weights, KV cache, the largest step and what is left.
 
     Args:
         dtype: what the model computes in; by default the checkpoint's own type.
         window: tokens a sequence may hold; by default the most that fits, up to the card's.
-        kv_bits: precision of the KV cache; by default the finest that holds the window.
+        kv_bits: precision of the KV cache; by default the finest that holds the window asked for,
+            or at least three quarters of what the coarsest holds.
         sequences: how many run at once, each with a full window.
         chunk: most prompt tokens in a step.
-        fused_attention: as on Metal and CUDA; MLX's CPU backend stores blocks of scores.
-        available_kv_bits: quantised precisions that the engine runs.
+        on_gpu: as on Metal and CUDA; MLX's CPU backend stores blocks of scores.
 
     Raises:
-        MemoryPlanError: it does not fit, or the engine does not run that precision.
+        MemoryPlanError: it does not fit, or a KV cache of those bits is not possible.
     """
-    budget = _Budget(config, limit, dtype or config.dtype, sequences, chunk, fused_attention)
-    runnable = (budget.full_bits, *sorted(available_kv_bits, reverse=True))
-    candidates = runnable if kv_bits is None else _asked_kv_bits(kv_bits, runnable)
-    chosen, window_reason = _choose_window(budget, window, candidates)
-    bits = next(bits for bits in candidates if budget.fits(bits, chosen))
-    kv, step = budget.kv(bits, chosen), budget.step(chosen)
+    budget = _Budget(config, limit, dtype or config.dtype, sequences, chunk, on_gpu)
+    candidates = budget.kv_bits if kv_bits is None else _asked_kv_bits(kv_bits, budget)
+    chosen, bits, window_reason = _choose_window(budget, window, candidates)
+    kv, step = budget.kv(bits, chosen), budget.step(bits, chosen)
     spare = limit.bytes - budget.weights - kv - step
     return MemoryPlan(
         limit=limit.bytes,
@@ -103,7 +97,7 @@ def plan(
         window=chosen,
         sequences=sequences,
         kv_bits=bits,
-        kv_choices=_kv_choices(budget, chosen, runnable),
+        kv_choices=_kv_choices(budget, chosen),
         reasons=(window_reason, _kv_reason(bits, candidates, asked=kv_bits is not None)),
     )
 
@@ -136,11 +130,17 @@ class _Budget:
     dtype: str
     sequences: int
     chunk: int
-    fused: bool
+    on_gpu: bool
 
     @property
     def full_bits(self) -> int:
         return 8 * DTYPE_BYTES[self.dtype]
+
+    @property
+    def kv_bits(self) -> tuple[int, ...]:
+        """The precisions that are possible, the finest first."""
+        divisible = self.config.head_dim % 32 == 0
+        return (self.full_bits, *(QUANTISED_KV_BITS if divisible else ()))
 
     @property
     def weights(self) -> int:
@@ -149,18 +149,19 @@ class _Budget:
     def kv(self, bits: int, window: int) -> int:
         return kv_bytes_per_token(self.config, self.dtype, bits=bits) * window * self.sequences
 
-    def step(self, window: int) -> int:
+    def step(self, bits: int, window: int) -> int:
         return step_bytes(
             self.config,
             self.dtype,
             tokens=self.chunk + self.sequences,
             sampled=self.sequences,
             window=window,
-            fused=self.fused,
+            on_gpu=self.on_gpu,
+            kv_bits=bits,
         )
 
     def total(self, bits: int, window: int) -> int:
-        return self.weights + self.kv(bits, window) + self.step(window)
+        return self.weights + self.kv(bits, window) + self.step(bits, window)
 
     def fits(self, bits: int, window: int) -> bool:
         return self.total(bits, window) <= self.limit.bytes
@@ -176,61 +177,66 @@ class _Budget:
         return low * WINDOW_STEP
 
 
-def _asked_kv_bits(kv_bits: int, runnable: tuple[int, ...]) -> tuple[int, ...]:
-    if kv_bits in runnable:
-        return (kv_bits,)
+def _asked_kv_bits(kv_bits: int, budget: _Budget) -> tuple[int, ...]:
+    # 16 means "as computed" on the CPU too, which computes in 32.
+    bits = budget.full_bits if kv_bits in (16, 32) else kv_bits
+    if bits in budget.kv_bits:
+        return (bits,)
     raise MemoryPlanError(
-        f"This version does not run a KV cache of {kv_bits} bits: choose "
-        f"{' or '.join(map(str, runnable))}."
+        f"A KV cache of {kv_bits} bits is not possible with this model: choose "
+        f"{' or '.join(map(str, budget.kv_bits))}."
     )
 
 
 def _choose_window(
     budget: _Budget, window: int | None, candidates: tuple[int, ...]
-) -> tuple[int, str]:
-    """The window and the reason for it. The last candidate is the coarsest precision."""
-    coarsest = candidates[-1]
-    maximum = budget.config.max_position_embeddings
+) -> tuple[int, int, str]:
+    """The window, the precision of its KV, and the reason for the window."""
     if window is not None:
-        if not 1 <= window <= maximum:
-            raise MemoryPlanError(
-                f"A window of {window:,} tokens is not possible: this checkpoint takes 1 to "
-                f"{maximum:,}."
-            )
-        if not budget.fits(coarsest, window):
-            raise _too_large(budget, coarsest, window)
-        return window, f"window {window:,}: as asked"
-    preferred = min(WINDOW, maximum)
-    if budget.fits(coarsest, preferred):
+        return window, _finest(budget, window, candidates), f"window {window:,}: as asked"
+    preferred = min(WINDOW, budget.config.max_position_embeddings)
+    windows = {bits: min(preferred, budget.longest_window(bits)) for bits in candidates}
+    bits = next(b for b in candidates if windows[b] >= WORTHY_SHARE * max(windows.values()))
+    if windows[bits] < min(LEAST_WINDOW, preferred):
+        raise _too_large(budget, candidates[-1], min(LEAST_WINDOW, preferred))
+    if windows[bits] == preferred:
         card = "the model card's maximum" if preferred == WINDOW else "the checkpoint's maximum"
-        return preferred, f"window {preferred:,}: {card}, and it fits"
-    longest = budget.longest_window(coarsest)
-    if longest < min(LEAST_WINDOW, preferred):
-        raise _too_large(budget, coarsest, min(LEAST_WINDOW, preferred))
-    reason = f"window {longest:,}: the longest that fits; {preferred:,} would take "
-    return longest, reason + gigabytes(budget.total(coarsest, preferred))
+        return preferred, bits, f"window {preferred:,}: {card}, and it fits"
+    reason = f"window {windows[bits]:,}: the longest that fits; {preferred:,} would take "
+    return windows[bits], bits, reason + gigabytes(budget.total(bits, preferred))
+
+
+def _finest(budget: _Budget, window: int, candidates: tuple[int, ...]) -> int:
+    """The finest precision that holds a window that was asked for."""
+    maximum = budget.config.max_position_embeddings
+    if not 1 <= window <= maximum:
+        raise MemoryPlanError(
+            f"A window of {window:,} tokens is not possible: this checkpoint takes 1 to "
+            f"{maximum:,}."
+        )
+    fitting = [bits for bits in candidates if budget.fits(bits, window)]
+    if not fitting:
+        raise _too_large(budget, candidates[-1], window)
+    return fitting[0]
 
 
 def _kv_reason(bits: int, candidates: tuple[int, ...], *, asked: bool) -> str:
     if asked:
         return f"KV at {bits} bits: as asked"
-    if len(candidates) == 1:
-        return f"KV at {bits} bits: the only precision that this version runs"
     if bits == candidates[0]:
         return f"KV at {bits} bits: not quantised, because the window fits without"
-    return f"KV at {bits} bits: the finest that holds the window"
+    return f"KV at {bits} bits: more would shorten the window"
 
 
-def _kv_choices(budget: _Budget, window: int, runnable: tuple[int, ...]) -> tuple[KVPlan, ...]:
+def _kv_choices(budget: _Budget, window: int) -> tuple[KVPlan, ...]:
     return tuple(
         KVPlan(
             bits=bits,
             bytes_per_token=kv_bytes_per_token(budget.config, budget.dtype, bits=bits),
             bytes_at_window=budget.kv(bits, window),
             longest_window=budget.longest_window(bits),
-            available=bits in runnable,
         )
-        for bits in (budget.full_bits, *QUANTISED_KV_BITS)
+        for bits in budget.kv_bits
     )
 
 
@@ -238,7 +244,7 @@ def _too_large(budget: _Budget, bits: int, window: int) -> MemoryPlanError:
     """What was asked, the limit it hits, and everything that would fit instead."""
     parts = (
         f"weights {gigabytes(budget.weights)}, KV {gigabytes(budget.kv(bits, window))}, "
-        f"step {gigabytes(budget.step(window))}"
+        f"step {gigabytes(budget.step(bits, window))}"
     )
     many = f" for {budget.sequences} sequences" if budget.sequences > 1 else ""
     return MemoryPlanError(

@@ -1,29 +1,45 @@
-"""How a conversation is to be continued: everything a caller may choose for one answer."""
+"""How an output is to be: everything a caller may choose for one answer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from magistral_mlx.conversation import History, Reasoning, SystemPolicy
+from magistral_mlx.errors import RequestError
 from magistral_mlx.guidance import Guidance
-from magistral_mlx.request import ANSWER_RESERVE
+from magistral_mlx.kv_cache import KVPrecision
 from magistral_mlx.sampling import SamplingParams
 
+ANSWER_RESERVE = 2_048
+MAX_LOGPROBS = 20
+"""OpenAI's limit of top_logprobs."""
 
-@dataclass(frozen=True, slots=True)
-class GenerationOptions:
-    """Options of one answer; the defaults are the model card's.
+Priority = Literal["interactive", "batch", "idle"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+"""The most urgent first. Idle prompts are prefilled while there is nothing else to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """What the engine must know of one output.
 
     sampling: temperature, top_p and the others, penalties and biases.
-    max_tokens: most tokens of output, reasoning included; None: what the window holds.
+    max_tokens: most tokens of output, reasoning included; None or more than the window holds means
+        what it holds.
     thinking_budget: most tokens of reasoning, which is then closed by force; None: no budget.
-    answer_reserve: tokens of the window that reasoning leaves to the answer.
-    stop_repetition: end reasoning, or else the output, that only repeats itself.
+    answer_reserve: tokens of the window kept for the answer: reasoning is closed when only they
+        are left. At most half of what the window holds after the prompt.
+    stop_repetition: end the reasoning, or else the output, when it only repeats itself.
     stop: strings that end the answer and are no part of it; in reasoning they mean nothing.
     min_tokens: of output, reasoning included, before the end token or a stop string ends it.
     ignore_eos: the end token is a token like any other, and gives no text.
     logprobs: have the log-probability of every drawn token, with so many alternatives (0 to 20);
         None: have none.
     guidance: a grammar that the answer follows (guidance.py); the reasoning before it stays free.
-    reasoning, history, system: see `magistral_mlx.conversation.build_prompt`.
+    priority: who goes first. An idle request draws nothing: its prompt's KV is stored.
+    timeout: seconds from submission after which it ends, waiting included.
+    kv_precision: how its keys and values are stored (kv_cache.kv_precision); None: as the model
+        was opened.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -36,6 +52,52 @@ class GenerationOptions:
     ignore_eos: bool = False
     logprobs: int | None = None
     guidance: Guidance | None = None
+    priority: Priority = "interactive"
+    timeout: float | None = None
+    kv_precision: KVPrecision | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("max_tokens", self.max_tokens, 1),
+            ("thinking_budget", self.thinking_budget, 0),
+            ("answer_reserve", self.answer_reserve, 0),
+            ("timeout", self.timeout, 0),
+            ("min_tokens", self.min_tokens, 0),
+            ("logprobs", self.logprobs, 0),
+        ):
+            if value is not None and value < least:
+                raise RequestError(f"{name} is {value}; it must be at least {least}.")
+        _check_stop(self.stop)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise RequestError(
+                f"min_tokens is {self.min_tokens} and max_tokens {self.max_tokens}: "
+                "ask for no more than max_tokens allows."
+            )
+        if self.ignore_eos and self.guidance is not None:
+            raise RequestError("ignore_eos goes on where a grammar ends: ask for one of the two.")
+        if self.logprobs is not None and self.logprobs > MAX_LOGPROBS:
+            raise RequestError(f"logprobs is {self.logprobs}; it must be at most {MAX_LOGPROBS}.")
+        if self.priority not in PRIORITIES:
+            raise RequestError(
+                f"priority is {self.priority!r}; it must be one of {', '.join(PRIORITIES)}."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationOptions(OutputOptions):
+    """Options of one answer; the defaults are the model card's.
+
+    reasoning, history, system: see `magistral_mlx.conversation.build_prompt`.
+    """
+
     reasoning: Reasoning = "auto"
     history: History = "drop"
     system: SystemPolicy = "compose"
+
+
+def _check_stop(stop: Iterable[str]) -> None:
+    if isinstance(stop, str):
+        raise RequestError(f"stop is {stop!r}; it must be a tuple of strings.")
+    for string in stop:
+        if not isinstance(string, str) or not string:
+            raise RequestError(f"stop holds {string!r}; it must hold strings, none empty.")

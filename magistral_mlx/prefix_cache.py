@@ -5,7 +5,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.kv_cache import KVCache, KVPrecision
+import mlx.core as mx
+
+from magistral_mlx.kv_cache import BLOCK, KVCache, KVPrecision
 from magistral_mlx.kv_store import LEAST_TOKENS as LEAST_TOKENS_ON_DISK
 from magistral_mlx.kv_store import KVStore
 from magistral_mlx.token_trie import TokenTrie
@@ -74,17 +76,19 @@ class PrefixCache:
         while (shorter := self._beginning_of(entry)) is not None:
             self._forget(shorter)
         self.shrink(self._limit - cache.nbytes)
-        self._trie(cache.precision).insert(entry.tokens, entry)
-        self._entries[entry.key] = entry
-        self._nbytes += cache.nbytes
+        self._insert(entry)
 
     def shrink(self, nbytes: int | None) -> None:
-        """Evict what was used longest ago until at most so many bytes are left; None: nothing."""
+        """Evict what was used longest ago until at most so many bytes are left; None: nothing.
+
+        The last one loses only as much of its end as it must.
+        """
         while nbytes is not None and self._nbytes > max(0, nbytes):
             entry = next(iter(self._entries.values()))
             if self._disk is not None and self._is_unsaved(entry):
                 self._disk.write_later(entry.tokens, entry.cache, used=entry.used)
             self._forget(entry)
+            self._put_back(entry, max(0, nbytes) - self._nbytes)
 
     def take(
         self,
@@ -186,8 +190,34 @@ class PrefixCache:
         del self._entries[entry.key]
         self._nbytes -= entry.cache.nbytes
 
+    def _put_back(self, entry: _Entry, nbytes: int) -> None:
+        """Store the blocks of an evicted entry that so many bytes hold; it stays the oldest."""
+        length = _blocks_within(entry.cache, nbytes)
+        if length == 0:
+            return
+        shorter = _Entry(entry.tokens[:length], entry.cache, entry.used)
+        entry.cache.trim(length)
+        for array in entry.cache.arrays:  # one at a time: old and new are in memory together
+            mx.eval(array)
+        if not self._covers(shorter):
+            self._insert(shorter)
+            self._entries.move_to_end(shorter.key, last=False)
+
+    def _insert(self, entry: _Entry) -> None:
+        self._trie(entry.cache.precision).insert(entry.tokens, entry)
+        self._entries[entry.key] = entry
+        self._nbytes += entry.cache.nbytes
+
     def _trie(self, precision: KVPrecision) -> TokenTrie[_Entry]:
         return self._tries.setdefault(precision, TokenTrie())
+
+
+def _blocks_within(cache: KVCache, nbytes: int) -> int:
+    """Tokens of a cache, in whole blocks, that so many bytes hold; fewer than all."""
+    length = (cache.length - 1) // BLOCK * BLOCK
+    while length > 0 and cache.trimmed_nbytes(length) > nbytes:
+        length -= BLOCK
+    return length
 
 
 def _begins_like(tokens: Sequence[int], beginning: tuple[int, ...]) -> bool:

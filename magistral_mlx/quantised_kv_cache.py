@@ -30,7 +30,7 @@ class QuantisedKVCache(KVCache):
         assert precision.bits is not None
         self.precision = precision
         self._bits = precision.bits
-        self._group = _group(head_dim)
+        self._group = kv_group(head_dim)
         self._parts = [KVStorage(layers, most=precision.start), KVStorage(layers)]
 
     def attend(
@@ -99,16 +99,6 @@ class QuantisedKVCache(KVCache):
         )
 
 
-def _group(head_dim: int) -> int:
-    for size in (64, 32):
-        if head_dim % size == 0:
-            return size
-    raise RequestError(
-        f"Heads of {head_dim} values cannot be quantised in groups of 64 or 32: "
-        "choose a KV cache of 16 bits."
-    )
-
-
 def _masked(scores: mx.array, count: int) -> mx.array:
     """Hide from each of the last `count` positions those after it; rows are (head, position)."""
     kv_heads, _, length = scores.shape[1:]
@@ -116,3 +106,18 @@ def _masked(scores: mx.array, count: int) -> mx.array:
     by_position = scores.reshape(1, kv_heads, -1, count, length)
     # Not added to the scores in place: MLX then copies them, but `where` writes over them.
     return mx.where(mx.arange(length) <= own, by_position, -mx.inf).reshape(scores.shape)
+
+
+def kv_group(head_dim: int) -> int:
+    """Values of a head that share a scale and a bias.
+
+    Raises:
+        RequestError: heads of this size cannot be cut into groups.
+    """
+    for size in (64, 32):
+        if head_dim % size == 0:
+            return size
+    raise RequestError(
+        f"Heads of {head_dim} values cannot be quantised in groups of 64 or 32: "
+        "choose a KV cache of 16 bits."
+    )

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from magistral_mlx.kv_budget import KVBudget
-from magistral_mlx.kv_cache import BLOCK
-from magistral_mlx.request import PRIORITIES
+from magistral_mlx.kv_cache import BLOCK, KVPrecision
+from magistral_mlx.options import PRIORITIES
 from magistral_mlx.sequence import Sequence
 from magistral_mlx.step_costs import StepCosts
 
@@ -40,7 +40,7 @@ class Scheduler:
     def __init__(self, *, max_running: int, prefill_tokens: int, kv: KVBudget) -> None:
         """Run at most `max_running` sequences, and prefill `prefill_tokens` tokens in a step."""
         self._max_running = max_running
-        self._prefill_tokens = prefill_tokens
+        self.prefill_tokens = prefill_tokens
         self._kv = kv
         self._costs: StepCosts | None = None
         self._waiting: list[Sequence] = []
@@ -60,6 +60,16 @@ class Scheduler:
     def running(self) -> list[Sequence]:
         """Sequences that have a place, the oldest first."""
         return [s for s in self._running if not s.finished]
+
+    @property
+    def kv_bytes(self) -> int:
+        """KV of the sequences that have some, in whole blocks."""
+        return self._kv.sum(map(_grown, self._begun()))
+
+    @property
+    def kv_limit(self) -> int | None:
+        """Bytes that it hands out; None for no limit."""
+        return self._kv.limit
 
     def unfinished(self) -> list[Sequence]:
         """Every sequence that has not ended."""
@@ -116,10 +126,10 @@ class Scheduler:
 
     def idle(self) -> Sequence | None:
         """The prompt to prefill while there is nothing else to do, if there is room for it."""
-        busy = self._waiting or self._running
-        if busy or not self._idle or not self._kv.holds([len(self._idle[0].ids)]):
+        if self._waiting or self._running or not self._idle:
             return None
-        return self._idle[0]
+        first = self._idle[0]
+        return first if self._kv.holds([(len(first.ids), first.precision)]) else None
 
     def interrupt_idle(self) -> list[Sequence]:
         """The idle prompts that have been begun, to be put back when a request comes in.
@@ -140,26 +150,30 @@ class Scheduler:
             return [_chunk(idle, IDLE_TOKENS)] if idle.unrun_tokens else []
         decoding = [s for s in self._running if s.unrun_tokens <= FEW]
         shares = [Share(s, s.unrun_tokens, s.room > 0) for s in decoding if _can_decode(s)]
-        budget = self._prefill_tokens
+        budget = self.prefill_tokens
         if self._costs is not None:
             budget = self._costs.chunk(len(shares), most=budget)
         return shares + _chunks([s for s in self._running if s.unrun_tokens > FEW], budget)
 
     def room(self) -> int | None:
         """Bytes of KV beside the sequences that run, idle ones too; None for no limit."""
-        begun = [s for s in self._idle if s.cache is not None]
-        return self._kv.left(map(_grown, (*self._running, *begun)))
+        return self._kv.left(map(_grown, self._begun()))
+
+    def _begun(self) -> list[Sequence]:
+        """Sequences that run, idle ones too."""
+        return [*self._running, *(s for s in self._idle if s.cache is not None)]
 
     def _fits(self, sequence: Sequence) -> bool:
-        lengths = [*map(_grown, self._running), len(sequence.ids) + BLOCK]
-        return not self._running or self._kv.holds(lengths)
+        grown = (len(sequence.ids) + BLOCK, sequence.precision)
+        return not self._running or self._kv.holds([*map(_grown, self._running), grown])
 
     def _is_being_prefilled(self, sequence: Sequence) -> bool:
         """Whether another prompt that begins alike is on its way: then its KV is worth the wait."""
-        useful = [shared_tokens(other.ids, sequence.ids[:-1]) for other in self._running]
+        alike = [other for other in self._running if other.precision == sequence.precision]
+        useful = [shared_tokens(other.ids, sequence.ids[:-1]) for other in alike]
         return any(
             shared >= WORTH_WAITING and len(other.ids) - other.unrun_tokens < shared
-            for shared, other in zip(useful, self._running, strict=True)
+            for shared, other in zip(useful, alike, strict=True)
         )
 
 
@@ -175,9 +189,9 @@ def _rank(sequence: Sequence) -> int:
     return PRIORITIES.index(sequence.request.priority)
 
 
-def _grown(sequence: Sequence) -> int:
-    """Tokens after the next step: the one in flight and the one after it may come on top."""
-    return len(sequence.ids) + 2
+def _grown(sequence: Sequence) -> tuple[int, KVPrecision]:
+    """Its KV after the next step: the token in flight and the one after it may come on top."""
+    return len(sequence.ids) + 2, sequence.precision
 
 
 def _chunks(prefilling: list[Sequence], budget: int) -> list[Share]:
@@ -197,7 +211,10 @@ def _chunk(sequence: Sequence, budget: int) -> Share:
 
 
 def _is_begun_by(idle: Sequence, waiting: list[Sequence]) -> bool:
-    return any(other.ids[: len(idle.ids)] == idle.ids for other in waiting)
+    return any(
+        other.ids[: len(idle.ids)] == idle.ids and other.precision == idle.precision
+        for other in waiting
+    )
 
 
 def _can_decode(sequence: Sequence) -> bool:

@@ -15,7 +15,7 @@ from magistral_mlx.events import (
     Usage,
 )
 from magistral_mlx.guidance import GuidanceError, Guide, open_guide
-from magistral_mlx.kv_cache import KVCache
+from magistral_mlx.kv_cache import KVCache, KVPrecision
 from magistral_mlx.log_probabilities import RowLogprobs, read_logprobs
 from magistral_mlx.logit_rules import logit_rules
 from magistral_mlx.output_text import OutputText, TextEvent
@@ -61,7 +61,14 @@ class Sequence:
         self._send = send
         self._reasoning_start = len(self.ids)
         self._closed_by_force = False
+        self._answer_now = False
+        self._prompt_is_prefilled = False
         self._stopwatch = Stopwatch()
+
+    @property
+    def precision(self) -> KVPrecision:
+        """How its KV is stored."""
+        return self.request.kv_precision or KVCache.precision
 
     @property
     def has_begun(self) -> bool:
@@ -99,15 +106,16 @@ class Sequence:
         if self.room > 0 and self._output.state == "reasoning" and self._reasoning_is_spent():
             self._close_reasoning()
 
-    def pause(self) -> None:
-        """Give the KV up; the tokens are known and can be prefilled again."""
-        self.cache = None
+    def answer_now(self) -> None:
+        """Have the reasoning closed at its next token, or as soon as there is any."""
+        self._answer_now = True
 
     def prefilled(self, tokens: int) -> None:
         """So many tokens have their KV now."""
         prompt = len(self.request.prompt)
-        if tokens <= prompt and self.output_length == 0:
-            self._emit(PrefillProgress(tokens, prompt))
+        if not self._prompt_is_prefilled:
+            self._prompt_is_prefilled = tokens >= prompt
+            self._emit(PrefillProgress(min(tokens, prompt), prompt))
         if self.room <= 0 and tokens == len(self.ids):
             self.finish("length")
 
@@ -190,7 +198,8 @@ class Sequence:
         budget = self.request.thinking_budget
         closing = len(self._tokenizer.think_close_ids)
         return (
-            (budget is not None and len(self.ids) - self._reasoning_start >= budget)
+            self._answer_now
+            or (budget is not None and len(self.ids) - self._reasoning_start >= budget)
             or len(self.ids) + closing >= self._limits.reasoning_end
             or self._is_looping()
         )

@@ -17,10 +17,17 @@ class QueueFullError(EngineError):
 class Stream(Iterator[Event]):
     """The events of one request, as they come; the last one is Finished or Failed."""
 
-    def __init__(self, events: "queue.SimpleQueue[Event]", cancel: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        events: "queue.SimpleQueue[Event]",
+        *,
+        cancel: Callable[[], None],
+        answer_now: Callable[[], None],
+    ) -> None:
         """Made by Engine.submit."""
         self._events = events
         self._cancel = cancel
+        self._answer_now = answer_now
         self._ended = False
 
     def __next__(self) -> Event:
@@ -33,3 +40,7 @@ class Stream(Iterator[Event]):
     def cancel(self) -> None:
         """End the request within one step; its last event then has the reason "cancelled"."""
         self._cancel()
+
+    def answer_now(self) -> None:
+        """Close the reasoning within one step, or as soon as there is any; go on to the answer."""
+        self._answer_now()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
@@ -12,18 +13,20 @@ from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
-from magistral_mlx.kv_budget import KVBudget
-from magistral_mlx.kv_cache import BLOCK
+from magistral_mlx.kv_budget import KVBudget, kv_budget
+from magistral_mlx.kv_cache import BLOCK, KVPrecision, kv_precision
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.sequence import Sequence
 from magistral_mlx.step_costs import StepCosts
 from magistral_mlx.stream import QueueFullError
 from magistral_mlx.tokenizer import Tokenizer
+from tests.kv_samples import sample_kv
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB, write_hf
 
 BLOCK_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4 * BLOCK
 SAMPLING = SamplingParams(temperature=1, seed=3)
+PLAIN = KVPrecision()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +91,7 @@ def test_sequences_that_outgrow_the_memory_are_paused_and_lose_nothing(
         asked = [Asked(tight, request) for request in requests(4, 300)]
         begun_and_waiting = 0
         while not all(one.sequence.finished for one in asked):
-            waiting = tight._scheduler.waiting
+            waiting = tight._loop.scheduler.waiting
             begun_and_waiting = max(begun_and_waiting, sum(s.has_begun for s in waiting))
             time.sleep(0.001)
         ends = [one.wait() for one in asked]
@@ -109,9 +112,9 @@ def test_kv_never_exceeds_its_budget(checkpoint: Checkpoint) -> None:
         asked = [Asked(tight, request) for request in requests(6, 280)]
         most = 0
         while not all(one.sequence.finished for one in asked):
-            caches = [s.cache for s in tight._scheduler.unfinished()]
+            caches = [s.cache for s in tight._loop.scheduler.unfinished()]
             running = sum(cache.nbytes for cache in caches if cache is not None)
-            most = max(most, running + tight._prefixes.nbytes)
+            most = max(most, running + tight._loop.prefixes.nbytes)
             time.sleep(0.001)
         assert 2 * BLOCK_BYTES <= most <= 4 * BLOCK_BYTES
     finally:
@@ -213,16 +216,31 @@ def test_a_receiver_that_fails_ends_its_own_request_alone(
 
 
 def test_the_budget_counts_in_whole_blocks() -> None:
-    budget = KVBudget(bytes_per_token=10, limit=10 * (3 * BLOCK + 7))
-    assert budget.tokens == 3 * BLOCK
-    assert budget.needs(1) == 10 * BLOCK
-    assert budget.holds([BLOCK, 2 * BLOCK])
-    assert not budget.holds([BLOCK + 1, 2 * BLOCK])
-    assert budget.left([1]) == 10 * (2 * BLOCK + 7)
-    free = KVBudget(bytes_per_token=10, limit=None)
-    assert free.tokens is None
-    assert free.left([10**9]) is None
-    assert free.holds([10**9])
+    budget = KVBudget({None: 10}, limit=10 * (3 * BLOCK + 7))
+    assert budget.longest(PLAIN) == 3 * BLOCK
+    assert budget.needs(1, PLAIN) == 10 * BLOCK
+    assert budget.holds([(BLOCK, PLAIN), (2 * BLOCK, PLAIN)])
+    assert not budget.holds([(BLOCK + 1, PLAIN), (2 * BLOCK, PLAIN)])
+    assert budget.left([(1, PLAIN)]) == 10 * (2 * BLOCK + 7)
+    free = KVBudget({None: 10}, limit=None)
+    assert free.longest(PLAIN) is None
+    assert free.left([(10**9, PLAIN)]) is None
+    assert free.holds([(10**9, PLAIN)])
+
+
+@pytest.mark.parametrize("precision", [PLAIN, kv_precision(8), kv_precision(4, start=300)])
+@pytest.mark.parametrize("tokens", [1, 255, 256, 257, 300, 301, 557, 900])
+def test_the_budget_counts_what_a_cache_of_any_precision_takes(
+    checkpoint: Checkpoint, precision: KVPrecision, tokens: int
+) -> None:
+    budget = kv_budget(checkpoint.config, "float32", limit=None)
+    cache = sample_kv(checkpoint.config, prompt(tokens), precision=precision)
+    assert cache.nbytes == budget.needs(tokens, precision)
+    longest = replace(budget, limit=cache.nbytes).longest(precision)
+    assert longest is not None
+    assert longest >= tokens
+    assert budget.needs(longest, precision) == cache.nbytes
+    assert budget.needs(longest + 1, precision) > cache.nbytes
 
 
 def test_a_prompt_rides_along_in_chunks_that_the_running_answer_can_bear(
@@ -232,7 +250,7 @@ def test_a_prompt_rides_along_in_chunks_that_the_running_answer_can_bear(
         checkpoint, Tokenizer.open(checkpoint.folder), window=2000, costs_folder=tmp_path
     )
     try:
-        paced._scheduler.pace(StepCosts((1, 512), (1.0, 6.11)))
+        paced._loop.scheduler.pace(StepCosts((1, 512), (1.0, 6.11)))
         running = Asked(paced, Request(prompt(5), sampling=SAMPLING, stop_repetition=False))
         while not running.sequence.output_length:
             time.sleep(0.001)

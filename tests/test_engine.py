@@ -11,7 +11,7 @@ from queue import SimpleQueue
 import mlx.core as mx
 import pytest
 
-import magistral_mlx.engine
+import magistral_mlx.engine_loop
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
@@ -279,7 +279,7 @@ def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(
         monkeypatch.undo()
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(magistral_mlx.engine, "dispatch", failing)
+    monkeypatch.setattr(magistral_mlx.engine_loop, "dispatch", failing)
     events = list(engine.submit(Request(prompt(5), sampling=GREEDY)))
     assert isinstance(events[-1], Failed)
     assert "out of memory" in caplog.text

@@ -29,14 +29,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import magistral_mlx.engine
+import magistral_mlx.engine_loop
 import magistral_mlx.stopwatch
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.engine import Engine
+from magistral_mlx.engine_loop import EngineLoop
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, PrefillProgress, ReasoningText
-from magistral_mlx.kv_cache import BLOCK, KVCache
+from magistral_mlx.kv_cache import BLOCK, KVCache, kv_precision
 from magistral_mlx.model import Decoder
-from magistral_mlx.request import Priority, Request
+from magistral_mlx.options import Priority
+from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.scheduler import Share
 from magistral_mlx.sequence import Sequence
@@ -153,23 +155,28 @@ class Gate:
             self._changed.notify_all()
 
 
+class SteppedLoop(EngineLoop):
+    """Waits before each turn until it is let pass."""
+
+    def _read_inbox(self, *, block: bool) -> bool:
+        SteppedEngine.gate.arrive(idle=block and not self.scheduler.unfinished())
+        return super()._read_inbox(block=block)
+
+
 class SteppedEngine(Engine):
     """An engine whose thread takes a turn (messages, then a step) only when it is told to."""
 
+    loop_type = SteppedLoop
     gate: Gate
 
     def take_turns(self, count: int) -> None:
         """Let the thread take turns, and wait for it; fewer when nothing is left to do."""
         for _ in range(count):
             self.gate.wait_for_arrival()
-            if self.gate.idle and self._inbox.empty():
+            if self.gate.idle and not len(self._inbox):
                 return
             self.gate.let_pass()
         self.gate.wait_for_arrival()
-
-    def _read_inbox(self, *, block: bool) -> bool:
-        self.gate.arrive(idle=block and not self._scheduler.unfinished())
-        return super()._read_inbox(block=block)
 
 
 class Asked:
@@ -253,8 +260,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         plain = Engine(checkpoint, tokenizer, window=WINDOW, max_running=1)
         world = World(checkpoint, tokenizer, plain, clock, faults)
         world.requests = some_requests(world)
-        patch.setattr(magistral_mlx.engine, "dispatch", faults.dispatch)
-        patch.setattr(magistral_mlx.engine, "settle", faults.settle)
+        patch.setattr(magistral_mlx.engine_loop, "dispatch", faults.dispatch)
+        patch.setattr(magistral_mlx.engine_loop, "settle", faults.settle)
         # Log records of failures would keep frames alive, and with them arrays.
         logging.disable(logging.CRITICAL)
         # MLX gives out freed buffers that are a little too large again: bytes would not add up.
@@ -291,6 +298,7 @@ def a_request(draw: random.Random) -> Request:
         min_tokens=draw.choice((0, 1)),
         ignore_eos=draw.random() < 0.3,
         logprobs=draw.choice((None, None, 2)),
+        kv_precision=draw.choice((None, None, kv_precision(8), kv_precision(4, start=64))),
     )
 
 
@@ -408,18 +416,18 @@ class EngineMachine(RuleBasedStateMachine):
         for asked in self.asked:
             self.assert_tokens_are_right_so_far(asked)
             self.assert_nothing_follows_the_end(asked)
-        assert self.engine._prefixes.nbytes <= self.prefix_bytes
-        waiting = self.engine._scheduler.waiting
+        assert self.engine._loop.prefixes.nbytes <= self.prefix_bytes
+        waiting = self.engine._loop.scheduler.waiting
         self.world.seen["paused"] += any(s.has_begun for s in waiting)
         self.world.seen["waited"] += any(not s.has_begun for s in waiting)
         assert all(s.cache is None for s in waiting)
         assert self.kv_bytes is None or self.bytes_of_kv() <= self.kv_bytes
 
     def bytes_of_kv(self) -> int:
-        scheduler = self.engine._scheduler
+        scheduler = self.engine._loop.scheduler
         sequences = (*scheduler._running, *scheduler._waiting, *scheduler._idle)
         held = sum(s.cache.nbytes for s in sequences if s.cache is not None)
-        return held + self.engine._prefixes.nbytes
+        return held + self.engine._loop.prefixes.nbytes
 
     def assert_tokens_are_right_so_far(self, asked: Asked) -> None:
         expected = self.world.alone(asked.request).tokens
@@ -490,8 +498,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert 0 <= usage.cached_tokens <= prompt - 1
         progress = [event.done for event in asked.events if isinstance(event, PrefillProgress)]
         assert all(0 < done <= prompt for done in progress)
-        # With a budget of 0, the closing of the reasoning is prefilled as one with the prompt.
-        if asked.tokens and asked.request.thinking_budget != 0:
+        if end.timings.seconds_to_first_token is not None:
             assert progress[-1] == prompt
         self.world.seen["reused"] += usage.cached_tokens > 0
 
@@ -500,7 +507,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def held_memory(self) -> int:
         """Bytes that are neither weights nor finished KV."""
-        return mx.get_active_memory() - self.memory - self.engine._prefixes.nbytes
+        return mx.get_active_memory() - self.memory - self.engine._loop.prefixes.nbytes
 
 
 def until(condition: Callable[[], bool]) -> bool:
@@ -544,7 +551,7 @@ def test_a_thread_that_dies_ends_all_requests_with_an_error(
     assert until(lambda: any(isinstance(e, AnswerText) for e in asked[0].events))
     deaths: list[type[BaseException]] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: deaths.append(args.exc_type))
-    monkeypatch.setattr(engine, "_read_inbox", lambda *, block: sys.exit("dead"))
+    monkeypatch.setattr(engine._loop, "_read_inbox", lambda *, block: sys.exit("dead"))
     for one in asked:
         assert one.ended.wait(PATIENCE)
         assert isinstance(one.end, Failed)
@@ -569,7 +576,7 @@ def test_a_request_that_no_thread_has_read_ends_with_it(
     engine = SteppedEngine(world.checkpoint, world.tokenizer, window=WINDOW)
     asked = Asked(engine, endless(1))
     engine.gate.wait_for_arrival()
-    monkeypatch.setattr(Engine, "_read_inbox", lambda *_, **__: sys.exit("dead"))
+    monkeypatch.setattr(EngineLoop, "_read_inbox", lambda *_, **__: sys.exit("dead"))
     engine.gate.open()
     assert asked.ended.wait(PATIENCE)
     assert isinstance(asked.end, Failed)
@@ -582,7 +589,7 @@ def test_loading_that_fails_in_any_way_is_told_and_does_not_hang(
     def fail(*_: object, **__: object) -> None:
         raise KeyError("model.norm.weight")
 
-    monkeypatch.setattr(magistral_mlx.engine, "load_decoder", fail)
+    monkeypatch.setattr(magistral_mlx.engine_loop, "load_decoder", fail)
     dead = threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda _: dead.set())
     raised: list[BaseException] = []
@@ -670,7 +677,7 @@ def test_a_long_prompt_that_is_cancelled_early_keeps_only_the_blocks_that_it_has
         engine.gate.open()
         assert cancelled.ended.wait(PATIENCE)
         assert until(lambda: mx.get_active_memory() == memory + BLOCK_BYTES)
-        assert engine._prefixes.nbytes == BLOCK_BYTES
+        assert engine._loop.prefixes.nbytes == BLOCK_BYTES
     finally:
         engine.close()
 
@@ -682,7 +689,7 @@ def test_a_request_that_is_paused_stays_out_until_its_last_token_is_read(
     request = replace(endless(1), sampling=SAMPLINGS[1], max_tokens=12)
     SteppedEngine.gate = Gate()
     engine = SteppedEngine(world.checkpoint, world.tokenizer, window=WINDOW)
-    scheduler = engine._scheduler
+    scheduler = engine._loop.scheduler
 
     def pause() -> list[Sequence]:
         """As for want of memory, but there is room at once."""

@@ -17,7 +17,7 @@ from mistral_common.protocol.instruct.tool_calls import (
     ToolChoiceEnum,
 )
 
-import magistral_mlx.engine
+import magistral_mlx.engine_loop
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
@@ -157,7 +157,7 @@ def test_what_the_grammar_forces_takes_one_step_and_not_one_for_each_token(
         steps.append(1)
         return dispatch(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(magistral_mlx.engine, "dispatch", counting)
+    monkeypatch.setattr(magistral_mlx.engine_loop, "dispatch", counting)
     text = "This sentence is so long that nobody would want to wait for all of it"
     asked = guided(Regex(f"[xy]{text}[xy]"))
     [output] = run(engine, asked)

@@ -152,7 +152,7 @@ def plain_attention(queries: mx.array, keys: mx.array, values: mx.array) -> mx.a
 def test_attention_is_causal_however_the_queries_are_split(
     monkeypatch: pytest.MonkeyPatch, past: int, new: int, asked: int, scores: int
 ) -> None:
-    monkeypatch.setattr(kv_cache, "_SCORES", scores)
+    monkeypatch.setattr(kv_cache, "CPU_SCORES", scores)
     keys, values = random_tokens(past + new), random_tokens(past + new, seed=1)
     queries = random_tokens(asked, HEADS, seed=2)
     cache = KVCache(1)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx import engine as engine_module
+from magistral_mlx import engine_loop as engine_module
 from magistral_mlx import kv_store, prefix_cache
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.engine import Engine
+from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv_file import KVFile
 from magistral_mlx.kv_store import KVStore
@@ -55,7 +56,7 @@ def running(
         checkpoint,
         Tokenizer.open(checkpoint.folder),
         window=2000,
-        dtype=dtype,
+        device=DeviceOptions(dtype=dtype),
         prefill_tokens=64,
         prefix_bytes=memory if folder else 0,
         kv_store=store,
@@ -154,7 +155,7 @@ def test_what_memory_has_no_room_for_is_written_while_others_run(
 ) -> None:
     with running(checkpoint, folder, memory=2 * 512 * TOKEN_BYTES) as engine:
         first = [ask(engine, prompt(400, seed=seed)) for seed in range(4)]
-        assert engine._prefixes.nbytes <= 2 * 512 * TOKEN_BYTES
+        assert engine._loop.prefixes.nbytes <= 2 * 512 * TOKEN_BYTES
         until(lambda: len(stored(folder)) == 2)
         again = [ask(engine, prompt(400, seed=seed)) for seed in range(4)]
     assert [tokens for tokens, _ in again] == [tokens for tokens, _ in first]
@@ -218,10 +219,10 @@ def test_an_idle_prefill_is_kept_and_taken_up_from_disk(
 ) -> None:
     with running(checkpoint, folder) as engine:
         engine.prefill_when_idle(prompt(300))
-        until(lambda: engine._prefixes.nbytes > 0)
+        until(lambda: engine._loop.prefixes.nbytes > 0)
     with running(checkpoint, folder) as engine:
         engine.prefill_when_idle(prompt(330))
-        until(lambda: engine._prefixes.longest(prompt(331)) == 330)
+        until(lambda: engine._loop.prefixes.longest(prompt(331)) == 330)
         question = (*prompt(330), *prompt(9, seed=4))
         assert ask(engine, question) == (ask(plain, question)[0], 330)
 

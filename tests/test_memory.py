@@ -107,7 +107,7 @@ def test_a_real_step_stays_inside_the_predicted_bytes(before: int, tokens: int) 
     mx.eval(logits, cache.arrays)
     beside = mx.get_peak_memory() - mx.get_active_memory()
     predicted = step_bytes(
-        config, "float32", tokens=tokens, sampled=1, window=cache.length, fused=False
+        config, "float32", tokens=tokens, sampled=1, window=cache.length, on_gpu=False
     )
     assert beside <= predicted
     assert tokens == 1 or predicted < 4 * beside  # a bound, but not any bound
@@ -116,7 +116,15 @@ def test_a_real_step_stays_inside_the_predicted_bytes(before: int, tokens: int) 
 
 @pytest.mark.parametrize(
     ("gigabytes", "window"),
-    [(24, 21_504), (32, 40_960), (36, 40_960), (48, 40_960), (64, 40_960), (128, 40_960)],
+    [
+        (24, 34_560),
+        (32, 40_960),
+        (36, 40_960),
+        (48, 40_960),
+        (64, 40_960),
+        (96, 40_960),
+        (128, 40_960),
+    ],
 )
 def test_macs_that_hold_magistral_get_this_window(gigabytes: int, window: int) -> None:
     assert mac(gigabytes).window == window
@@ -143,12 +151,12 @@ def test_every_byte_of_the_limit_is_accounted_for(gigabytes: int) -> None:
 
 
 def test_a_window_that_does_not_fit_is_refused_with_the_longest_that_does() -> None:
-    longest = mac(24).kv_choices[0].longest_window
-    with pytest.raises(MemoryPlanError, match=rf"40,960.*a window of {longest:,};.*32 GB"):
-        mac(24, window=40_960)
-    assert mac(24, window=longest).window == longest
+    longest = mac(20).kv_choices[-1].longest_window
+    with pytest.raises(MemoryPlanError, match=rf"40,960.*a window of {longest:,};.*24 GB"):
+        mac(20, window=40_960)
+    assert mac(20, window=longest).window == longest
     with pytest.raises(MemoryPlanError):
-        mac(24, window=longest + 256)
+        mac(20, window=longest + 256)
 
 
 def test_a_window_beyond_the_checkpoints_maximum_is_refused() -> None:
@@ -158,28 +166,49 @@ def test_a_window_beyond_the_checkpoints_maximum_is_refused() -> None:
 
 def test_several_sequences_each_get_a_full_window() -> None:
     assert mac(64, sequences=4).kv == 4 * mac(64).kv
-    with pytest.raises(MemoryPlanError, match=r"for 4 sequences.*one sequence at a time"):
-        mac(32, sequences=4, window=40_960)
+    with pytest.raises(MemoryPlanError, match=r"for 8 sequences.*one sequence at a time"):
+        mac(32, sequences=8, window=40_960)
 
 
-def test_without_a_quantised_cache_the_compute_type_is_chosen_and_the_reason_says_so() -> None:
-    made = mac(24)
-    assert made.kv_bits == 16
-    assert made.reasons[1].endswith("the only precision that this version runs")
-    assert [choice.available for choice in made.kv_choices] == [True, False, False]
+@pytest.mark.parametrize(
+    ("gigabytes", "bits"), [(24, 8), (26, 8), (32, 16), (36, 16), (48, 16), (64, 16), (96, 16)]
+)
+def test_kv_is_quantised_only_as_far_as_the_window_needs(gigabytes: int, bits: int) -> None:
+    made = mac(gigabytes)
+    assert made.kv_bits == bits
+    longest = {choice.bits: min(40_960, choice.longest_window) for choice in made.kv_choices}
+    assert longest[bits] >= 0.75 * longest[4]
+    assert bits == 16 or longest[2 * bits] < 0.75 * longest[4]
 
 
-def test_where_quantised_caches_run_the_finest_that_holds_the_window_is_chosen() -> None:
-    chosen = {
-        size: plan(SMALL, mac_limit(size * GIB), available_kv_bits=(4, 8)) for size in (24, 28, 32)
-    }
-    assert {size: made.kv_bits for size, made in chosen.items()} == {24: 4, 28: 8, 32: 16}
-    assert {made.window for made in chosen.values()} == {40_960}
+def test_the_finest_precision_that_holds_a_window_asked_for_is_chosen() -> None:
+    chosen = {window: mac(24, window=window).kv_bits for window in (20_480, 30_720, 40_960)}
+    assert chosen == {20_480: 16, 30_720: 8, 40_960: 4}
 
 
-def test_a_precision_that_this_version_does_not_run_is_refused() -> None:
-    with pytest.raises(MemoryPlanError, match="4 bits: choose 16"):
-        mac(64, kv_bits=4)
+def test_a_precision_asked_for_is_kept_and_the_window_follows_it() -> None:
+    made = mac(24, kv_bits=16)
+    assert (made.kv_bits, made.window) == (16, 21_504)
+    assert made.reasons[1] == "KV at 16 bits: as asked"
+    assert mac(24, kv_bits=4).window == 40_960
+
+
+def test_16_bits_are_those_of_the_compute_type() -> None:
+    assert plan(tiny(), MemoryLimit(10**9, "test"), kv_bits=16).kv_bits == 32
+
+
+def test_a_precision_that_is_not_possible_is_refused_with_those_that_are() -> None:
+    with pytest.raises(MemoryPlanError, match=r"5 bits.*choose 16 or 8 or 4"):
+        mac(64, kv_bits=5)
+    odd = replace(SMALL, head_dim=80)
+    with pytest.raises(MemoryPlanError, match=r"4 bits.*choose 16\."):
+        plan(odd, mac_limit(64 * GIB), kv_bits=4)
+    assert plan(odd, mac_limit(24 * GIB)).kv_bits == 16
+
+
+def test_quantised_kv_is_planned_with_the_scores_that_no_kernel_keeps_to_itself() -> None:
+    plain, small = (mac(32, kv_bits=bits).step for bits in (16, 8))
+    assert small > plain + 3 * 16 * 32 * 40_960 * 2 * 3
 
 
 def test_float32_is_planned_with_its_own_precision() -> None:
@@ -191,11 +220,12 @@ def test_float32_is_planned_with_its_own_precision() -> None:
 @given(st.integers(min_value=24, max_value=512))
 @settings(max_examples=30, deadline=None)
 def test_the_longest_window_fits_and_one_step_more_does_not(gigabytes: int) -> None:
-    for choice in mac(gigabytes).kv_choices[:1]:
-        assert mac(gigabytes, window=choice.longest_window).headroom >= 0
-        if choice.longest_window < SMALL.max_position_embeddings:
+    for choice in mac(gigabytes).kv_choices:
+        longest, bits = choice.longest_window, choice.bits
+        assert mac(gigabytes, window=longest, kv_bits=bits).headroom >= 0
+        if longest < SMALL.max_position_embeddings:
             with pytest.raises(MemoryPlanError):
-                mac(gigabytes, window=choice.longest_window + 256)
+                mac(gigabytes, window=longest + 256, kv_bits=bits)
 
 
 @pytest.mark.parametrize(

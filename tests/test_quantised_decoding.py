@@ -110,7 +110,13 @@ def test_a_step_stays_inside_the_predicted_bytes(decoder: Decoder, bits: int) ->
     run(decoder, cache, random_ids(1536), 0)
     mx.eval(ids)
     predicted = step_bytes(
-        decoder.config, "float32", tokens=256, sampled=1, window=1792, fused=False
+        decoder.config,
+        "float32",
+        tokens=256,
+        sampled=1,
+        window=1792,
+        on_gpu=False,
+        kv_bits=bits,
     )
     assert peak_of(lambda: decoder(ids, [Segment(cache, 256, 1)])) <= predicted
 

@@ -85,7 +85,7 @@ def test_attention_is_that_over_the_dequantised_rows(
     asked: int,
     scores: int,
 ) -> None:
-    monkeypatch.setattr(kv_cache, "_SCORES", scores)
+    monkeypatch.setattr(kv_cache, "CPU_SCORES", scores)
     keys, values = (random_tokens(past + new, seed=seed, dim=dim) for seed in (0, 1))
     queries = random_tokens(asked, HEADS, seed=2, dim=dim)
     cache = QuantisedKVCache(2, dim, precision)

@@ -127,12 +127,12 @@ def test_a_request_takes_over_the_idle_prefill_that_it_begins_with(reusing: Engi
 
 
 def stored(engine: Engine, tokens: tuple[int, ...]) -> bool:
-    return engine._prefixes.longest((*tokens, 1000)) == len(tokens)
+    return engine._loop.prefixes.longest((*tokens, 1000)) == len(tokens)
 
 
 def prefilled(engine: Engine) -> int:
     """Tokens of the idle prompts that have their KV so far."""
-    return max((s.cache.length for s in engine._scheduler.unfinished() if s.cache), default=0)
+    return max((s.cache.length for s in engine._loop.scheduler.unfinished() if s.cache), default=0)
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from magistral_mlx.events import Event, Finished
 from magistral_mlx.kv_budget import KVBudget
 from magistral_mlx.kv_cache import BLOCK, KVCache
-from magistral_mlx.request import PRIORITIES, Priority, Request, limits
+from magistral_mlx.options import PRIORITIES, Priority
+from magistral_mlx.request import Request, limits
 from magistral_mlx.scheduler import FEW, IDLE_TOKENS, MAX_IDLE, WORTH_WAITING, Scheduler, Share
 from magistral_mlx.sequence import Sequence
 from magistral_mlx.step_costs import StepCosts
@@ -72,7 +73,7 @@ class Desk:
                 sequence.release()
         paused = self.scheduler.pause()
         for sequence in paused:
-            sequence.pause()
+            sequence.release()
         self.start(self.scheduler.admit() if not paused else [])
         idle = self.scheduler.idle()
         if idle is not None and idle.cache is None:
@@ -103,7 +104,7 @@ def open_desk(
     prefill_tokens: int = 64,
     blocks: int | None = None,
 ) -> Desk:
-    kv = KVBudget(bytes_per_token=1, limit=None if blocks is None else blocks * BLOCK)
+    kv = KVBudget({None: 1, 8: 1, 4: 1}, limit=None if blocks is None else blocks * BLOCK)
     scheduler = Scheduler(max_running=max_running, prefill_tokens=prefill_tokens, kv=kv)
     return Desk(tokenizer, scheduler)
 
@@ -224,7 +225,7 @@ def test_cached_tokens_are_those_of_the_first_start(desk: Desk) -> None:
     events: list[Event] = []
     sequence = desk.submit(100, events=events)
     desk.start([sequence], known=30)
-    sequence.pause()
+    sequence.release()
     desk.start([sequence], known=90)
     sequence.finish("cancelled")
     assert isinstance(events[-1], Finished)

@@ -96,7 +96,7 @@ def test_a_thousand_requests_leave_the_memory_as_they_found_it(engine: Engine) -
     ask(clients, 200)
     assert abs(settled_memory(engine) - start) <= 0.05 * start
     assert engine._thread.is_alive()
-    assert engine._prefixes.nbytes <= 6 * BLOCK_BYTES
+    assert engine._loop.prefixes.nbytes <= 6 * BLOCK_BYTES
     ends = sum((client.ends for client in clients), Counter[str]())
     assert sum(ends.values()) == THREADS * 220
     assert {"length", "cancelled", "timeout"} <= ends.keys()
@@ -112,11 +112,11 @@ def ask(clients: list[Client], count: int) -> None:
 
 def settled_memory(engine: Engine) -> int:
     """Bytes beside finished KV, of which there is more or less by chance, once all is idle."""
-    assert until(lambda: not engine._scheduler.unfinished())
+    assert until(lambda: not engine._loop.scheduler.unfinished())
     readings = [0]
 
     def is_settled() -> bool:
-        readings.append(mx.get_active_memory() - engine._prefixes.nbytes)
+        readings.append(mx.get_active_memory() - engine._loop.prefixes.nbytes)
         return len(readings) > 20 and len(set(readings[-20:])) == 1
 
     assert until(is_settled)

@@ -1,11 +1,17 @@
 """What the terminal needs of a model."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from magistral_mlx import GenerationOptions
 from magistral_mlx.conversation import Message
 from magistral_mlx.events import Event
+
+
+class Events(Iterator[Event], Protocol):
+    """Events of one answer; closing cancels it."""
+
+    def close(self) -> None: ...
 
 
 class AnsweringModel(Protocol):
@@ -17,8 +23,6 @@ class AnsweringModel(Protocol):
     @property
     def window(self) -> int: ...
 
-    def stream(
-        self, messages: Sequence[Message], options: GenerationOptions
-    ) -> Generator[Event, None, None]: ...
+    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Events: ...
 
     def prompt_tokens(self, messages: Sequence[Message], options: GenerationOptions) -> int: ...

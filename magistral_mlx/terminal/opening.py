@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from magistral_mlx import open_model
+from magistral_mlx import Magistral, open_model
 from magistral_mlx.cli_options import Dtype
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.convert.locations import DEMO
@@ -17,29 +18,47 @@ from magistral_mlx.spec import WINDOW
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a model is to be opened; see `magistral_mlx.open_model`. kv_disk: a size, as "20GB"."""
+
+    max_context: int | None = None
+    dtype: Dtype | None = None
+    kv_bits: int | None = None
+    kv_start: int = 0
+    kv_disk: str | None = None
+    wired: bool = False
+
+    def open(self, choice: str) -> Magistral:
+        """Open what `choose_model` chose. Raises RequestError for a size that is none."""
+        return open_model(
+            choice,
+            window=self.max_context,
+            dtype=self.dtype,
+            kv_bits=self.kv_bits,
+            kv_start=self.kv_start,
+            kv_disk=None if self.kv_disk is None else parse_disk_size(self.kv_disk),
+            wired=self.wired,
+        )
+
+
 @contextmanager
-def open_chosen(
-    name: str | None,
-    *,
-    max_context: int | None = None,
-    dtype: Dtype | None = None,
-    kv_disk: str | None = None,
-    errors: Console,
-) -> Iterator[AnsweringModel]:
+def open_chosen(name: str | None, opening: Opening, *, errors: Console) -> Iterator[AnsweringModel]:
     """Open the model named, or the one used last, and remember it.
 
-    The window is the one asked for, or what the memory plan finds room for. kv_disk: a size, as
-    "20GB". Raises CheckpointError when there is no such model, MemoryPlanError when it does not
-    fit, and RequestError for a size that is none.
+    The window is the one asked for, or what the memory plan finds room for. Raises CheckpointError
+    when there is no such model, MemoryPlanError when it does not fit, and RequestError for an
+    option that is not possible.
     """
-    disk_bytes = None if kv_disk is None else parse_disk_size(kv_disk)
     choice = choose_model(name, state=state_folder())
     with errors.status(f"Opening {Path(choice).name}"):
-        model = open_model(choice, window=max_context, dtype=dtype, kv_disk=disk_bytes)
+        model = opening.open(choice)
     with model:
         longest = model.checkpoint.config.max_position_embeddings
-        if max_context is None and model.window < min(WINDOW, longest):
+        if opening.max_context is None and model.window < min(WINDOW, longest):
             _say(errors, f"{model.plan.reasons[0]} ({model.plan.limit_source})")
+        if model.plan.kv_bits < 16:
+            _say(errors, model.plan.reasons[1])
         remember_model(choice, state=state_folder())
         yield model
 
@@ -49,7 +68,7 @@ def open_demo(*, errors: Console) -> Iterator[AnsweringModel]:
     """Convert the model that comes with the package, anew each time, and open it."""
     _say(errors, "Converting the small model that comes with the package to 4-bit MLX")
     convert_command(DEMO, force=True)
-    with open_chosen(DEMO, errors=errors) as model:
+    with open_chosen(DEMO, Opening(), errors=errors) as model:
         yield model
 
 

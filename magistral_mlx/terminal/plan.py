@@ -23,6 +23,7 @@ def run_plan(
     *,
     memory: str | None,
     window: int | None,
+    kv_bits: int | None,
     sequences: int,
     as_json: bool,
     console: Console,
@@ -32,11 +33,11 @@ def run_plan(
     Raises MemoryPlanError when nothing fits, RequestError or CheckpointError for a wrong option.
     """
     name, config = _shape(model)
-    made = (
-        plan_for_this_machine(config, window=window, sequences=sequences)
-        if memory is None
-        else plan(config, mac_limit(parse_memory(memory)), window=window, sequences=sequences)
-    )
+    if memory is None:
+        made = plan_for_this_machine(config, window=window, kv_bits=kv_bits, sequences=sequences)
+    else:
+        limit = mac_limit(parse_memory(memory))
+        made = plan(config, limit, window=window, kv_bits=kv_bits, sequences=sequences)
     if as_json:
         print_json({"model": name, **asdict(made)}, console)
     else:

@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from magistral_mlx.memory import KVPlan, MemoryPlan, gigabytes
+from magistral_mlx.memory import MemoryPlan, gigabytes
 
 
 def plan_view(plan: MemoryPlan, *, title: str) -> RenderableType:
@@ -46,13 +46,7 @@ def _kv_table(plan: MemoryPlan) -> Table:
             f"{choice.bytes_per_token:,} B",
             gigabytes(choice.bytes_at_window),
             f"{choice.longest_window:,}",
-            _remark(choice, plan),
+            "planned" if choice.bits == plan.kv_bits else "possible",
             style=style,
         )
     return table
-
-
-def _remark(choice: KVPlan, plan: MemoryPlan) -> str:
-    if choice.bits == plan.kv_bits:
-        return "planned"
-    return "possible" if choice.available else "not yet available"

@@ -1,19 +1,18 @@
 """A reply: its events shown as they arrive, and what they came to."""
 
-from collections.abc import Generator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Protocol
 
 from magistral_mlx.events import (
     AnswerText,
-    Event,
     Failed,
     Finished,
     PrefillProgress,
     ReasoningText,
 )
 from magistral_mlx.stream import EngineError
+from magistral_mlx.terminal.model_protocol import Events
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class ReplyView(AbstractContextManager[object], Protocol):
     def answer(self, text: str) -> None: ...
 
 
-def show_reply(events: Generator[Event, None, None], view: ReplyView) -> ShownReply:
+def show_reply(events: Events, view: ReplyView) -> ShownReply:
     """Show events until the last one. Ctrl-C cancels the request and keeps what has arrived.
 
     Raises EngineError when the engine gives the request up.

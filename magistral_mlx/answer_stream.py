@@ -1,0 +1,39 @@
+"""One answer on its way: its events, and what its reader may still do to it."""
+
+from collections.abc import Callable, Iterator
+
+from magistral_mlx.events import AnswerText, Event, Finished
+from magistral_mlx.stream import Stream
+
+
+class AnswerStream(Iterator[Event]):
+    """Events of one answer as they come; the last is Finished or Failed.
+
+    Closing it, or dropping it before its end, cancels the answer. All but iterating may be done
+    from any thread.
+    """
+
+    def __init__(self, stream: Stream, on_stop: Callable[[str, Finished], None]) -> None:
+        """Made by Magistral.stream. on_stop gets an answer that has come to its own end."""
+        self._stream = stream
+        self._on_stop = on_stop
+        self._answer: list[str] = []
+
+    def __next__(self) -> Event:
+        event = next(self._stream)
+        if isinstance(event, AnswerText):
+            self._answer.append(event.text)
+        elif isinstance(event, Finished) and event.reason == "stop":
+            self._on_stop("".join(self._answer), event)
+        return event
+
+    def answer_now(self) -> None:
+        """Close the reasoning within one step, or as soon as there is any; go on to the answer."""
+        self._stream.answer_now()
+
+    def cancel(self) -> None:
+        """End the answer within one step; its last event then has the reason "cancelled"."""
+        self._stream.cancel()
+
+    close = cancel
+    __del__ = cancel
