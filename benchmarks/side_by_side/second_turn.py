@@ -17,6 +17,7 @@ import magistral_mlx
 from magistral_mlx import AnswerText, Finished, GenerationOptions, ReasoningText, SamplingParams
 from magistral_mlx.api import Magistral
 from magistral_mlx.conversation import Message
+from magistral_mlx.engine_status import StepReport
 from magistral_mlx.spec import SYSTEM_PROMPT
 from magistral_mlx.tokenizer import Tokenizer
 
@@ -28,6 +29,7 @@ NEVER, ALWAYS = -100.0, 100.0
 QUESTIONS = ("What is 12 + 30?", "What is 47 - 8?", "What is 6 x 14?", "What is 91 + 9?")
 FOLLOW_UP = "And what is 7 + 25?"
 REST = 1.0
+"""Seconds between the turns in which nothing is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,13 @@ def measure(plan: Plan) -> Result:
     folder = plan.models.nano
     tokenizer = Tokenizer.open(folder)
     questions, others = iter(QUESTIONS), iter(QUESTIONS)
+    steps = _Steps()
     with (
-        magistral_mlx.open_model(folder) as model,
+        magistral_mlx.open_model(folder, on_step=steps.note) as model,
         mlx_lm_server(folder, plan.models.scratch / "server.log") as server,
     ):
         turns = in_turn(
-            lambda: _ours(model, lengths, next(questions)),
+            lambda: _ours(model, steps, lengths, next(questions)),
             lambda: _theirs(server, tokenizer, lengths, next(others)),
             rounds=rounds,
             done=plan.tick,
@@ -67,7 +70,24 @@ def measure(plan: Plan) -> Result:
     return _result(turns, lengths, rounds)
 
 
-def _ours(model: Magistral, lengths: _Lengths, question: str) -> _SecondTurn:
+class _Steps:
+    """Notes when the engine's last step was."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def note(self, report: StepReport) -> None:
+        """On the engine's thread."""
+        del report
+        self._last = time.perf_counter()
+
+    def wait_for_rest(self) -> None:
+        """Until there has been no step for a while: what was to be prefilled is."""
+        while (left := self._last + REST - time.perf_counter()) > 0:
+            time.sleep(left)
+
+
+def _ours(model: Magistral, steps: _Steps, lengths: _Lengths, question: str) -> _SecondTurn:
     total = lengths.reasoning + lengths.answer
     close, end = model.tokenizer.think_close_ids, model.tokenizer.eos_id
     bias = {end: ALWAYS, **dict.fromkeys(_closing(model.tokenizer, close), NEVER)}
@@ -80,7 +100,7 @@ def _ours(model: Magistral, lengths: _Lengths, question: str) -> _SecondTurn:
     )
     first = model.generate(question, options)
     assert first.finish_reason == "stop", first
-    _wait_for_rest()
+    steps.wait_for_rest()
     turns = [Message("user", question), Message("assistant", first.answer, first.reasoning)]
     return _first_text(model, [*turns, Message("user", FOLLOW_UP)])
 
@@ -88,15 +108,6 @@ def _ours(model: Magistral, lengths: _Lengths, question: str) -> _SecondTurn:
 def _closing(tokenizer: Tokenizer, close: Sequence[int]) -> list[int]:
     """Tokens that begin to close the reasoning: without them it lasts as long as the budget."""
     return [token for token in close if tokenizer.token_bytes(token).lstrip().startswith(b"</")]
-
-
-def _wait_for_rest() -> None:
-    """Until this process has computed next to nothing for a while: the idle prefill is done."""
-    while True:
-        before = time.process_time()
-        time.sleep(REST)
-        if time.process_time() - before < REST / 10:
-            return
 
 
 def _first_text(model: Magistral, messages: Sequence[Message]) -> _SecondTurn:
