@@ -16,7 +16,7 @@ from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 
 ROOT = Path(__file__).parent.parent
-WINDOWS = (256, 512, 1_024)
+WINDOWS = (256, 512, 768)
 DECODED = 16
 
 SHAPE = ModelConfig(
@@ -37,7 +37,7 @@ SHAPE = ModelConfig(
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(mx.metal.is_available(), reason="measures MLX's CPU backend"),
 ]
 

@@ -41,7 +41,7 @@ Rows = tuple[mx.array, mx.array]
 
 def measure(plan: Plan) -> Result:
     """The nano at each length."""
-    lengths, rounds = (QUICK_LENGTHS, 2) if plan.quick else (LENGTHS, 9)
+    lengths, rounds = (QUICK_LENGTHS, 2) if plan.quick else (LENGTHS, 3)
     table = Table("context", "magistral-mlx", "mlx-lm", "theirs / ours")
     table.title, table.caption = "A decoded token by context, nano, ms", spread_note(rounds)
     figures: list[dict[str, object]] = []

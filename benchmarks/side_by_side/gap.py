@@ -32,7 +32,7 @@ class _Joining:
 
 def measure(plan: Plan) -> Result:
     """A prompt of 4,000 tokens joins one stream of the nano (quick: 500)."""
-    length, rounds = (500, 1) if plan.quick else (4_000, 3)
+    length, rounds = (500, 1) if plan.quick else (4_000, 2)
     folder = plan.models.nano
     running, joining = question_ids(folder), random_ids(length)
     mlx_lm = load_mlx_lm(folder)

@@ -40,6 +40,9 @@ class _Lengths:
     answer: int
 
 
+WARM_UP = _Lengths(reasoning=16, answer=16)
+
+
 @dataclass(frozen=True, slots=True)
 class _SecondTurn:
     """Seconds until the first text, and prompt tokens in all and run for it."""
@@ -51,21 +54,23 @@ class _SecondTurn:
 
 def measure(plan: Plan) -> Result:
     """1,000 tokens of reasoning and 300 of answer, then a short question (quick: 64 and 48)."""
-    lengths, rounds = (_Lengths(64, 48), 1) if plan.quick else (_Lengths(1_000, 300), 3)
+    lengths, rounds = (_Lengths(64, 48), 1) if plan.quick else (_Lengths(1_000, 300), 2)
     folder = plan.models.nano
     tokenizer = Tokenizer.open(folder)
-    questions, others = iter(QUESTIONS), iter(QUESTIONS)
+    questions, others = iter(QUESTIONS[1:]), iter(QUESTIONS[1:])
     steps = _Steps()
     with (
         magistral_mlx.open_model(folder, on_step=steps.note) as model,
         mlx_lm_server(folder, plan.models.scratch / "server.log") as server,
     ):
+        _ours(model, steps, WARM_UP, QUESTIONS[0])
+        _theirs(server, tokenizer, WARM_UP, QUESTIONS[0])
         turns = in_turn(
             lambda: _ours(model, steps, lengths, next(questions)),
             lambda: _theirs(server, tokenizer, lengths, next(others)),
             rounds=rounds,
             done=plan.tick,
-            warm_up=not plan.quick,
+            warm_up=False,
         )
     return _result(turns, lengths, rounds)
 

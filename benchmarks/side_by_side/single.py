@@ -13,7 +13,7 @@ from .theirs import load_mlx_lm, run_single
 
 def measure(plan: Plan) -> Result:
     """The nano, and in full also the wide model."""
-    rounds = 3 if plan.quick else 7
+    rounds = 3
     title = f"One stream, tokens a second ({spread_note(rounds)})"
     table = Table("model", "tokens", "magistral-mlx", "mlx-lm", "ours / theirs", title=title)
     figures: list[dict[str, object]] = []
@@ -21,8 +21,8 @@ def measure(plan: Plan) -> Result:
     if plan.quick:
         cases = [("nano", nano, random_ids(16), 48)]
     else:
-        cases = [("nano", nano, question_ids(nano), 128)]
-        cases.append(("wide", plan.models.wide, random_ids(64), 32))
+        cases = [("nano", nano, question_ids(nano), 96)]
+        cases.append(("wide", plan.models.wide, random_ids(16), 24))
     for name, folder, prompt, tokens in cases:
         ratio, same = _decode(plan, folder, prompt, tokens, rounds)
         table.add_row(name, f"{tokens:,}", *ratio.cells())
