@@ -58,12 +58,12 @@ def measure(plan: Plan) -> Result:
 def _cases(*, quick: bool) -> list[_Case]:
     if quick:
         return [_Case("4, mixed", [16, 32, 64, 320], 48)]
-    four, eight = [32, 128, 256, 512], [16, 32, 64, 96, 128, 256, 384, 512]
+    four, eight = [32, 64, 128, 512], [16, 32, 64, 96, 128, 160, 192, 320]
     return [
-        _Case("4, equal", [256] * 4, 96),
-        _Case("4, mixed", four, 96),
-        _Case("8, equal", [256] * 8, 96),
-        _Case("8, mixed", eight, 96),
+        _Case("4, equal", [128] * 4, 64),
+        _Case("4, mixed", four, 64),
+        _Case("8, equal", [128] * 8, 64),
+        _Case("8, mixed", eight, 64),
     ]
 
 
