@@ -16,7 +16,7 @@ from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 
 ROOT = Path(__file__).parent.parent
-WINDOWS = (256, 384, 512)
+WINDOWS = (512, 768, 1_024)
 DECODED = 16
 
 SHAPE = ModelConfig(
