@@ -277,8 +277,8 @@ def _device(made: MemoryPlan, dtype: mx.Dtype | None, *, wired: bool) -> DeviceO
         raise RequestError("Memory can be wired on a Mac with Metal only: leave --wired out.")
     return DeviceOptions(
         dtype=dtype,
-        # What one step frees serves the next; more would be taken from the headroom.
-        spare_bytes=min(made.step, made.headroom),
+        # What one layer frees serves the next, and what a step frees too where there is headroom.
+        spare_bytes=max(made.step // 2, min(made.step, made.headroom)),
         wired_bytes=made.limit - made.headroom if wired else None,
     )
 

@@ -4,6 +4,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class EngineLoop:
     def run(self, loaded: "queue.SimpleQueue[BaseException | None]") -> None:
         """Load the model, tell in `loaded` how that went, and serve."""
         died = True
-        kept = self._set_device_limits()
+        give_back = self._set_device_limits()
         try:
             self._serve(loaded)
             died = False
@@ -83,17 +84,18 @@ class EngineLoop:
                 sequence.cache = None  # whoever still has the sequence does not keep its memory
             self.prefixes.clear()
             mx.clear_cache()
-            if kept is not None:
-                mx.set_cache_limit(kept)
+            give_back()
             # What MLX keeps for a thread must go before the thread does, or the process aborts.
             mx.clear_streams()
 
-    def _set_device_limits(self) -> int | None:
-        """Returns MLX's former limit of freed memory, where it was changed."""
+    def _set_device_limits(self) -> Callable[[], None]:
+        """They are the whole process's, so what is returned sets them back."""
+        limits = ExitStack()
+        if self._device.spare_bytes is not None:
+            limits.callback(mx.set_cache_limit, mx.set_cache_limit(self._device.spare_bytes))
         if self._device.wired_bytes is not None:
-            mx.set_wired_limit(self._device.wired_bytes)
-        spare = self._device.spare_bytes
-        return None if spare is None else mx.set_cache_limit(spare)
+            limits.callback(mx.set_wired_limit, mx.set_wired_limit(self._device.wired_bytes))
+        return limits.close
 
     def _serve(self, loaded: "queue.SimpleQueue[BaseException | None]") -> None:
         try:

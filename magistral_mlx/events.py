@@ -8,10 +8,11 @@ FinishReason = Literal["stop", "length", "repetition", "cancelled", "timeout"]
 
 @dataclass(frozen=True, slots=True)
 class PrefillProgress:
-    """Prompt tokens whose KV exists so far, of all prompt tokens."""
+    """Prompt tokens whose KV exists so far, of all prompt tokens; `cached` were there before."""
 
     done: int
     total: int
+    cached: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,8 @@ class Sequence:
         prompt = len(self.request.prompt)
         if not self._prompt_is_prefilled:
             self._prompt_is_prefilled = tokens >= prompt
-            self._emit(PrefillProgress(min(tokens, prompt), prompt))
+            done, cached = min(tokens, prompt), self._cached_tokens or 0
+            self._emit(PrefillProgress(done, prompt, cached))
         if self.room <= 0 and tokens == len(self.ids):
             self.finish("length")
 

@@ -16,12 +16,13 @@ from transformers import MistralForCausalLM
 
 import magistral_mlx
 from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.conversation import History, Message, prompt_ids
+from magistral_mlx.conversation import History, Message, Reasoning, prompt_ids
 from magistral_mlx.convert import convert
 from magistral_mlx.demo.expand import expand_nano
 from magistral_mlx.demo.phrases import PHRASES
 from magistral_mlx.demo.questions import Question, held_out_questions, is_held_out
 from magistral_mlx.events import AnswerText, Finished, PrefillProgress, ReasoningText
+from magistral_mlx.kv_cache import kv_precision
 from magistral_mlx.model import Segment, load_decoder
 from magistral_mlx.next_turn import next_turn_ids
 from magistral_mlx.request import Request
@@ -209,6 +210,37 @@ def test_a_spent_budget_still_gives_an_answer(model: magistral_mlx.Magistral) ->
     assert reply.usage.reasoning_tokens == 15
     assert reply.finish_reason == "stop"
     assert reply.answer
+
+
+@pytest.mark.parametrize("reasoning", ["auto", "on"])
+def test_a_reader_who_wants_the_answer_now_gets_it(
+    model: magistral_mlx.Magistral, reasoning: Reasoning
+) -> None:
+    options = magistral_mlx.GenerationOptions(sampling=GREEDY, reasoning=reasoning)
+    stream = model.stream("What is 4732 + 589?", options)
+    stream.answer_now()
+    events = list(stream)
+    end = events[-1]
+    assert isinstance(end, magistral_mlx.Finished)
+    assert (end.reason, end.reasoning_closed_by_force) == ("stop", True)
+    assert end.usage.reasoning_tokens < 5
+    assert any(isinstance(event, AnswerText) for event in events)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantised_kv_answers_as_well_and_is_reused_in_the_second_turn(
+    model: magistral_mlx.Magistral, bits: int
+) -> None:
+    options = magistral_mlx.GenerationOptions(
+        sampling=GREEDY, history="keep", kv_precision=kv_precision(bits)
+    )
+    reply = model.generate("What is 47 + 85?", options)
+    assert "**132**" in reply.answer
+    said = Message("assistant", reply.answer, reasoning=reply.reasoning)
+    turns = [Message("user", "What is 47 + 85?"), said, Message("user", "What is 3 + 4?")]
+    again = model.generate(turns, options)
+    assert "**7**" in again.answer
+    assert again.usage.prompt_tokens - again.usage.cached_tokens <= 20
 
 
 def test_events_come_in_order_and_reasoning_before_the_answer(

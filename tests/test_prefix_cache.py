@@ -102,6 +102,30 @@ def test_a_longer_entry_takes_the_place_of_its_beginning() -> None:
     assert prefixes.longest([*ids(90), 1]) == 90
 
 
+@given(
+    st.lists(st.tuples(st.integers(17, 900), st.integers(1, 5)), min_size=1, max_size=5),
+    st.integers(0, 12),
+)
+@settings(deadline=None, max_examples=40)
+def test_what_must_go_goes_from_the_end_of_the_oldest_and_the_rest_is_whole(
+    entries: list[tuple[int, int]], blocks: int
+) -> None:
+    prefixes = PrefixCache(limit=10**9)
+    for length, seed in entries:
+        prefixes.put(ids(length, seed), kv_of(ids(length, seed)))
+    before = prefixes.nbytes
+    prefixes.shrink(blocks * BLOCK_BYTES)
+    # All of the room is used, but for the oldest that is left, of which only whole blocks are.
+    assert prefixes.nbytes == min(before, blocks * BLOCK_BYTES)
+    for length, seed in entries:
+        known = prefixes.longest([*ids(length, seed), 99])
+        assert known == length or known % BLOCK == 0
+        cache = prefixes.take([*ids(length, seed), 99], others=[[*ids(length, seed), 98]])
+        assert (cache is None) == (known == 0)
+        if cache is not None:
+            assert_is_kv_of(cache, ids(length, seed)[:known])
+
+
 def test_what_was_used_longest_ago_goes_first() -> None:
     prefixes = PrefixCache(limit=2 * BLOCK_BYTES)
     for seed in (1, 2):

@@ -11,6 +11,7 @@ from typer.main import get_command
 from magistral_mlx.cli import app
 from magistral_mlx.memory import MemoryPlanError, magistral_small, plan
 from magistral_mlx.memory_limit import GIB, mac_limit
+from magistral_mlx.terminal.plan_table import mac_row
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,14 +25,12 @@ def test_the_memory_table_is_what_the_plan_computes() -> None:
 
 
 def memory_row(gigabytes: int) -> str:
-    limit = mac_limit(gigabytes * GIB)
+    memory = gigabytes * GIB
     try:
-        made = plan(magistral_small(), limit)
+        made = plan(magistral_small(), mac_limit(memory))
     except MemoryPlanError:
-        return f"{limit.bytes / 1e9:.1f} GB | does not fit | | |"
-    left = made.prefix_cache + made.headroom
-    sizes = [f"{count / 1e9:.1f} GB" for count in (made.kv, made.step, left)]
-    return " | ".join([f"{limit.bytes / 1e9:.1f} GB", f"{made.window:,}", *sizes])
+        made = None
+    return " | ".join(mac_row(memory, made)).replace("|  |", "| |").replace("|  |", "| |").strip()
 
 
 def test_every_command_line_shown_is_one_that_the_program_takes() -> None:

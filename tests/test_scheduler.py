@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from magistral_mlx.events import Event, Finished
 from magistral_mlx.kv_budget import KVBudget
-from magistral_mlx.kv_cache import BLOCK, KVCache
+from magistral_mlx.kv_cache import BLOCK, KVCache, kv_precision
 from magistral_mlx.options import PRIORITIES, Priority
 from magistral_mlx.request import Request, limits
 from magistral_mlx.scheduler import FEW, IDLE_TOKENS, MAX_IDLE, WORTH_WAITING, Scheduler, Share
@@ -45,12 +45,14 @@ class Desk:
         max_tokens: int | None = None,
         prompt: tuple[int, ...] | None = None,
         events: list[Event] | None = None,
+        kv_bits: int | None = None,
     ) -> Sequence:
         request = Request(
             prompt or tuple(1000 + (i * i + 7 * seed) % 999 for i in range(length)),
             priority=priority,
             max_tokens=max_tokens,
             stop_repetition=False,
+            kv_precision=kv_precision(kv_bits),
         )
         send = events.append if events is not None else (lambda _: None)
         sequence = Sequence(request, limits(request, window=WINDOW), self.tokenizer, send)
@@ -211,6 +213,16 @@ def test_of_equal_priority_the_youngest_is_paused(tokenizer: Tokenizer) -> None:
         sequence.ids += [1500] * 300
     assert desk.scheduler.pause() == [second]
     assert desk.scheduler.waiting == [second, late]
+
+
+def test_a_prompt_waits_for_one_that_begins_alike_but_not_at_another_precision(
+    tokenizer: Tokenizer,
+) -> None:
+    desk = open_desk(tokenizer)
+    first, alike, other = (desk.submit(200, kv_bits=bits) for bits in (8, 8, 4))
+    desk.advance()
+    assert desk.scheduler.running == [first, other]
+    assert desk.scheduler.waiting == [alike]
 
 
 def test_the_last_sequence_is_never_paused(tokenizer: Tokenizer) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx import Magistral, open_model
-from magistral_mlx.cli_options import Dtype
+from magistral_mlx.commands.options import Dtype
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.convert.locations import DEMO
 from magistral_mlx.folders import state_folder
@@ -18,7 +18,7 @@ from magistral_mlx.spec import WINDOW
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """How a model is to be opened; see `magistral_mlx.open_model`. kv_disk: a size, as "20GB"."""
 

@@ -10,12 +10,12 @@ from magistral_mlx.convert import default_output
 from magistral_mlx.convert.locations import DEMO
 from magistral_mlx.folders import state_folder
 from magistral_mlx.machine_plan import plan_for_this_machine
-from magistral_mlx.memory import magistral_small, plan
-from magistral_mlx.memory_limit import mac_limit, parse_memory
+from magistral_mlx.memory import MemoryPlan, MemoryPlanError, magistral_small, plan
+from magistral_mlx.memory_limit import MAC_SIZES, mac_limit, parse_memory
 from magistral_mlx.model_choice import choose_model
 from magistral_mlx.model_config import ModelConfig
 from magistral_mlx.terminal.ask import print_json
-from magistral_mlx.terminal.plan_table import plan_view
+from magistral_mlx.terminal.plan_table import macs_view, plan_view
 
 
 def run_plan(
@@ -42,6 +42,32 @@ def run_plan(
         print_json({"model": name, **asdict(made)}, console)
     else:
         console.print(plan_view(made, title=name))
+
+
+def run_plan_of_macs(
+    model: str | None,
+    *,
+    window: int | None,
+    kv_bits: int | None,
+    sequences: int,
+    as_json: bool,
+    console: Console,
+) -> None:
+    """Print what every Mac that is sold holds of a model. Raises as `run_plan`, but for no room."""
+    name, config = _shape(model)
+    plans: dict[int, MemoryPlan | None] = {}
+    for memory in MAC_SIZES:
+        limit = mac_limit(memory)
+        try:
+            made = plan(config, limit, window=window, kv_bits=kv_bits, sequences=sequences)
+        except MemoryPlanError:
+            plans[memory] = None
+        else:
+            plans[memory] = made
+    if as_json:
+        print_json([asdict(made) for made in plans.values() if made is not None], console)
+    else:
+        console.print(macs_view(plans, title=name))
 
 
 def _shape(model: str | None) -> tuple[str, ModelConfig]:

@@ -1,16 +1,40 @@
 """The memory plan as a table."""
 
+from collections.abc import Mapping
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from magistral_mlx.memory import MemoryPlan, gigabytes
+from magistral_mlx.memory_limit import GIB, mac_limit
 
 
 def plan_view(plan: MemoryPlan, *, title: str) -> RenderableType:
     """Where the bytes go, the choices for the KV cache, and why the plan is as it is."""
     notes = [Text(f"{reason[0].upper()}{reason[1:]}.", style="dim") for reason in plan.reasons]
     return Group(_bytes_table(plan, title), Text(), _kv_table(plan), Text(), *notes)
+
+
+def macs_view(plans: Mapping[int, MemoryPlan | None], *, title: str) -> RenderableType:
+    """One row a Mac, by its bytes of memory; None where the model does not fit."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    table.add_column("Mac")
+    for name in ("Limit", "Window", "KV cache", "Largest step", "Left"):
+        table.add_column(name, justify="right")
+    for memory, plan in plans.items():
+        table.add_row(f"{memory // GIB} GB", *mac_row(memory, plan))
+    return table
+
+
+def mac_row(memory: int, plan: MemoryPlan | None) -> list[str]:
+    """What a Mac with so many bytes of memory holds, in the columns of `macs_view`."""
+    limit = gigabytes(mac_limit(memory).bytes)
+    if plan is None:
+        return [limit, "does not fit", "", "", ""]
+    kv = f"{gigabytes(plan.kv)}, {plan.kv_bits} bits"
+    left = plan.prefix_cache + plan.headroom
+    return [limit, f"{plan.window:,}", kv, gigabytes(plan.step), gigabytes(left)]
 
 
 def _bytes_table(plan: MemoryPlan, title: str) -> Table:
