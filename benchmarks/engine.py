@@ -54,14 +54,13 @@ def run(names: Sequence[str], models: Models, *, quick: bool) -> dict[str, Resul
     results: dict[str, Result] = {}
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        for name in names:
-            plan = Plan(models, quick, _count_runs(progress, name))
-            try:
+        try:
+            for name in names:
+                plan = Plan(models, quick, _count_runs(progress, name))
                 results[name] = MEASUREMENTS[name](plan)
-            except KeyboardInterrupt:
-                progress.console.print(f"Stopped in {name}.")
-                break
-            Console().print(results[name].table)
+                Console().print(results[name].table)
+        except KeyboardInterrupt:
+            progress.console.print("Stopped.")
     return results
 
 
