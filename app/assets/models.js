@@ -119,6 +119,7 @@ function drawConversion(anew = false) {
 
 function conversionForm() {
   const source = el("input", { class: "control", placeholder: t("convert_source"), "aria-label": t("convert_source"), dir: "auto" });
+  if (conversion.state === "failed") source.value = conversion.source ?? "";
   const bits = el("select", { class: "control", "aria-label": t("convert_bits") }, ...[4, 8].map((n) => el("option", { value: n }, t("bits", { bits: number(n) }))));
   const results = {
     done: t("convert_done", { name: conversion.folder ?? "" }),
