@@ -1,10 +1,12 @@
 """The Hugging Face layout: config.json and model*.safetensors, with an index when sharded."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from magistral_mlx.checkpoint import find_weight_files, read_entries
 from magistral_mlx.convert.file_tensor import FileTensor
-from magistral_mlx.convert.source import Source
+from magistral_mlx.convert.fingerprint import files_fingerprint
+from magistral_mlx.convert.source import Source, StoredTensor
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.json_file import existing_file, read_json
 from magistral_mlx.model_config import ModelConfig
@@ -16,6 +18,28 @@ def open_hf_folder(folder: Path, *, name: str, companions: tuple[Path, ...]) -> 
 
     Raises CheckpointError with the file and what is wrong with it.
     """
+    read_json(folder / "config.json")
+    tokenizer_file = existing_file(folder / "tekken.json")
+    entries = read_entries(find_weight_files(folder))
+    small_files = (folder / "config.json", tokenizer_file, *companions)
+    return hf_source(
+        folder,
+        name=name,
+        companions=companions,
+        tensors={name: FileTensor(name, *found) for name, found in entries.items()},
+        fingerprint=files_fingerprint(small_files, entries),
+    )
+
+
+def hf_source(
+    folder: Path,
+    *,
+    name: str,
+    companions: tuple[Path, ...],
+    tensors: Mapping[str, StoredTensor],
+    fingerprint: str,
+) -> Source:
+    """The source whose small files lie in a folder, and its tensors there or elsewhere."""
     hf_config = read_json(folder / "config.json")
     config = ModelConfig.from_hf(hf_config)
     if config.quantization is not None:
@@ -23,15 +47,14 @@ def open_hf_folder(folder: Path, *, name: str, companions: tuple[Path, ...]) -> 
             f"{folder} is quantised to {config.quantization.bits} bits already: use it as it is, "
             "or convert the bfloat16 weights that it was made from."
         )
-    tokenizer_file = existing_file(folder / "tekken.json")
-    entries = read_entries(find_weight_files(folder))
-    check_entries(config, {name: entry for name, (_, entry) in entries.items()}, folder)
+    check_entries(config, {name: tensor.entry for name, tensor in tensors.items()}, folder)
     return Source(
         name=name,
         layout="hugging face",
         config=config,
         hf_config=hf_config,
-        tensors=tuple(FileTensor(name, *entries[name]) for name in weight_shapes(config)),
-        tokenizer_file=tokenizer_file,
+        tensors=tuple(tensors[name] for name in weight_shapes(config)),
+        tokenizer_file=existing_file(folder / "tekken.json"),
         companions=companions,
+        fingerprint=fingerprint,
     )

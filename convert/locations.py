@@ -9,9 +9,11 @@ DEMO = "demo"
 """The word that stands for the embedded nano checkpoint."""
 
 
-def default_output(source: str | Path, *, bits: int) -> Path:
-    """The folder that a source is converted to, named from the source and the bits."""
-    return models_folder() / f"{source_name(source)}-{bits}bit"
+def default_output(source: str | Path, *, bits: int, recipe: str | None = None) -> Path:
+    """The folder that a source is converted to, named from the source and the bits or recipe."""
+    plain = recipe is None or (recipe[0] == "q" and recipe[1:].isdigit())
+    suffix = f"{recipe[1:] if recipe else bits}bit" if plain else recipe
+    return models_folder() / f"{source_name(source)}-{suffix}"
 
 
 def source_name(source: str | Path) -> str:

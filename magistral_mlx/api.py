@@ -281,7 +281,7 @@ def _demo_folder() -> Path:
     from magistral_mlx.convert import convert, default_output
 
     folder = default_output("demo", bits=4)
-    return folder if folder.is_dir() else convert("demo")
+    return folder if folder.is_dir() else convert("demo", rtn=True)
 
 
 def _kv_store(limit: int | None, checkpoint: Checkpoint, dtype: mx.Dtype | None) -> KVStore | None:
