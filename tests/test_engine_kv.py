@@ -13,7 +13,7 @@ from magistral_mlx.engine import Engine
 from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.engine_status import StepReport
 from magistral_mlx.errors import RequestError
-from magistral_mlx.events import Failed
+from magistral_mlx.events import AnswerText, Failed
 from magistral_mlx.kv_budget import kv_budget
 from magistral_mlx.kv_cache import BLOCK, KVPrecision, kv_precision
 from magistral_mlx.model import Segment, load_decoder
@@ -89,6 +89,21 @@ def test_kv_of_one_precision_is_never_taken_for_another(engine: Engine) -> None:
     assert cached == [0, 0, 0, 0]
     cached = [run(engine, asking(300, p))[0].end.usage.cached_tokens for p in PRECISIONS]
     assert cached == [299, 299, 299, 299]
+
+
+def test_kv_of_a_running_sequence_serves_its_own_precision_only(engine: Engine) -> None:
+    running = engine.submit(replace(asking(300, kv_precision(4)), max_tokens=None))
+    try:
+        for event in running:
+            if isinstance(event, AnswerText):
+                break
+        cached = [
+            run(engine, asking(300, kv_precision(bits)))[0].end.usage.cached_tokens
+            for bits in (8, 4)
+        ]
+    finally:
+        running.cancel()
+    assert cached == [0, 299]
 
 
 def test_equal_prompts_of_one_precision_are_prefilled_once(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from magistral_mlx.events import Event, Finished
 from magistral_mlx.kv_budget import KVBudget
-from magistral_mlx.kv_cache import BLOCK, KVCache
+from magistral_mlx.kv_cache import BLOCK, KVCache, kv_precision
 from magistral_mlx.options import PRIORITIES, Priority
 from magistral_mlx.request import Request, limits
 from magistral_mlx.scheduler import FEW, IDLE_TOKENS, MAX_IDLE, WORTH_WAITING, Scheduler, Share
@@ -45,12 +45,14 @@ class Desk:
         max_tokens: int | None = None,
         prompt: tuple[int, ...] | None = None,
         events: list[Event] | None = None,
+        kv_bits: int | None = None,
     ) -> Sequence:
         request = Request(
             prompt or tuple(1000 + (i * i + 7 * seed) % 999 for i in range(length)),
             priority=priority,
             max_tokens=max_tokens,
             stop_repetition=False,
+            kv_precision=kv_precision(kv_bits),
         )
         send = events.append if events is not None else (lambda _: None)
         sequence = Sequence(request, limits(request, window=WINDOW), self.tokenizer, send)
@@ -158,6 +160,28 @@ def test_a_step_in_which_others_decode_has_room_for_as_many_prompt_tokens_as_it_
     assert chunk.tokens == 20  # 1 decoding token costs 1.0, and 21 tokens 2.0
 
 
+def test_chunks_get_smaller_as_they_have_more_before_them_to_attend_to(
+    tokenizer: Tokenizer,
+) -> None:
+    desk = open_desk(tokenizer, prefill_tokens=512)
+    costs = StepCosts((1, 512), (1.0, 1.0 + 511 * 0.01), attention=1e-4)
+    desk.scheduler.pace(costs)
+    desk.submit(3, seed=1)
+    desk.advance()
+    prompt = desk.submit(700, seed=2)
+    chunks: list[tuple[int, int]] = []
+    while not prompt.output_length:
+        behind = len(prompt.ids) - prompt.unrun_tokens
+        chunk = sum(share.tokens for share in desk.advance() if share.sequence is prompt)
+        chunks.append((behind, chunk))
+    assert sum(tokens for _, tokens in chunks) == 700
+    assert [tokens for _, tokens in chunks[:-1]] == sorted(
+        (tokens for _, tokens in chunks[:-1]), reverse=True
+    )
+    for behind, tokens in chunks:
+        assert 0.01 * tokens + 1e-4 * tokens * (behind + tokens / 2) <= 1.1
+
+
 def test_known_tokens_that_are_few_do_not_wait_for_the_prompts_budget(tokenizer: Tokenizer) -> None:
     desk = open_desk(tokenizer, prefill_tokens=4)
     few = [desk.submit(FEW, seed=i) for i in range(3)]
@@ -211,6 +235,16 @@ def test_of_equal_priority_the_youngest_is_paused(tokenizer: Tokenizer) -> None:
         sequence.ids += [1500] * 300
     assert desk.scheduler.pause() == [second]
     assert desk.scheduler.waiting == [second, late]
+
+
+def test_a_prompt_waits_for_one_that_begins_alike_but_not_at_another_precision(
+    tokenizer: Tokenizer,
+) -> None:
+    desk = open_desk(tokenizer)
+    first, alike, other = (desk.submit(200, kv_bits=bits) for bits in (8, 8, 4))
+    desk.advance()
+    assert desk.scheduler.running == [first, other]
+    assert desk.scheduler.waiting == [alike]
 
 
 def test_the_last_sequence_is_never_paused(tokenizer: Tokenizer) -> None:
