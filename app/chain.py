@@ -56,7 +56,7 @@ class Chain:
             self._prefill = event
         elif isinstance(event, Finished):
             self._finished, self._end = event, self._clock()
-        else:
+        elif isinstance(event, Failed):
             self.fail(event)
 
     def fail(self, event: Failed) -> None:
@@ -78,7 +78,7 @@ class Chain:
             answer=self._answer.text(),
             prefill_done=self._prefill.done,
             prefill_total=self._prefill.total,
-            cached_tokens=figures.cached_tokens if self._finished else None,
+            cached_tokens=figures.cached_tokens if self._prefill.total else None,
             tokens=figures.completion_tokens,
             reasoning_tokens=figures.reasoning_tokens,
             seconds_to_first_token=figures.seconds_to_first_token,
@@ -103,7 +103,7 @@ class Chain:
         first = self._first_text and self._first_text - self._begun
         return Figures(
             prompt_tokens=usage.prompt_tokens if usage else self._prefill.total,
-            cached_tokens=usage.cached_tokens if usage else 0,
+            cached_tokens=usage.cached_tokens if usage else self._prefill.cached,
             completion_tokens=usage.completion_tokens if usage else self._tokens,
             reasoning_tokens=usage.reasoning_tokens if usage else self._reasoning_tokens,
             seconds_to_first_token=(timings and timings.seconds_to_first_token) or first,

@@ -61,9 +61,9 @@ def test_a_watcher_sees_every_state_in_turn() -> None:
     run = desk.start()
     (stream,) = desk.model.streams
     assert run.snapshot().state == "queued"
-    stream.send(PrefillProgress(100, 190))
+    stream.send(PrefillProgress(100, 190, 64))
     seen = until(run, lambda s: s.state == "prefill").chains[0]
-    assert (seen.prefill_done, seen.prefill_total) == (100, 190)
+    assert (seen.prefill_done, seen.prefill_total, seen.cached_tokens) == (100, 190, 64)
     stream.send(ReasoningText("12 "), ReasoningText("+ 30"))
     seen = until(run, lambda s: s.chains[0].reasoning == "12 + 30").chains[0]
     assert (seen.state, seen.answer, seen.tokens, seen.reasoning_tokens) == ("reasoning", "", 2, 2)

@@ -34,8 +34,8 @@ def memory_row(gigabytes: int) -> str:
 
 
 def test_every_command_line_shown_is_one_that_the_program_takes() -> None:
-    lines = re.findall(r"magistral-mlx ((?:ask|chat|plan|convert|demo)\b[^|`>\n]*)", README)
-    assert len(lines) >= 8
+    lines = re.findall(r"magistral-mlx ((?:ask|chat|app|serve|plan|convert|demo|eval)\b[^|`>\n]*)", README)
+    assert len(lines) >= 12
     group = get_command(app)
     assert isinstance(group, TyperGroup)
     for line in lines:

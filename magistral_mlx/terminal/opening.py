@@ -1,6 +1,6 @@
 """Opening the model that a command uses, within what this machine holds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx import Magistral, open_model
-from magistral_mlx.cli_options import Dtype
+from magistral_mlx.commands.options import Dtype
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.engine_status import StepReport
 from magistral_mlx.folders import state_folder
 from magistral_mlx.kv_folder import parse_disk_size
 from magistral_mlx.model_choice import choose_model, remember_model
@@ -29,7 +30,9 @@ class Opening:
     kv_disk: str | None = None
     wired: bool = False
 
-    def open(self, choice: str) -> Magistral:
+    def open(
+        self, choice: str, *, on_step: Callable[[StepReport], None] | None = None
+    ) -> Magistral:
         """Open what `choose_model` chose. Raises RequestError for a size that is none."""
         return open_model(
             choice,
@@ -39,6 +42,7 @@ class Opening:
             kv_start=self.kv_start,
             kv_disk=None if self.kv_disk is None else parse_disk_size(self.kv_disk),
             wired=self.wired,
+            on_step=on_step,
         )
 
 
@@ -67,7 +71,7 @@ def open_chosen(name: str | None, opening: Opening, *, errors: Console) -> Itera
 def open_demo(*, errors: Console) -> Iterator[AnsweringModel]:
     """Convert the model that comes with the package, anew each time, and open it."""
     _say(errors, "Converting the small model that comes with the package to 4-bit MLX")
-    convert_command(DEMO, force=True)
+    convert_command(DEMO, force=True, rtn=True)
     with open_chosen(DEMO, Opening(), errors=errors) as model:
         yield model
 
