@@ -165,8 +165,8 @@ def server(name: str, folder: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     module = ["magistral_mlx", "serve"] if name == OURS else ["mlx_lm", "server"]
-    alias = ["--alias", str(folder)] if name == OURS else []
-    command = [sys.executable, "-m", *module, "--model", str(folder), "--port", port, *alias]
+    more = ["--alias", str(folder), "--no-page"] if name == OURS else []
+    command = [sys.executable, "-m", *module, "--model", str(folder), "--port", port, *more]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as running:
         try:
             url = f"http://127.0.0.1:{port}"
