@@ -96,3 +96,21 @@ def test_what_the_last_line_has_opened_is_closed_while_it_grows(text: str, ended
     assert growing.since(0).blocks == tuple(whole(ended))
     growing.finish(text, 2)
     assert growing.since(0).blocks == tuple(whole(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one\n#tag\n",
+        "one\n-two\n",
+        "one\n1.two",
+        "one\n---x",
+        "- a\n- b\n\n  c\n",
+        "one\n> two\nthree",
+    ],
+)
+def test_the_last_line_may_still_change_what_it_belongs_to(text: str) -> None:
+    growing = GrowingText(RENDERER)
+    for at in range(1, len(text) + 1):
+        growing.update(text[:at], at)
+        assert growing.since(0).blocks == tuple(whole(with_ends(text[:at])))

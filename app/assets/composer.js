@@ -26,6 +26,7 @@ function composer() {
   for (let k = 1; k <= 8; k += 1) {
     chainChoice.append(el("option", { value: k }, k === 1 ? t("one_chain") : t("chains", { count: number(k) })));
   }
+  chainChoice.value = String(settings.chains);
   const box = el(
     "div",
     { class: "composer" },

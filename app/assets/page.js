@@ -58,7 +58,6 @@ async function begin() {
   const begun = await ask("begin", { languages: navigator.languages.join(",") });
   speak(begun);
   ({ settings, defaults, languages } = begun);
-  chainChoice.value = String(settings.chains);
   root.replaceChildren(
     sidebar(),
     el("div", { class: "veil", onclick: () => setSidebar(false) }),

@@ -65,7 +65,8 @@ def url(services: Services) -> Iterator[str]:
 @pytest.fixture
 def open_tab(browser: Browser, url: str, services: Services) -> Iterator[OpenTab]:
     """Opens tabs of one user; each may be of another size, language or colour scheme."""
-    save_settings(services.store, Settings())  # whatever the test before has chosen
+    # Whatever the test before has chosen; and the same text each time.
+    save_settings(services.store, Settings(temperature=0.0))
     contexts: list[BrowserContext] = []
 
     def open_one(

@@ -106,6 +106,7 @@ def test_parallel_thinking_shows_columns_and_marks_the_majority(tab: Tab) -> Non
     assert len(tops) == 1, "they stand beside each other"
     tab.reload()
     expect(tab.page.locator(".chain[data-agrees=true]")).to_have_count(3)
+    expect(tab.page.locator(".composer select")).to_have_value("3")
 
 
 def test_the_model_can_be_opened_again_and_says_how_that_goes(tab: Tab) -> None:
