@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from magistral_mlx.convert.progress_bar import convert_with_bar
 from magistral_mlx.convert.recipe import RECIPES, TARGET_BITS
 from magistral_mlx.convert.report import print_tensors, print_verification
 from magistral_mlx.convert.stored_model import open_stored
+from magistral_mlx.convert.upload import check_repository_name, upload
 from magistral_mlx.convert.verification import verify
 from magistral_mlx.errors import UserError
 from magistral_mlx.spec import HUB_ID
@@ -46,8 +48,8 @@ def convert_command(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of the Hugging Face or the Mistral layout, OWNER/NAME on the Hub, or the "
-            "word demo.",
+            help="Folder of the Hugging Face or the Mistral layout, GGUF file, OWNER/NAME on the "
+            "Hub, or the word demo.",
         ),
     ] = HUB_ID,
     output: Annotated[
@@ -100,6 +102,19 @@ def convert_command(
         bool,
         typer.Option("--keep-source", help="Download the Hub's files and keep them in its cache."),
     ] = False,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="tekken.json for a GGUF file, instead of one rebuilt from its vocabulary.",
+            show_default=False,
+        ),
+    ] = None,
+    upload_to: Annotated[
+        str | None,
+        typer.Option(
+            "--upload", help="Put the result on the Hub as OWNER/NAME.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory.
 
@@ -108,6 +123,8 @@ def convert_command(
     errors = _errors()
     started = time.monotonic()
     with _user_errors(errors):
+        if upload_to is not None:
+            check_repository_name(upload_to)
         folder = convert_with_bar(
             source,
             output,
@@ -122,6 +139,7 @@ def convert_command(
             restart=restart,
             revision=revision,
             keep_source=keep_source,
+            tokenizer=tokenizer,
             console=errors,
         )
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -129,6 +147,9 @@ def convert_command(
     kind = recipe or f"{bits} bits"
     errors.print(f"Converted to {kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
     sys.stdout.write(f"{folder}\n")
+    if upload_to is not None:
+        with _user_errors(errors):
+            errors.print(f"Uploaded to {upload(folder, upload_to)}")
 
 
 @app.command("verify")
@@ -140,8 +161,9 @@ def verify_command(
     ] = None,
 ) -> None:
     """Check shapes, checksums, token ids and a short text; exits with 1 when something is wrong."""
-    with _user_errors(_errors()):
-        found = verify(folder, source=None if source is None else open_source(source))
+    with _user_errors(_errors()), TemporaryDirectory() as scratch:
+        opened = None if source is None else open_source(source, fetched=Path(scratch))
+        found = verify(folder, source=opened)
     print_verification(found, _tables())
     if found.failed:
         raise typer.Exit(1)

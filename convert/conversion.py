@@ -10,8 +10,9 @@ from magistral_mlx.convert.hub import hub_name
 from magistral_mlx.convert.journal import Finished, check_task, read_task
 from magistral_mlx.convert.locations import default_output
 from magistral_mlx.convert.manifest import MANIFEST_FILE, manifest_json
+from magistral_mlx.convert.model_card import model_card
 from magistral_mlx.convert.model_files import config_json, write_json, write_model_files
-from magistral_mlx.convert.open_source import open_source, source_folder
+from magistral_mlx.convert.open_source import is_gguf, open_source, source_path
 from magistral_mlx.convert.output_folder import (
     Workplace,
     begin_anew,
@@ -51,18 +52,20 @@ def convert(
     restart: bool = False,
     revision: str | None = None,
     keep_source: bool = False,
+    tokenizer: Path | None = None,
     shard_bytes: int = SHARD_BYTES,
     on_progress: ProgressCallback | None = None,
     on_note: NoteCallback | None = None,
 ) -> Path:
     """Convert a checkpoint to an MLX folder with quantised matrices, and return the folder.
 
-    `source` is a folder of the Hugging Face or the Mistral layout, OWNER/NAME on the Hub, or the
-    word "demo"; `output` defaults to `default_output(source, bits=bits)`. What is on the Hub is
-    read at `revision` by byte range and not stored, unless its cache has the files, or
-    `keep_source` asks for that. Peak memory is a few hundred MB whatever the model: a few blocks of
-    rows are in memory at a time. The output appears under its name only when it is complete and
-    verified; `force` replaces an older one then.
+    `source` is a folder of the Hugging Face or the Mistral layout, a GGUF file (with the
+    tekken.json of `tokenizer`, or one rebuilt from its vocabulary), OWNER/NAME on the Hub, or the
+    word "demo". What is on the Hub is read at `revision` by byte range and not stored, unless its
+    cache has the files, or `keep_source` asks for that. `output` defaults to
+    `default_output(source, bits=bits, recipe=recipe)`; it appears under its name only when it is
+    complete and verified, and `force` replaces an older one then. Peak memory is a few hundred MB
+    whatever the model: a few blocks of rows are in memory at a time.
 
     `recipe` names how the matrices are stored (recipe.RECIPES) instead of `bits`; `target_bits` is
     for "mixed"; `modules` are exceptions, "PATTERN=RECIPE". Scale and bias of a group are chosen
@@ -79,24 +82,28 @@ def convert(
         recipe, bits=bits, group_size=group_size, target_bits=target_bits, modules=modules
     )
     settings = Settings(asked, dtype, "rtn" if rtn else "optimal")
-    on_hub = hub_name(source) is not None
+    fetches = hub_name(source) is not None or is_gguf(source)
     folder = (
         Path(output).expanduser() if output else default_output(source, bits=bits, recipe=recipe)
     )
     place = Workplace(folder.resolve())
     if not place.is_published:
-        check_output(place.output, None if on_hub else source_folder(source), force=force)
+        check_output(place.output, source_path(source), force=force)
 
     def planned() -> ConversionPlan:
         opened = open_source(
-            source, fetched=place.fetched, revision=revision, keep_source=keep_source
+            source,
+            fetched=place.fetched,
+            revision=revision,
+            keep_source=keep_source,
+            tokenizer=tokenizer,
         )
         plan = make_plan(opened, settings, shard_bytes=shard_bytes)
         check_space(place.output, plan.nbytes + SPARE_BYTES)
         return plan
 
-    # What a folder is refused for leaves nothing behind; the Hub's small files need the workplace.
-    early = None if on_hub else planned()
+    # What a folder is refused for leaves nothing behind; small files need the workplace.
+    early = None if fetches else planned()
     try:
         with locked(place):
             plan = early or planned()
@@ -105,6 +112,8 @@ def convert(
             check_output(place.output, None, force=force)
             _prepare(plan, place, restart=restart)
             notes = on_note or _nobody
+            for note in plan.source.notes:
+                notes(note)
             notes(size_note(plan.config, plan.settings.recipe.name))
             _write(plan, place, on_progress, notes)
             publish(place)
@@ -141,7 +150,13 @@ def _write_small_files(plan: ConversionPlan, folder: Path, finished: dict[str, F
     parameters = sum(prod(tensor.shape) for tensor in plan.source.tensors)
     write_json(folder / INDEX_FILE, index_json(plan.shards, parameters=parameters))
     config = config_json(plan.source, plan.config, plan.tekken)
-    file_digests = write_model_files(folder, plan.source, config=config, tekken=plan.tekken)
+    file_digests = write_model_files(
+        folder,
+        plan.source,
+        config=config,
+        tekken=plan.tekken,
+        card=model_card(plan, finished),
+    )
     manifest = manifest_json(
         plan.source, plan.settings, plan.shards, finished=finished, file_digests=file_digests
     )

@@ -68,7 +68,7 @@ def mistral_source(
         name=name,
         layout="mistral",
         config=config,
-        hf_config=_hf_config(config),
+        hf_config=hf_config_of(config),
         tensors=tuple(
             _in_hf_order(Renamed(ours, tensors[name]), config.head_dim)
             for name, ours in theirs.items()
@@ -144,7 +144,8 @@ def _in_hf_order(tensor: SourceTensor, head_dim: int) -> SourceTensor:
     return RotaryRows(tensor, head_dim) if tensor.name.endswith(ROTATED) else tensor
 
 
-def _hf_config(config: ModelConfig) -> dict[str, object]:
+def hf_config_of(config: ModelConfig) -> dict[str, object]:
+    """The config.json that Hugging Face's layout would have."""
     return {
         "architectures": [ARCHITECTURE],
         "attention_dropout": 0.0,

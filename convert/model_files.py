@@ -60,10 +60,16 @@ def _format_json(quantization: Quantization) -> dict[str, int | str]:
 
 
 def write_model_files(
-    folder: Path, source: Source, *, config: Mapping[str, object], tekken: Tekkenizer
+    folder: Path,
+    source: Source,
+    *,
+    config: Mapping[str, object],
+    tekken: Tekkenizer,
+    card: str,
 ) -> dict[str, str]:
     """Write and copy everything but the weights; the SHA-256 (hex) of each file."""
     write_json(folder / "config.json", config)
+    (folder / "README.md").write_text(card, encoding="utf-8")
     # AutoTokenizer takes mistral-common when it finds tekken.json: no tokenizer.json is needed.
     shutil.copyfile(source.tokenizer_file, folder / "tekken.json")
     for path in source.companions:

@@ -13,27 +13,49 @@ from magistral_mlx.errors import CheckpointError
 def open_source(
     source: str | Path,
     *,
-    fetched: Path | None = None,
+    fetched: Path,
     revision: str | None = None,
     keep_source: bool = False,
+    tokenizer: Path | None = None,
 ) -> Source:
-    """Open a folder of either official layout, OWNER/NAME on the Hub, or `demo`.
+    """Open a folder of either official layout, a GGUF file, OWNER/NAME on the Hub, or `demo`.
 
-    fetched: a folder for small files of the Hub; without it everything is downloaded.
+    fetched: a folder for the small files of what lies on the Hub or in a GGUF file; it is created
+    when it is needed. tokenizer: the tekken.json of a GGUF file.
     Raises CheckpointError when the source cannot be used, with one sentence.
     """
+    if tokenizer is not None and not is_gguf(source):
+        raise CheckpointError(f"{source} has its own tokenizer: leave out --tokenizer.")
     name = hub_name(source)
     if name is not None:
-        place = fetched or Path()
-        return open_hub_source(
-            name, fetched=place, revision=revision, keep_source=keep_source or fetched is None
-        )
+        return open_hub_source(name, fetched=fetched, revision=revision, keep_source=keep_source)
     if revision is not None or keep_source:
         raise CheckpointError(
             f"{source} is no repository of the Hub (OWNER/NAME): leave out --revision and "
             "--keep-source."
         )
+    if is_gguf(source):
+        # Reading the format takes a package that no other source needs.
+        from magistral_mlx.convert.gguf_file import open_gguf
+
+        path = Path(source).expanduser().resolve()
+        return open_gguf(path, name=source_name(source), tokenizer=tokenizer, fetched=fetched)
     return open_folder(source_folder(source), name=source_name(source))
+
+
+def is_gguf(source: str | Path) -> bool:
+    """Whether a source is a GGUF file by its name."""
+    return str(source).lower().endswith(".gguf")
+
+
+def source_path(source: str | Path) -> Path | None:
+    """The folder or file that must not be overwritten; None for the Hub's.
+
+    Raises CheckpointError when there is none.
+    """
+    if hub_name(source) is not None:
+        return None
+    return Path(source).expanduser().resolve() if is_gguf(source) else source_folder(source)
 
 
 def source_folder(source: str | Path) -> Path:

@@ -32,6 +32,7 @@ def convert_with_bar(
     restart: bool = False,
     revision: str | None = None,
     keep_source: bool = False,
+    tokenizer: Path | None = None,
     console: Console,
 ) -> Path:
     """Run `convert` and show bytes of source weights, their rate and the time left.
@@ -63,6 +64,7 @@ def convert_with_bar(
             restart=restart,
             revision=revision,
             keep_source=keep_source,
+            tokenizer=tokenizer,
             on_progress=show,
             on_note=lambda note: console.print(note, markup=False),
         )

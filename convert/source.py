@@ -70,7 +70,8 @@ class Source:
     hf_config is what config.json will hold but for the quantisation; companions are small files
     that are copied as they are. tensors come in the order of the forward pass. fingerprint
     changes with the weights, the tokenizer or the config; revision is the Hub's commit.
-    readers: blocks that are read at once, ahead of the one being converted.
+    readers: blocks that are read at once, ahead of the one being converted. notes: what the person
+    should know about the source.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Source:
     revision: str | None = None
     licence: str | None = None
     readers: int = 2
+    notes: tuple[str, ...] = ()
 
 
 def as_array(rows: Rows, dtype: str) -> mx.array:

@@ -77,7 +77,7 @@ def test_a_folder_of_mlx_lm_with_mixed_bits_opens(source: Path, tmp_path: Path) 
         str(source), str(tmp_path / "theirs"), quantize=True, quant_predicate="mixed_3_6"
     )
     config = open_checkpoint(tmp_path / "theirs").config
-    assert {own for _, own in config.module_quantization} == {Quantization(6, 64)}
+    assert Quantization(6, 64) in {own for _, own in config.module_quantization}
     ours, theirs = our_logits(tmp_path / "theirs"), their_logits(tmp_path / "theirs")
     assert float(mx.abs(ours - theirs).max()) < 1e-4 * float(mx.abs(theirs).max())
 

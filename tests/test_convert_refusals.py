@@ -58,7 +58,7 @@ def cut(name: str, size: int) -> Damage:
         (lambda f: edit_json(f / "config.json", num_hidden_layers=1), "model.layers.1"),
         (
             lambda f: edit_json(f / "config.json", quantization={"bits": 4, "group_size": 64}),
-            "quantised to 4 bits already",
+            "no tensor model.embed_tokens.scales",
         ),
     ],
 )
@@ -149,9 +149,9 @@ def test_a_group_size_that_does_not_divide(tmp_path: Path) -> None:
 def test_sources_that_are_no_checkpoint(tmp_path: Path) -> None:
     output = tmp_path / "out"
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file.gguf").write_bytes(b"GGUF")
+    (tmp_path / "file.bin").write_bytes(b"GGUF")
     assert "neither config.json nor params.json" in refused(tmp_path / "empty", output)
-    assert "is not a folder" in refused(tmp_path / "file.gguf", output)
+    assert "is not a folder" in refused(tmp_path / "file.bin", output)
     assert "does not exist" in refused("nowhere", output)
 
 

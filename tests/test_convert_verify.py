@@ -55,7 +55,7 @@ def test_a_changed_small_file_is_named(folder: Path) -> None:
 def test_errors_against_the_source_are_those_of_dequantised_weights(
     source: Path, folder: Path
 ) -> None:
-    found = verify(folder, source=open_source(source))
+    found = verify(folder, source=open_source(source, fetched=Path()))
     weights = mx.load(str(folder / "model.safetensors"))
     assert isinstance(weights, dict)
     name = "model.layers.1.mlp.down_proj"
@@ -82,7 +82,7 @@ def test_the_error_that_a_conversion_records_is_near_that_of_all_rows(
     from magistral_mlx.convert.stored_model import open_stored
 
     recorded = open_stored(folder).errors
-    found = verify(folder, source=open_source(source)).errors
+    found = verify(folder, source=open_source(source, fetched=Path())).errors
     assert recorded.keys() == {name for name, error in found.items() if error.mean > 0}
     for name, error in recorded.items():
         assert error.mean == pytest.approx(found[name].mean, rel=0.1)
@@ -92,7 +92,9 @@ def test_weights_of_another_model_are_not_taken_for_the_source(
     folder: Path, tmp_path: Path
 ) -> None:
     other = write_mistral(tmp_path / "other", random_weights(seed=1))
-    assert "made from other weights" in one_failure(verify(folder, source=open_source(other)))
+    assert "made from other weights" in one_failure(
+        verify(folder, source=open_source(other, fetched=Path()))
+    )
 
 
 def program(
