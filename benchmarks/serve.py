@@ -35,7 +35,7 @@ from magistral_mlx import AnswerText, GenerationOptions, Message, ReasoningText,
 
 OURS, THEIRS = "magistral-mlx", "mlx_lm.server"
 SYSTEM = "Think first, between <think> and </think>, then answer."
-ROUNDS = 12
+ROUNDS = 10
 """Answers in turn with and without the server, for its overhead."""
 
 OVERHEAD_TOKENS = 90
@@ -114,6 +114,7 @@ def under_load(name: str, folder: Path, jobs: Sequence[Job]) -> dict[str, float]
     for label, values in (("first", firsts), ("gap", gaps)):
         for percent in (50, 95, 99):
             figures[f"{label}_p{percent}"] = percentile(values, percent)
+    print(name, figures, file=sys.stderr, flush=True)
     return figures
 
 
