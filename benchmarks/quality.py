@@ -54,7 +54,6 @@ class Setting:
 SETTINGS = (
     Setting("q4", 64, rtn=True),
     Setting("q4", 64, rtn=False),
-    Setting("mixed", 64, rtn=False, target_bits=4.5),
     Setting("q4", 32, rtn=True),
     Setting("q4", 32, rtn=False),
     Setting("mixed", 64, rtn=False, target_bits=5.0),
