@@ -8,6 +8,7 @@ and answers. Another source is measured on a text file, in pieces of 512 tokens.
 
 import argparse
 import json
+import math
 import platform
 import tempfile
 import time
@@ -53,7 +54,6 @@ class Setting:
 SETTINGS = (
     Setting("q4", 64, rtn=True),
     Setting("q4", 64, rtn=False),
-    Setting("mixed", 64, rtn=False, target_bits=4.5),
     Setting("q4", 32, rtn=True),
     Setting("q4", 32, rtn=False),
     Setting("mixed", 64, rtn=False, target_bits=5.0),
@@ -174,7 +174,7 @@ def compare(
         kl += number((mx.exp(expected) * (expected - found)).sum())
         same += number((mx.argmax(found, axis=1) == mx.argmax(expected, axis=1)).sum())
         count += len(piece.ids) - piece.start
-    return float(mx.exp(mx.array(loss / count)).item()), kl / count, same / count
+    return math.exp(loss / count), kl / count, same / count
 
 
 def log_probabilities(decoder: Decoder, piece: Piece) -> mx.array:
