@@ -6,7 +6,9 @@ class Chain {
     this.text = "";
     this.running = false;
     this.following = true;
-    this.count = el("span", { class: "count" });
+    this.time = el("span", {});
+    this.size = el("span", { class: "size" });
+    this.count = el("span", { class: "count" }, this.time, this.size);
     this.title = el("span", { class: "name" }, t("reasoning"));
     this.head = el(
       "button",
@@ -132,11 +134,9 @@ class Chain {
   }
 
   showFigures({ tokens, seconds: time, budget, thinking = false }) {
-    const parts = [];
-    if (time) parts.push(seconds(time));
-    if (tokens) parts.push(t("tokens", { count: number(tokens) }));
+    this.time.textContent = time ? seconds(time) : "";
+    this.size.textContent = tokens ? t("tokens", { count: number(tokens) }) : "";
     this.title.textContent = thinking ? t("thinking") : t("reasoning");
-    this.count.textContent = parts.join(" · ");
     const part = budget ? Math.min(1, tokens / budget) : 0;
     this.spent.style.width = `${100 * part}%`;
     this.budget.dataset.tight = String(part > 0.8);

@@ -15,6 +15,7 @@ async function refreshStatus() {
     const became = status.model.state !== modelState.state || status.model.name !== modelState.name;
     modelState = status.model;
     memory = status.memory;
+    showMemory();
     conversion = status.conversion;
     showModelState();
     if (became) setRunning();
@@ -159,7 +160,7 @@ function conversionProgress() {
   if (secondsLeft !== null) parts.push(t("time_left", { time: seconds(secondsLeft) }));
   return el(
     "div",
-    {},
+    { class: "progress" },
     el("div", { class: "name" }, source),
     el("div", { class: "bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": total ? Math.round((100 * done) / total) : 0, "aria-label": t("converting") }, fill),
     el("p", { class: "about" }, parts.join(" · "), tensor ? ` · ${tensor}` : ""),
