@@ -1,4 +1,4 @@
-"""The command line: magistral-mlx ask | chat | plan | convert | cache | demo."""
+"""The command line: magistral-mlx ask | chat | plan | convert | eval | cache | demo."""
 
 import sys
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from magistral_mlx import cli_options as opt
 from magistral_mlx.conversation import Message
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.errors import RequestError, UserError
+from magistral_mlx.evaluation.cli import eval_command
 from magistral_mlx.folders import state_folder
 from magistral_mlx.kv_folder import kv_folder
 from magistral_mlx.sampling import SamplingParams
@@ -237,6 +238,7 @@ def demo() -> None:
 
 
 app.command("convert")(convert_command)
+app.command("eval")(eval_command)
 app.add_typer(cache_app, name="cache")
 
 
