@@ -14,6 +14,7 @@ from magistral_mlx.evaluation.report import MARKDOWN_FILE, Report
 from magistral_mlx.evaluation.results import compute_results, wanted_samples
 from magistral_mlx.evaluation.results_view import languages_view, results_view
 from magistral_mlx.evaluation.run import Run
+from magistral_mlx.evaluation.run_folder import RunFolder
 from magistral_mlx.evaluation.sample import Sample
 
 
@@ -34,18 +35,15 @@ def evaluate(
 
     Raises UserError and EngineError as `Run.carry_out` does.
     """
-    samples: list[Sample] = []
     interrupted = False
     with LiveTable(run.questions, k=run.k, model=model.name, console=errors) as table:
-
-        def show(kept: list[Sample]) -> None:
-            samples[:] = kept
-            table.show(kept)
-
         try:
-            run.carry_out(model, folder, on_samples=show)
+            run.carry_out(model, folder, on_samples=table.show)
         except KeyboardInterrupt:
             interrupted = True
+    # What counts is what the folder holds: Ctrl-C may have come while a sample was being kept.
+    with RunFolder(folder, run.settings) as kept:
+        samples = kept.samples
     report = make_report(run, samples, command=command)
     report.write(folder)
     return Evaluated(report, interrupted)
