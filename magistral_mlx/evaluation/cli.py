@@ -20,7 +20,7 @@ FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 Questions = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[QUESTIONS] [AXIS=VALUES...]",
+        metavar="QUESTIONS",
         help="demo, aime24, aime25, gpqa-diamond, languages, or a JSONL file; after --sweep its "
         "further axes.",
         show_default="demo",

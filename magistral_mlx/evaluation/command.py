@@ -12,7 +12,13 @@ from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.question_sets import DEMO as DEMO_SET
 from magistral_mlx.evaluation.question_sets import open_question_set
 from magistral_mlx.evaluation.run_request import RunRequest
-from magistral_mlx.evaluation.sweep import run_sweep, sweep_fields, sweep_table, write_sweep
+from magistral_mlx.evaluation.sweep import (
+    SweptPoint,
+    run_sweep,
+    sweep_fields,
+    sweep_table,
+    write_sweep,
+)
 from magistral_mlx.evaluation.sweep_axes import SweepAxes, parse_axes
 from magistral_mlx.folders import state_folder
 from magistral_mlx.model_choice import choose_model
@@ -131,14 +137,27 @@ def _sweep(
     name = f"{request.questions.name}-{request.digest(repr(axes))}"
     folder = output or evaluations_folder() / "sweeps" / name
     swept, interrupted = run_sweep(request, axes, folder, errors=errors)
+    if swept:
+        _show_sweep(request, swept, axes, folder, as_json=as_json, console=console)
+    if interrupted:
+        errors.print("Interrupted: what is done is kept, and the same command goes on.")
+    return not interrupted
+
+
+def _show_sweep(
+    request: RunRequest,
+    swept: list[SweptPoint],
+    axes: SweepAxes,
+    folder: Path,
+    *,
+    as_json: bool,
+    console: Console,
+) -> None:
     title = f"{request.questions.title}, {request.model_name}"
     command = shlex.join(request.command)
     page = write_sweep(swept, axes, folder, command=command, title=title)
     if as_json:
         print_json(sweep_fields(swept, command=command), console)
-        return not interrupted
-    console.print(sweep_table(swept, title=title))
-    if interrupted:
-        console.print("\nInterrupted: what is done is kept, and the same command goes on.")
-    console.print(f"\n{page}", highlight=False, soft_wrap=True, markup=False)
-    return not interrupted
+    else:
+        console.print(sweep_table(swept, title=title))
+        console.print(f"\n{page}", highlight=False, soft_wrap=True, markup=False)

@@ -57,16 +57,18 @@ def run_sweep(
     """
     swept: list[SweptPoint] = []
     points = axes.points()
-    for bits, group in groupby(points, key=lambda point: point.bits):
-        with _opened(request, bits, errors=errors) as model:
-            for point in group:
-                errors.print(
-                    f"{len(swept) + 1} of {len(points)}: {point.name}", style="dim", markup=False
-                )
-                evaluated = _evaluate(request, model, point, folder, errors=errors)
-                swept.append(SweptPoint(point, evaluated.report))
-                if evaluated.interrupted:
-                    return swept, True
+    try:
+        for bits, group in groupby(points, key=lambda point: point.bits):
+            with _opened(request, bits, errors=errors) as model:
+                for point in group:
+                    counted = f"{len(swept) + 1} of {len(points)}: {point.name}"
+                    errors.print(counted, style="dim", markup=False)
+                    evaluated = _evaluate(request, model, point, folder, errors=errors)
+                    swept.append(SweptPoint(point, evaluated.report))
+                    if evaluated.interrupted:
+                        return swept, True
+    except KeyboardInterrupt:  # while a model was opened
+        return swept, True
     return swept, False
 
 
