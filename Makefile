@@ -5,16 +5,20 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint clean
+.PHONY: help demo app test lint clean
 
 help:
 	@echo "make demo   convert the small model that comes with the package and ask it two questions"
+	@echo "make app    the page in the browser, with the model used last or the small one"
 	@echo "make test   run the tests (all but those marked slow)"
 	@echo "make lint   ruff and mypy"
 	@echo "make clean  remove .venv and caches"
 
 demo: $(VENV)/.base
 	@$(VENV)/bin/magistral-mlx demo
+
+app: $(VENV)/.app
+	@$(VENV)/bin/magistral-mlx app
 
 test: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest
@@ -29,6 +33,11 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing magistral-mlx into $(VENV) (about a minute, once)"
 	@$(PIP) -e .
 	@touch $@
+
+$(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing magistral-mlx and its page into $(VENV) (some minutes, once)"
+	@$(PIP) -e ".[app]"
+	@touch $(VENV)/.base $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing magistral-mlx and the test oracles into $(VENV) (some minutes, once)"

@@ -17,6 +17,7 @@ from datetime import date
 from importlib.metadata import version
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.sample_utils import make_sampler
 from rich.console import Console
 from rich.table import Table
@@ -88,7 +89,7 @@ def _argmax(logits: mx.array) -> None:
 def _decided(logits: mx.array, draws: list[Draw]) -> float:
     """The share of rows that need not be drawn again from all logits."""
     exact = sample(logits, draws).exact
-    return 1.0 if exact is None else float(exact.astype(mx.float32).mean().item())
+    return 1.0 if exact is None else float(np.array(exact).mean())
 
 
 def show(results: list[dict[str, float]]) -> None:

@@ -18,6 +18,9 @@ from magistral_mlx.events import (
     ReasoningText,
     Timings,
     TokenLogprob,
+    ToolCallArguments,
+    ToolCallBegin,
+    ToolCallEnd,
     Usage,
 )
 from magistral_mlx.guidance import JsonSchema, Lark, Regex, ToolCalls
@@ -46,6 +49,9 @@ __all__ = [
     "Timings",
     "TokenLogprob",
     "ToolCall",
+    "ToolCallArguments",
+    "ToolCallBegin",
+    "ToolCallEnd",
     "ToolCalls",
     "Usage",
     "UserError",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from magistral_mlx.events import AnswerText, Event, Finished
+from magistral_mlx.events import AnswerText, Event, Finished, ToolCallEvent
 from magistral_mlx.stream import Stream
 
 
@@ -18,12 +18,15 @@ class AnswerStream(Iterator[Event]):
         self._stream = stream
         self._on_stop = on_stop
         self._answer: list[str] = []
+        self._called = False  # then results of tools come next, and the reasoning is kept
 
     def __next__(self) -> Event:
         event = next(self._stream)
         if isinstance(event, AnswerText):
             self._answer.append(event.text)
-        elif isinstance(event, Finished) and event.reason == "stop":
+        elif isinstance(event, ToolCallEvent):
+            self._called = True
+        elif isinstance(event, Finished) and event.reason == "stop" and not self._called:
             self._on_stop("".join(self._answer), event)
         return event
 

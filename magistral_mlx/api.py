@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -11,7 +11,7 @@ import mlx.core as mx
 
 from magistral_mlx.answer_stream import AnswerStream
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
-from magistral_mlx.conversation import Message, Prompt, build_prompt
+from magistral_mlx.conversation import Message, Prompt, ToolCall, build_prompt
 from magistral_mlx.engine import Engine
 from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.engine_status import EngineStatus, StepReport
@@ -24,6 +24,7 @@ from magistral_mlx.events import (
     ReasoningText,
     Timings,
     TokenLogprob,
+    ToolCallEvent,
     Usage,
 )
 from magistral_mlx.folders import cache_folder
@@ -39,6 +40,7 @@ from magistral_mlx.request import Request, make_request
 from magistral_mlx.spec import WINDOW
 from magistral_mlx.stream import EngineError
 from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.tool_calls import ToolCallCollector
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Reply:
 
     logprobs: of the answer's tokens, where they were asked for.
     stop_string: the one that ended the answer, where one did.
+    tool_calls: what the model asks to have called; send the results with a message of role tool.
     """
 
     reasoning: str
@@ -61,6 +64,7 @@ class Reply:
     reasoning_closed_by_force: bool
     logprobs: tuple[TokenLogprob, ...] = ()
     stop_string: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 def open_model(
@@ -157,9 +161,24 @@ class Magistral(AbstractContextManager["Magistral"]):
         chosen = options or GenerationOptions()
         turns = _turns(messages)
         return AnswerStream(
-            self.engine.submit(self._request(turns, chosen)),
-            lambda answer, end: self._prepare_next_turn(turns, answer, chosen, end),
+            self.engine.submit(self.request(turns, chosen)),
+            lambda answer, end: self.prepare_next_turn(turns, answer, chosen, end),
         )
+
+    def request(self, messages: Sequence[Message], options: GenerationOptions) -> Request:
+        """The engine's request for the next answer, for callers that submit it themselves.
+
+        Raises RequestError for messages or options that are refused.
+        """
+        prompt = self._prompt(messages, options)
+        guided = replace(options, guidance=options.grammar)
+        request = make_request(tuple(prompt.ids), prompt.state, guided)
+        # A call of a tool that was never offered would be lost as an event: it is shown as text.
+        return replace(request, tool_calls=bool(options.tools))
+
+    def raw_request(self, prompt: Sequence[int], options: GenerationOptions) -> Request:
+        """The same for a prompt of ids, after which all output is text of the answer."""
+        return replace(make_request(tuple(prompt), "answer", options), tool_calls=False)
 
     def generate(
         self,
@@ -175,12 +194,15 @@ class Magistral(AbstractContextManager["Magistral"]):
         reasoning: list[str] = []
         answer: list[str] = []
         logprobs: list[TokenLogprob] = []
+        calls = ToolCallCollector()
         for event in self.stream(messages, options):
             if isinstance(event, ReasoningText):
                 reasoning.append(event.text)
             elif isinstance(event, AnswerText):
                 answer.append(event.text)
                 logprobs += event.logprobs
+            elif isinstance(event, ToolCallEvent):
+                calls.add(event)
             elif isinstance(event, Failed):
                 raise EngineError(event.message)
             elif isinstance(event, Finished):
@@ -193,6 +215,7 @@ class Magistral(AbstractContextManager["Magistral"]):
                     event.reasoning_closed_by_force,
                     tuple(logprobs),
                     event.stop_string,
+                    calls.calls,
                 )
         raise EngineError("The engine ended without an answer.")
 
@@ -221,7 +244,7 @@ class Magistral(AbstractContextManager["Magistral"]):
     ) -> None:
         self.close()
 
-    def _prepare_next_turn(
+    def prepare_next_turn(
         self, turns: Sequence[Message], answer: str, options: GenerationOptions, end: Finished
     ) -> None:
         """While the user reads, prefill the history as the next prompt will have it."""
@@ -234,12 +257,9 @@ class Magistral(AbstractContextManager["Magistral"]):
             reasoning=options.reasoning,
             history=options.history,
             system=options.system,
+            tools=options.tools,
         )
         self.engine.prefill_when_idle(ids, kv_precision=options.kv_precision)
-
-    def _request(self, turns: Sequence[Message], options: GenerationOptions) -> Request:
-        prompt = self._prompt(turns, options)
-        return make_request(tuple(prompt.ids), prompt.state, options)
 
     def _prompt(self, turns: Sequence[Message], options: GenerationOptions) -> Prompt:
         return build_prompt(
@@ -248,6 +268,7 @@ class Magistral(AbstractContextManager["Magistral"]):
             reasoning=options.reasoning,
             history=options.history,
             system=options.system,
+            tools=options.tools,
         )
 
 

@@ -8,10 +8,11 @@ FinishReason = Literal["stop", "length", "repetition", "cancelled", "timeout"]
 
 @dataclass(frozen=True, slots=True)
 class PrefillProgress:
-    """Prompt tokens whose KV exists so far, of all prompt tokens."""
+    """Prompt tokens whose KV exists so far, of all prompt tokens; `cached` were there before."""
 
     done: int
     total: int
+    cached: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,34 @@ class AnswerText:
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallBegin:
+    """The model calls a tool; `index` counts the calls of this output, also those that fail."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallArguments:
+    """A piece of a call's arguments, which are JSON text."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEnd:
+    """A call has ended. If it is not complete it was none: AnswerText with all of it follows."""
+
+    index: int
+    complete: bool
+
+
+ToolCallEvent = ToolCallBegin | ToolCallArguments | ToolCallEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +113,4 @@ class Failed:
     message: str
 
 
-Event = PrefillProgress | ReasoningText | AnswerText | Finished | Failed
+Event = PrefillProgress | ReasoningText | AnswerText | ToolCallEvent | Finished | Failed

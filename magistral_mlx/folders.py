@@ -9,6 +9,7 @@ APP = "magistral-mlx"
 MODELS_VARIABLE = "MAGISTRAL_MLX_MODELS"
 STATE_VARIABLE = "MAGISTRAL_MLX_STATE"
 CACHE_VARIABLE = "MAGISTRAL_MLX_CACHE"
+DATA_VARIABLE = "MAGISTRAL_MLX_DATA"
 
 
 def models_folder() -> Path:
@@ -19,6 +20,11 @@ def models_folder() -> Path:
 def state_folder() -> Path:
     """What the command line remembers: the last model, the chat's history; may not exist yet."""
     return _chosen(STATE_VARIABLE) or platformdirs.user_state_path(APP)
+
+
+def data_folder() -> Path:
+    """The page's conversations and settings; it may not exist yet."""
+    return _chosen(DATA_VARIABLE) or platformdirs.user_data_path(APP) / "page"
 
 
 def cache_folder() -> Path:

@@ -26,15 +26,17 @@ from magistral_mlx.tokenizer import Tokenizer
 _JSON_SPACE = r" |\n{1,2}[ \t]{0,20}"
 """Between the parts of JSON. Where more is allowed, models fill pages with it."""
 
-_TOOL_ANSWER = """\
-{% if mode == "required" %}start: fcalls
-{% elif mode == "none" %}start: content
-{% else %}start: content | content? fcalls
-{% endif %}
-{% if mode != "none" %}fcalls: {{ fcall }}
-{% endif %}
-content: (/(.|\\n)+/)+
-SAFE_WS: /[ \\t\\r\\n]{1,8}/
+_AUTO = "start: content | content? fcalls"
+_CONTENT = r"content: (/(.|\n)+/)+"
+_TOOL_ANSWER = f"""\
+{{% if mode == "required" %}}start: fcalls
+{{% elif mode == "none" %}}start: content
+{{% else %}}{_AUTO}
+{{% endif %}}
+{{% if mode != "none" %}}fcalls: {{{{ fcall }}}}
+{{% endif %}}
+{_CONTENT}
+SAFE_WS: /[ \\t\\r\\n]{{1,8}}/
 """
 
 
@@ -67,13 +69,15 @@ class Lark:
 class ToolCalls:
     """Calls that fit their tools, in mistral-common's grammar for the tokenizer's version.
 
-    Arguments of strict tools fit their parameters' schema. With the choice "auto" there may be
-    text before or instead of calls.
+    Every call is of one of the tools, with a JSON object as its arguments; those of strict tools
+    fit their parameters' schema. With the choice "auto" there may be text before or instead of
+    calls, or, where `answer` is given, JSON of that schema instead of calls.
     """
 
     tools: tuple[Tool, ...]
     choice: ToolChoiceEnum | NamedToolChoice = ToolChoiceEnum.auto
     parallel: bool = True
+    answer: JsonSchema | None = None
 
 
 Guidance = JsonSchema | Regex | Lark | ToolCalls
@@ -194,7 +198,7 @@ def _tool_grammar(guidance: ToolCalls, tokenizer: Tokenizer) -> str:
         request = ChatCompletionRequest[ChatMessage](
             model=HUB_ID,
             messages=[UserMessage(content="")],
-            tools=list(guidance.tools),
+            tools=[_pinned(tool) for tool in guidance.tools],
             tool_choice=guidance.choice,
             parallel_tool_calls=guidance.parallel,
         )
@@ -204,7 +208,19 @@ def _tool_grammar(guidance: ToolCalls, tokenizer: Tokenizer) -> str:
         raise RequestError(f"The tool calls cannot be guided: {_one_line(str(error))}.") from error
     if grammar is None:
         raise RequestError("The tool calls cannot be guided: give at least one tool.")
-    return grammar
+    if guidance.answer is None:
+        return grammar
+    schema = json.dumps(_json_schema(guidance.answer.schema))
+    grammar = grammar.replace(_AUTO, "start: content | fcalls")
+    return grammar.replace(_CONTENT, f"content: %json {schema}")
+
+
+def _pinned(tool: Tool) -> Tool:
+    """The tool as a strict one: mistral-common lets a call of any other have any name."""
+    function = tool.function
+    schema = function.parameters if function.strict else {"type": "object"}
+    pinned = {"strict": True, "parameters": _json_schema(schema)}
+    return Tool(function=function.model_copy(update=pinned))
 
 
 def _reason(matcher: LLMatcher) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from mistral_common.protocol.instruct.tool_calls import Tool
+
 from magistral_mlx.conversation import History, Message, Reasoning, SystemPolicy, prompt_ids
 from magistral_mlx.tokenizer import Tokenizer
 
@@ -14,6 +16,7 @@ def next_turn_ids(
     reasoning: Reasoning,
     history: History,
     system: SystemPolicy,
+    tools: Sequence[Tool] = (),
 ) -> list[int]:
     """Ids from the start of the next prompt up to where the user's next message begins.
 
@@ -28,6 +31,7 @@ def next_turn_ids(
         reasoning="off" if reasoning == "off" else "auto",
         history=history,
         system=system,
+        tools=tools,
     )
     opening = tokenizer.control_id("[INST]")
     last = max(index for index, token in enumerate(ids) if token == opening)

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from mistral_common.protocol.instruct.tool_calls import Tool, ToolChoice, ToolChoiceEnum
+
 from magistral_mlx.conversation import History, Reasoning, SystemPolicy
 from magistral_mlx.errors import RequestError
-from magistral_mlx.guidance import Guidance
+from magistral_mlx.guidance import Guidance, JsonSchema, ToolCalls
 from magistral_mlx.kv_cache import KVPrecision
 from magistral_mlx.sampling import SamplingParams
 
@@ -88,11 +90,35 @@ class GenerationOptions(OutputOptions):
     """Options of one answer; the defaults are the model card's.
 
     reasoning, history, system: see `magistral_mlx.conversation.build_prompt`.
+    tools: what the model may call. Calls are held to them, and strict ones to their parameters.
+    tool_choice: whether it may, must or may not call one, or which one it must call.
+    parallel_tool_calls: whether it may call several in one answer.
     """
 
     reasoning: Reasoning = "auto"
     history: History = "drop"
     system: SystemPolicy = "compose"
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoiceEnum.auto
+    parallel_tool_calls: bool = True
+
+    @property
+    def grammar(self) -> Guidance | None:
+        """What the answer is held to: the guidance, the tools, or both.
+
+        Raises RequestError for tools beside a grammar that is no JSON schema.
+        """
+        if not self.tools:
+            if self.tool_choice not in (ToolChoiceEnum.auto, ToolChoiceEnum.none):
+                raise RequestError(
+                    "tool_choice asks for a call, but there are no tools: give some."
+                )
+            return self.guidance
+        if self.guidance is None or isinstance(self.guidance, JsonSchema):
+            return ToolCalls(
+                self.tools, self.tool_choice, self.parallel_tool_calls, answer=self.guidance
+            )
+        raise RequestError("Tools and a grammar for the answer cannot be combined: give one.")
 
 
 def _check_stop(stop: Iterable[str]) -> None:

@@ -3,27 +3,34 @@
 from collections import deque
 from collections.abc import Sequence
 
-from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob
+from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob, ToolCallEvent
 from magistral_mlx.reasoning import Delta, OutputParser, OutputState
 from magistral_mlx.stop_strings import StopStrings
 from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.tool_calls import Piece, ToolCallParser
 
-TextEvent = ReasoningText | AnswerText
+TextEvent = ReasoningText | AnswerText | ToolCallEvent
 
 
 class OutputText:
-    """Tokens in, text events out.
+    """Tokens in, events of text and tool calls out.
 
-    Stop strings are looked for in the answer only. The log-probability of a token comes with the
-    piece of text that the token completes, or that holds its beginning where a stop string cuts
-    it. Tokens of think tags and those behind the cut are in no event.
+    Stop strings are looked for in the answer only, not in tool calls. The log-probability of a
+    token comes with the piece of text that the token completes, or that holds its beginning where
+    a stop string cuts it. Those of think tags, of tool calls and behind the cut are in no event.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, state: OutputState = "auto", stop: Sequence[str] = ()
+        self,
+        tokenizer: Tokenizer,
+        *,
+        state: OutputState = "auto",
+        stop: Sequence[str] = (),
+        tool_calls: bool = True,
     ) -> None:
-        """Start before the first token; `state` tells what the end of the prompt has opened."""
-        self._parser = OutputParser(tokenizer, state=state)
+        """Start before the first token; `state` and `tool_calls` as for OutputParser."""
+        self._parser = OutputParser(tokenizer, state=state, tool_calls=tool_calls)
+        self._calls = ToolCallParser()
         self._stop = StopStrings(stop)
         self._waiting: list[TokenLogprob] = []  # of tokens that have not completed any text
         self._behind_tag = False
@@ -61,6 +68,7 @@ class OutputText:
     def finish(self) -> list[TextEvent]:
         """What was held back."""
         events = self._tell(self._parser.finish(), may_stop=True)
+        events += self._tell_call(self._calls.finish(), may_stop=True)
         return events + self._tell_answer(self._stop.finish())
 
     def _pass_tag(
@@ -79,12 +87,28 @@ class OutputText:
             logprobs, self._waiting = self._waiting, []
             if delta.kind == "reasoning":
                 events.append(ReasoningText(delta.text, tuple(logprobs)))
+            elif delta.kind == "answer":
+                events += self._show(delta.text, logprobs, may_stop=may_stop)
+            elif delta.kind == "control":
+                events += self._tell_call(self._calls.control(delta.text), may_stop=may_stop)
             else:
-                self._behind_tag = False
-                self._held.append((len(delta.text), logprobs))
-                shown = self._stop.push(delta.text) if may_stop else delta.text
-                events += self._tell_answer(shown)
+                events += self._tell_call(self._calls.text(delta.text), may_stop=may_stop)
         return events
+
+    def _tell_call(self, pieces: Sequence[Piece], *, may_stop: bool) -> list[TextEvent]:
+        events: list[TextEvent] = []
+        for piece in pieces:
+            if isinstance(piece, str):
+                events += self._show(piece, [], may_stop=may_stop)
+            elif self._stop.found is None:
+                # What is held back before a call does not become a stop string any more.
+                events += [*self._tell_answer(self._stop.finish()), piece]
+        return events
+
+    def _show(self, text: str, logprobs: list[TokenLogprob], *, may_stop: bool) -> list[TextEvent]:
+        self._behind_tag = False
+        self._held.append((len(text), logprobs))
+        return self._tell_answer(self._stop.push(text) if may_stop else text)
 
     def _tell_answer(self, text: str) -> list[TextEvent]:
         """An event for the next characters of the answer, if there are any."""

@@ -18,11 +18,18 @@ _TOOL_CONTROLS = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]")
 _WHITE = b" \t\r\n\v\f"
 
 
+DeltaKind = Literal["reasoning", "answer", "control", "call"]
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of text that a token completed; never empty."""
+    """A piece of text that a token completed; never empty.
 
-    kind: Literal["reasoning", "answer"]
+    From a [TOOL_CALLS] token on, "control" is the name of a tool call's control token, and "call"
+    the text between and after them.
+    """
+
+    kind: DeltaKind
     text: str
 
 
@@ -55,16 +62,24 @@ class OutputParser:
     one newline after it, one newline before the closing tag and all newlines after that belong
     to the tags. Everything else is text: later tags are plain text of the answer, and
     reasoning that is never closed stays reasoning. Control tokens give no text, except those of
-    a tool call, which end the reasoning and are shown as their names.
+    a tool call, which end the reasoning and are given as their names.
 
     It works on bytes, so neither tags nor characters care how tokens split them. What it holds
     back is what may still become a tag, with the white space that goes with it, and the bytes
     of a character that is not complete.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, state: OutputState = "auto") -> None:
-        """Start before the first token; `state` tells what the end of the prompt has opened."""
+    def __init__(
+        self, tokenizer: Tokenizer, *, state: OutputState = "auto", tool_calls: bool = True
+    ) -> None:
+        """Start before the first token.
+
+        state: what the end of the prompt has opened.
+        tool_calls: tell them apart; otherwise they are text of the answer, control tokens too.
+        """
         self._tokenizer = tokenizer
+        self._tool_calls = tool_calls
+        self._calling = False
         # Empty where the tags are control tokens: then no text is one.
         self._open = b"" if tokenizer.has_think_control else THINK_OPEN.encode()
         self._close = b"" if tokenizer.has_think_control else THINK_CLOSE.encode()
@@ -92,7 +107,7 @@ class OutputParser:
     def push(self, token_id: int) -> list[Delta]:
         """What this token completes: nothing, a piece, or the end of one kind and the next."""
         if (name := self._tool_controls.get(token_id)) is not None:
-            return _joined([*self._begin_tool_call(), Delta("answer", name)])
+            return _joined([*self._end_text(), self._control(name)])
         if token_id == self._tokenizer.think_open_id:
             return self._open_by_control()
         if token_id == self._tokenizer.think_close_id:
@@ -162,10 +177,14 @@ class OutputParser:
         self._state, self._skip_newlines = "answer", "all"
         return deltas
 
-    def _begin_tool_call(self) -> list[Delta]:
+    def _end_text(self) -> list[Delta]:
         deltas = [*self._release(len(self._held)), *self._flush()]
         self._state, self._skip_newlines = "answer", "none"
         return deltas
+
+    def _control(self, name: str) -> Delta:
+        self._calling |= self._tool_calls and name == _TOOL_CONTROLS[0]
+        return Delta("control" if self._calling else "answer", name)
 
     def _drop_newlines(self) -> None:
         if self._skip_newlines == "none":
@@ -184,8 +203,9 @@ class OutputParser:
         return self._delta(self._decoder.decode(b"", final=True))
 
     def _delta(self, text: str) -> list[Delta]:
-        kind: Literal["reasoning", "answer"]
-        kind = "reasoning" if self._state == "reasoning" else "answer"
+        kind: DeltaKind = "call" if self._calling else "answer"
+        if self._state == "reasoning":
+            kind = "reasoning"
         return [Delta(kind, text)] if text else []
 
 

@@ -12,10 +12,12 @@ class Request(OutputOptions):
     """One prompt and how to go on from it.
 
     prompt: ids; state: where the output begins, as `build_prompt` says.
+    tool_calls: tell them apart from the answer; otherwise they are text of it.
     """
 
     prompt: tuple[int, ...] = field(kw_only=False)
     state: OutputState = field(default="auto", kw_only=False)
+    tool_calls: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         # Without arguments, super() does not find its way in a class that has slots.

@@ -54,7 +54,9 @@ class Sequence:
         self.finished = False
         self._limits = limits
         self._tokenizer = tokenizer
-        self._output = OutputText(tokenizer, state=request.state, stop=request.stop)
+        self._output = OutputText(
+            tokenizer, state=request.state, stop=request.stop, tool_calls=request.tool_calls
+        )
         self._rules = logit_rules(request, tokenizer)
         self._guide = _guide(request, tokenizer)
         self._cached_tokens: int | None = None
@@ -115,7 +117,8 @@ class Sequence:
         prompt = len(self.request.prompt)
         if not self._prompt_is_prefilled:
             self._prompt_is_prefilled = tokens >= prompt
-            self._emit(PrefillProgress(min(tokens, prompt), prompt))
+            done, cached = min(tokens, prompt), self._cached_tokens or 0
+            self._emit(PrefillProgress(done, prompt, cached))
         if self.room <= 0 and tokens == len(self.ids):
             self.finish("length")
 

@@ -15,7 +15,7 @@ from tests.token_streams import Oracle
 def folders_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests neither read nor write what belongs to the user."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MODELS", "STATE", "CACHE"):
+        for name in ("MODELS", "STATE", "CACHE", "DATA"):
             patch.setenv(f"MAGISTRAL_MLX_{name}", str(tmp_path_factory.mktemp(name.lower())))
         yield
 

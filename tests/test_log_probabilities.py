@@ -13,7 +13,7 @@ from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob
 from magistral_mlx.model import Segment, load_decoder
-from magistral_mlx.output_text import OutputText
+from magistral_mlx.output_text import OutputText, TextEvent
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.tokenizer import Tokenizer
@@ -87,10 +87,11 @@ def test_greedy_tokens_are_the_first_alternative(engine: Engine) -> None:
 
 def told(output: OutputText, tokenizer: Tokenizer, text: str) -> list[tuple[str, str, bytes]]:
     """Push a text token by token; of every event, its kind, its text and its tokens' bytes."""
-    events: list[AnswerText | ReasoningText] = []
+    told: list[TextEvent] = []
     for token in tokenizer.encode(text):
-        events += output.push(token, logprob=TokenLogprob(token, tokenizer.token_bytes(token), -1))
-    events += output.finish()
+        told += output.push(token, logprob=TokenLogprob(token, tokenizer.token_bytes(token), -1))
+    told += output.finish()
+    events = [event for event in told if isinstance(event, AnswerText | ReasoningText)]
     kinds = ["reasoning" if isinstance(event, ReasoningText) else "answer" for event in events]
     return [
         (kind, event.text, b"".join(token.text for token in event.logprobs))

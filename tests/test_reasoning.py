@@ -1,12 +1,17 @@
 """Outputs split into reasoning and answer, however tokens cut their tags and characters."""
 
-from typing import Literal
-
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.reasoning import Delta, OutputParser, OutputState, SplitText, split_reasoning
+from magistral_mlx.reasoning import (
+    Delta,
+    DeltaKind,
+    OutputParser,
+    OutputState,
+    SplitText,
+    split_reasoning,
+)
 from magistral_mlx.tokenizer import Tokenizer
 from tests.token_streams import byte_ids, cut_ids
 
@@ -273,7 +278,7 @@ def test_control_tokens_out_of_place_change_nothing(tokenizer_v13: Tokenizer) ->
 
 
 @pytest.mark.parametrize("start", ["", "<think>\nI need the weather.</thi", "Let me see. "])
-def test_a_tool_call_ends_the_reasoning_and_is_shown_by_name(
+def test_a_tool_call_ends_the_reasoning_and_is_told_apart(
     tokenizer_v11: Tokenizer, start: str
 ) -> None:
     ids = [
@@ -284,11 +289,16 @@ def test_a_tool_call_ends_the_reasoning_and_is_shown_by_name(
         *tokenizer_v11.encode('{"city": "Oslo"}'),
         tokenizer_v11.eos_id,
     ]
-    thought, answer, state = _parse(tokenizer_v11, ids)
-    call = '[TOOL_CALLS]weather[ARGS]{"city": "Oslo"}'
+    parser = OutputParser(tokenizer_v11)
+    deltas = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
     reasoned = start.startswith("<think>")
-    assert thought == (start.removeprefix("<think>\n") if reasoned else "")
-    assert (answer, state) == (call if reasoned else start + call, "answer")
+    assert _text(deltas, "reasoning") == (start.removeprefix("<think>\n") if reasoned else "")
+    assert _text(deltas, "answer") == ("" if reasoned else start)
+    assert _text(deltas, "control") == "[TOOL_CALLS][ARGS]"
+    assert _text(deltas, "call") == 'weather{"city": "Oslo"}'
+    plain = OutputParser(tokenizer_v11, tool_calls=False)
+    deltas = [delta for token_id in ids for delta in plain.push(token_id)] + plain.finish()
+    assert _text(deltas, "answer").endswith('[TOOL_CALLS]weather[ARGS]{"city": "Oslo"}')
 
 
 def _parse(
@@ -308,7 +318,7 @@ def _parse(
     return _text(deltas, "reasoning"), _text(deltas, "answer"), parser.state
 
 
-def _text(deltas: list[Delta], kind: Literal["reasoning", "answer"]) -> str:
+def _text(deltas: list[Delta], kind: DeltaKind) -> str:
     return "".join(delta.text for delta in deltas if delta.kind == kind)
 
 

@@ -57,18 +57,22 @@ def prompt(length: int, *, seed: int = 0) -> tuple[int, ...]:
 class Output:
     tokens: tuple[int, ...]
     end: Finished
+    progress: list[PrefillProgress]
 
 
 def run(engine: Engine, request: Request, *, cancel_after: int | None = None) -> Output:
     events = SimpleQueue[Event]()
     sequence = engine.submit_to(request, events.put)
     count = 0
+    progress: list[PrefillProgress] = []
     while not isinstance(event := events.get(timeout=60), Finished):
         assert not isinstance(event, Failed)
         count += 1
+        if isinstance(event, PrefillProgress):
+            progress.append(event)
         if count == cancel_after:
             engine.cancel(sequence)
-    return Output(tuple(sequence.ids[len(request.prompt) :]), event)
+    return Output(tuple(sequence.ids[len(request.prompt) :]), event, progress)
 
 
 def test_a_continued_conversation_prefills_only_what_is_new(reusing: Engine) -> None:
@@ -78,6 +82,8 @@ def test_a_continued_conversation_prefills_only_what_is_new(reusing: Engine) -> 
     longer = (*first.prompt, *output.tokens, *prompt(10, seed=3))
     second = run(reusing, Request(longer, sampling=GREEDY, max_tokens=5))
     assert len(longer) - second.end.usage.cached_tokens <= 10 + 1
+    # It is told while the prompt is prefilled, not only at the end.
+    assert {event.cached for event in second.progress} == {second.end.usage.cached_tokens}
 
 
 def test_the_same_prompt_again_prefills_one_token(reusing: Engine) -> None:

@@ -59,26 +59,28 @@ class _Tekken(TypedDict):
     vocab: list[_Token]
 
 
-def write_tekken(path: Path, *, version: TekkenVersion = "v11") -> None:
+def write_tekken(
+    path: Path, *, version: TekkenVersion = "v11", vocab_size: int = VOCAB_SIZE
+) -> None:
     """Write a tekken.json of `version` to `path`, atomically.
 
     The vocabulary is that of the tekken_240911.json which mistral-common carries, cut to the
-    130,072 entries that a vocabulary of 131,072 uses. Special tokens have the names and ids of
-    the published v11 and v13 files. Text forms of tokens, which no reader needs, are left out:
-    the file is 8 MB instead of 19.
+    entries that a vocabulary of `vocab_size` uses (130,072 of 131,072). Special tokens have the
+    names and ids of the published v11 and v13 files. Text forms of tokens, which no reader needs,
+    are left out: the file is 8 MB instead of 19.
     """
     source = _wheel_tekken()
     content = {
         "config": {
             **source["config"],
-            "num_vocab_tokens": VOCAB_SIZE - SPECIAL_TOKENS,
-            "default_vocab_size": VOCAB_SIZE,
+            "num_vocab_tokens": vocab_size - SPECIAL_TOKENS,
+            "default_vocab_size": vocab_size,
             "default_num_special_tokens": SPECIAL_TOKENS,
             "version": version,
         },
         "vocab": [
             _Token(rank=token["rank"], token_bytes=token["token_bytes"], token_str=None)
-            for token in source["vocab"][: VOCAB_SIZE - SPECIAL_TOKENS]
+            for token in source["vocab"][: vocab_size - SPECIAL_TOKENS]
         ],
         "special_tokens": _special_tokens(version),
     }

@@ -1,21 +1,17 @@
 """The command line of evaluations."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from magistral_mlx import EngineError, GenerationOptions
-from magistral_mlx import cli_options as opt
+from magistral_mlx import GenerationOptions
+from magistral_mlx.commands import options as opt
+from magistral_mlx.commands.exit_codes import INTERRUPTED, consoles, exit_codes
 from magistral_mlx.errors import UserError
 from magistral_mlx.terminal.opening import Opening
-
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
-"""Exit codes, as those of the other commands."""
 
 Questions = Annotated[
     list[str] | None,
@@ -88,8 +84,8 @@ def eval_command(
     kv_start: opt.KVStart = 0,
 ) -> None:
     """Measure how often answers are right. The same command goes on with an interrupted run."""
-    console, errors = Console(), Console(stderr=True, highlight=False)
-    with _exit_codes(errors):
+    console, errors = consoles()
+    with exit_codes(errors):
         # Matplotlib and the others are an extra, and take a second to import.
         from magistral_mlx.evaluation.extra import check_extra
 
@@ -125,15 +121,3 @@ def _questions_and_axes(words: Sequence[str], sweep: str | None) -> tuple[str, l
         raise UserError(f"{' and '.join(names)} are several sets: evaluate one at a time.")
     axes = None if sweep is None else [sweep, *(word for word in words if "=" in word)]
     return (names or ["demo"])[0], axes
-
-
-@contextmanager
-def _exit_codes(errors: Console) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        errors.print(str(error), markup=False, soft_wrap=True)
-        raise typer.Exit(REFUSED) from error
-    except EngineError as error:
-        errors.print(f"The generation failed: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(FAILED) from error

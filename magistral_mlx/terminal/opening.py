@@ -1,6 +1,6 @@
 """Opening the model that a command uses, within what this machine holds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx import Magistral, open_model
-from magistral_mlx.cli_options import Dtype
+from magistral_mlx.commands.options import Dtype
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.engine_status import StepReport
 from magistral_mlx.folders import state_folder
 from magistral_mlx.kv_folder import parse_disk_size
 from magistral_mlx.model_choice import choose_model, remember_model
@@ -29,7 +30,9 @@ class Opening:
     kv_disk: str | None = None
     wired: bool = False
 
-    def open(self, choice: str) -> Magistral:
+    def open(
+        self, choice: str, *, on_step: Callable[[StepReport], None] | None = None
+    ) -> Magistral:
         """Open what `choose_model` chose. Raises RequestError for a size that is none."""
         return open_model(
             choice,
@@ -39,6 +42,7 @@ class Opening:
             kv_start=self.kv_start,
             kv_disk=None if self.kv_disk is None else parse_disk_size(self.kv_disk),
             wired=self.wired,
+            on_step=on_step,
         )
 
 

@@ -1,0 +1,56 @@
+"""Functions that the page's script may call on the server: what comes in is checked here."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from magistral_mlx import EngineError
+from magistral_mlx.errors import UserError
+
+Result = Mapping[str, object]
+ServerCall = Callable[[object], Result]
+
+
+class Form(BaseModel):
+    """What a call takes; anything else in it is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=4_000_000)
+
+
+class Nothing(Form):
+    """A call without arguments."""
+
+
+class Chosen(Form):
+    """A conversation."""
+
+    conversation: str
+
+
+class ChosenMessage(Form):
+    """A message."""
+
+    message: str
+
+
+FormType = TypeVar("FormType", bound=Form)
+
+
+def server_call(
+    name: str, form: type[FormType], answer: Callable[[FormType], Result]
+) -> ServerCall:
+    """The function `name` of the script's `server`: {"ok": …}, or {"error": one sentence}."""
+
+    def call(data: object) -> Result:
+        try:
+            return {"ok": answer(form.model_validate(data))}
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or name
+            return {"error": f"{where}: {first['msg']}."}
+        except (UserError, EngineError) as error:
+            return {"error": str(error)}
+
+    call.__name__ = name
+    return call

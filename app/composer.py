@@ -1,0 +1,173 @@
+"""Asking: files, the size of a message before it is sent, sending, and going on from there."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from magistral_mlx import Magistral, Message
+from magistral_mlx.app.attachments import read_attachment, safe_name, with_attachments
+from magistral_mlx.app.branches import conversation_messages, edit, question_of
+from magistral_mlx.app.calls import ChosenMessage, Form, Result, ServerCall, server_call
+from magistral_mlx.app.records import Attachment
+from magistral_mlx.app.services import Services
+from magistral_mlx.app.settings import Settings, load_settings
+from magistral_mlx.app.sidebar import decoded
+from magistral_mlx.app.titles import title_of
+from magistral_mlx.errors import UserError
+
+
+class File(Form):
+    """A file that was dropped, in base64."""
+
+    name: str = Field(max_length=500)
+    data: str = Field(max_length=40_000_000)
+
+
+class AttachedFile(Form):
+    """A file's text, as `attach` returned it."""
+
+    name: str
+    text: str
+    tokens: int = Field(ge=0)
+
+
+class Draft(Form):
+    """A message that is being written, below `parent`."""
+
+    parent: str | None = None
+    text: str
+    files: tuple[AttachedFile, ...] = ()
+
+
+class Question(Draft):
+    """A message to answer; without a conversation it begins one."""
+
+    conversation: str | None = None
+    chains: int | None = Field(default=None, ge=1, le=8)
+
+
+class Edit(ChosenMessage):
+    """A question's new text; its files stay."""
+
+    text: str
+
+
+def composer_calls(services: Services) -> list[ServerCall]:
+    """What the composer asks for, and the questions that can be asked again."""
+
+    def attach(form: File) -> Result:
+        file = _read(form, services.models.model())
+        return {"name": file.name, "text": file.text, "tokens": file.tokens}
+
+    def count(form: Draft) -> Result:
+        model = services.models.model()
+        return {"tokens": _prompt_tokens(services, model, form), "window": model.window}
+
+    def send(form: Question) -> Result:
+        return _send(services, form)
+
+    def edit_question(form: Edit) -> Result:
+        return _edit(services, form)
+
+    def regenerate(form: ChosenMessage) -> Result:
+        message = services.store.message(form.message)
+        question = message if message.role == "user" else question_of(services.store, message.id)
+        _start(services, question.id, None)
+        return {"conversation": question.conversation}
+
+    return [
+        server_call("attach", File, attach),
+        server_call("count", Draft, count),
+        server_call("send", Question, send),
+        server_call("edit", Edit, edit_question),
+        server_call("regenerate", ChosenMessage, regenerate),
+    ]
+
+
+def _read(form: File, model: Magistral) -> Attachment:
+    data = decoded(form.data)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file{Path(safe_name(form.name)).suffix}"
+        path.write_bytes(data)
+        return read_attachment(path, model.tokenizer, name=form.name)
+
+
+def _send(services: Services, form: Question) -> Result:
+    if not form.text.strip() and not form.files:
+        raise UserError("The message is empty.")
+    if form.conversation:
+        _check_idle(services, form.conversation)
+    refused = _does_not_fit(services, form)
+    if refused is not None:
+        return {"refused": refused}
+    conversation = form.conversation or _new_conversation(services, form)
+    question = services.store.add_message(
+        conversation,
+        parent=form.parent,
+        role="user",
+        content=form.text,
+        attachments=_attachments(form.files),
+    )
+    _start(services, question.id, form.chains)
+    return {"conversation": conversation, "question": question.id}
+
+
+def _edit(services: Services, form: Edit) -> Result:
+    old = services.store.message(form.message)
+    _check_idle(services, old.conversation)
+    files = tuple(
+        AttachedFile(name=file.name, text=file.text, tokens=file.tokens) for file in old.attachments
+    )
+    refused = _does_not_fit(services, Draft(parent=old.parent, text=form.text, files=files))
+    if refused is not None:
+        return {"refused": refused}
+    question = edit(services.store, old.id, form.text)
+    _start(services, question.id, None)
+    return {"conversation": old.conversation, "question": question.id}
+
+
+def _check_idle(services: Services, conversation: str) -> None:
+    if services.runs.of(conversation) is not None:
+        raise UserError("An answer is being written: stop it first.")
+
+
+def _does_not_fit(services: Services, form: Draft) -> Result | None:
+    """The numbers, where nothing of the window would be left for an answer."""
+    model = services.models.model()
+    tokens = _prompt_tokens(services, model, form)
+    return {"tokens": tokens, "window": model.window} if tokens >= model.window else None
+
+
+def _new_conversation(services: Services, form: Question) -> str:
+    title = title_of(form.text, fallback=form.files[0].name if form.files else "")
+    return services.store.create_conversation(title).id
+
+
+def _start(services: Services, question: str, chains: int | None) -> None:
+    settings = load_settings(services.store)
+    services.runs.start(
+        services.models.model(),
+        question,
+        settings.options(),
+        chains=chains or settings.chains,
+        system=settings.system,
+    )
+
+
+def _prompt_tokens(services: Services, model: Magistral, form: Draft) -> int:
+    settings = load_settings(services.store)
+    messages = _history(services, form.parent, settings)
+    text = with_attachments(form.text, _attachments(form.files)) or " "
+    return model.prompt_tokens([*messages, Message("user", text)], settings.options())
+
+
+def _history(services: Services, parent: str | None, settings: Settings) -> list[Message]:
+    if parent is not None:
+        return conversation_messages(services.store, parent, system=settings.system)
+    return [Message("system", settings.system)] if settings.system.strip() else []
+
+
+def _attachments(files: Sequence[AttachedFile]) -> tuple[Attachment, ...]:
+    return tuple(Attachment(safe_name(file.name), file.text, file.tokens) for file in files)

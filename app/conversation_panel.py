@@ -1,0 +1,58 @@
+"""The conversation that a tab shows: its branches, and the answer that is being written in it."""
+
+from pydantic import Field
+
+from magistral_mlx.app.branches import switch
+from magistral_mlx.app.calls import Chosen, ChosenMessage, Result, ServerCall, server_call
+from magistral_mlx.app.services import Services
+from magistral_mlx.app.turns import chain_view, conversation_view
+
+
+class Watching(Chosen):
+    """What a tab has seen of a running answer."""
+
+    version: int = 0
+
+
+class AnswerNow(Chosen):
+    """The chain whose reasoning is enough; None: all of them."""
+
+    chain: int | None = Field(default=None, ge=0, le=7)
+
+
+def conversation_calls(services: Services) -> list[ServerCall]:
+    """What the turns ask for."""
+
+    def show(form: Chosen) -> Result:
+        return conversation_view(services, form.conversation)
+
+    def show_branch(form: ChosenMessage) -> Result:
+        switch(services.store, form.message)
+        return conversation_view(services, services.store.message(form.message).conversation)
+
+    def answer(form: ChosenMessage) -> Result:
+        return chain_view(services.store.message(form.message), services.renderer)
+
+    def watch(form: Watching) -> Result:
+        return {"patch": services.live.next(form.conversation, form.version)}
+
+    def stop(form: Chosen) -> Result:
+        run = services.runs.of(form.conversation)
+        if run is not None:
+            run.stop()
+        return {}
+
+    def answer_now(form: AnswerNow) -> Result:
+        run = services.runs.of(form.conversation)
+        if run is not None:
+            run.answer_now(form.chain)
+        return {}
+
+    return [
+        server_call("show", Chosen, show),
+        server_call("show_branch", ChosenMessage, show_branch),
+        server_call("answer", ChosenMessage, answer),
+        server_call("watch", Watching, watch),
+        server_call("stop", Chosen, stop),
+        server_call("answer_now", AnswerNow, answer_now),
+    ]

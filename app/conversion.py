@@ -1,0 +1,130 @@
+"""Converting a model from the page: started, watched, cancelled."""
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from magistral_mlx.app.fits import Fit, what_fits
+from magistral_mlx.convert import Progress, convert
+from magistral_mlx.errors import UserError
+
+__all__ = ["Conversion", "ConversionSnapshot", "Fit", "what_fits"]
+
+ConversionState = Literal["idle", "running", "done", "failed", "cancelled"]
+
+_RATE_AFTER_SECONDS = 1.0
+
+
+class _Cancelled(Exception):
+    """Raised through the converter, which then removes or keeps what it has written."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionSnapshot:
+    """A conversion at one moment.
+
+    progress: bytes done and total, and the tensor; None before the first.
+    seconds: since it began, until its end.
+    bytes_per_second, seconds_left: None where nothing can be said yet.
+    folder: of the converted model, when it is done; message: why it failed.
+    """
+
+    version: int
+    state: ConversionState
+    source: str | None = None
+    progress: Progress | None = None
+    seconds: float = 0.0
+    bytes_per_second: float | None = None
+    seconds_left: float | None = None
+    folder: Path | None = None
+    message: str | None = None
+
+
+class Conversion:
+    """At most one conversion at a time, in a thread. Any thread may call any method."""
+
+    def __init__(self) -> None:
+        """Nothing is converted yet."""
+        self._changed = threading.Condition()  # guards the rest
+        self._now = ConversionSnapshot(version=1, state="idle")
+        self._begun = 0.0
+        self._cancelled = threading.Event()
+
+    def start(self, source: str, *, bits: int = 4, force: bool = False) -> None:
+        """Begin. Raises UserError while another runs; what is wrong later fails the snapshot."""
+        source = source.strip()
+        if not source:
+            raise UserError("No model was named: give the folder of a downloaded checkpoint.")
+        with self._changed:
+            if self._now.state == "running":
+                raise UserError(
+                    f"{self._now.source} is being converted: wait until that is done, or cancel it."
+                )
+            self._begun = time.monotonic()
+            self._cancelled.clear()
+            version = self._now.version
+            self._now = ConversionSnapshot(version=version, state="running", source=source)
+            self._announce()
+        threading.Thread(
+            target=self._convert, args=(source, bits, force), name="conversion", daemon=True
+        ).start()
+
+    def snapshot(self) -> ConversionSnapshot:
+        """The conversion as it is now."""
+        with self._changed:
+            return self._timed()
+
+    def wait(self, version: int, timeout: float | None = None) -> ConversionSnapshot:
+        """The conversion as soon as it is newer than `version`, or as it is after the timeout."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._now.version > version, timeout)
+            return self._timed()
+
+    def cancel(self) -> None:
+        """End it at the next block of rows; nothing happens when none runs."""
+        self._cancelled.set()
+
+    def _convert(self, source: str, bits: int, force: bool) -> None:
+        ending = replace(self.snapshot(), state="failed", message="It failed: see the log.")
+        try:
+            folder = convert(source, bits=bits, force=force, on_progress=self._take)
+            ending = replace(ending, state="done", folder=folder, message=None)
+        except _Cancelled:
+            ending = replace(ending, state="cancelled", message=None)
+        except (UserError, OSError) as error:
+            ending = replace(ending, message=str(error))
+        finally:
+            with self._changed:
+                timed = self._timed()
+                self._now = replace(
+                    timed,
+                    state=ending.state,
+                    folder=ending.folder,
+                    message=ending.message,
+                    seconds_left=None,
+                )
+                self._announce()
+
+    def _take(self, progress: Progress) -> None:
+        if self._cancelled.is_set():
+            raise _Cancelled
+        with self._changed:
+            self._now = replace(self._now, progress=progress)
+            self._announce()
+
+    def _announce(self) -> None:
+        self._now = replace(self._now, version=self._now.version + 1)
+        self._changed.notify_all()
+
+    def _timed(self) -> ConversionSnapshot:
+        if self._now.state != "running":
+            return self._now
+        seconds = time.monotonic() - self._begun
+        progress = self._now.progress
+        if progress is None or not progress.done or seconds < _RATE_AFTER_SECONDS:
+            return replace(self._now, seconds=seconds)
+        rate = progress.done / seconds
+        left = (progress.total - progress.done) / rate
+        return replace(self._now, seconds=seconds, bytes_per_second=rate, seconds_left=left)

@@ -1,0 +1,100 @@
+"""What of the page's server can be reached, and by whom: an ASGI layer around Gradio."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GRADIO = "/gradio_api"
+OPEN_PATHS = frozenset(
+    {
+        "/",
+        "/config",
+        "/favicon.ico",
+        "/login",
+        "/logout",
+        "/theme.css",
+        f"{GRADIO}/component_server",
+        f"{GRADIO}/login_check",
+        f"{GRADIO}/startup-events",
+        f"{GRADIO}/token",
+        f"{GRADIO}/user",
+    }
+)
+OPEN_FOLDERS = ("/assets/", "/static/", f"{GRADIO}/heartbeat/")
+"""All that the page needs. Gradio's routes that read or keep files are not among them."""
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        # Gradio compiles its templates in the browser.
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+class PageGate:
+    """Lets through what the page needs, asked for by the page itself."""
+
+    def __init__(self, app: App, *, others: tuple[str, ...] = ()) -> None:
+        """others: beginnings of paths that are not the page's, to be left alone ("/v1")."""
+        self._app = app
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 404 or 403, or pass the request on."""
+        if scope["type"] != "http" or scope["path"].startswith(self._others or ("\0",)):
+            await self._app(scope, receive, send)
+        elif not _is_open(scope["path"]):
+            await _refuse(send, 404, b"There is nothing here.")
+        elif _is_foreign(scope):
+            await _refuse(send, 403, b"This page answers its own scripts only.")
+        else:
+            await self._app(scope, receive, _with_headers(send))
+
+
+def _is_open(path: str) -> bool:
+    return (path.rstrip("/") or "/") in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """A request that another site's script sent: browsers say so in Origin or Sec-Fetch-Site."""
+    headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    if scope["method"] in ("GET", "HEAD"):
+        return False
+    origin = headers.get(b"origin")
+    if origin is not None:
+        return str(urlsplit(origin).netloc) != headers.get(b"host")
+    return headers.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
+        await send(message)
+
+    return sending
+
+
+async def _refuse(send: Send, status: int, text: bytes) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})

@@ -1,0 +1,107 @@
+"""The models that can be opened, the one that is, converting, and what fits."""
+
+from dataclasses import asdict
+
+from pydantic import Field
+
+from magistral_mlx.app.calls import Form, Nothing, Result, ServerCall, server_call
+from magistral_mlx.app.conversion import what_fits
+from magistral_mlx.app.models import available_models
+from magistral_mlx.app.services import Services
+
+
+class Opening(Form):
+    """A model to open; `stop_runs` ends the answers that the old one writes."""
+
+    name: str
+    stop_runs: bool = False
+
+
+class Converting(Form):
+    """A model to convert."""
+
+    source: str = Field(min_length=1)
+    bits: int = 4
+
+
+def models_calls(services: Services) -> list[ServerCall]:
+    """What the model picker, the gauges and the conversion ask for."""
+
+    def models(form: Nothing) -> Result:
+        return {"models": [asdict(entry) for entry in available_models()]}
+
+    def status(form: Nothing) -> Result:
+        return {
+            "model": _model(services),
+            "memory": _memory(services),
+            "conversion": _conversion(services),
+        }
+
+    def open_model(form: Opening) -> Result:
+        services.models.open(form.name, stop_runs=form.stop_runs)
+        return _model(services)
+
+    def start(form: Converting) -> Result:
+        services.conversion.start(form.source, bits=form.bits)
+        return _conversion(services)
+
+    def cancel(form: Nothing) -> Result:
+        services.conversion.cancel()
+        return _conversion(services)
+
+    def fits(form: Nothing) -> Result:
+        return {"fits": [{**asdict(fit), "fits": fit.fits} for fit in what_fits()]}
+
+    return [
+        server_call("models", Nothing, models),
+        server_call("status", Nothing, status),
+        server_call("open_model", Opening, open_model),
+        server_call("convert", Converting, start),
+        server_call("cancel_conversion", Nothing, cancel),
+        server_call("what_fits", Nothing, fits),
+    ]
+
+
+def _model(services: Services) -> Result:
+    now = services.models.snapshot()
+    return {
+        "state": now.state,
+        "choice": now.choice,
+        "name": now.name,
+        "seconds": now.seconds,
+        "message": now.message,
+        "window": now.model.window if now.model is not None else None,
+    }
+
+
+def _memory(services: Services) -> Result | None:
+    """Bytes: what was planned, and what the KV cache takes at present."""
+    model = services.models.snapshot().model
+    if model is None:
+        return None
+    plan, status = model.plan, model.status
+    return {
+        "limit": plan.limit,
+        "weights": plan.weights,
+        "step": plan.step,
+        "kvLimit": status.kv_limit_bytes,
+        "kvRunning": status.kv_running_bytes,
+        "kvStored": status.kv_stored_bytes,
+        "headroom": plan.headroom,
+    }
+
+
+def _conversion(services: Services) -> Result:
+    now = services.conversion.snapshot()
+    return {
+        "state": now.state,
+        "source": now.source,
+        "done": now.progress.done if now.progress else 0,
+        "total": now.progress.total if now.progress else 0,
+        "tensor": now.progress.tensor if now.progress else None,
+        "seconds": now.seconds,
+        "bytesPerSecond": now.bytes_per_second,
+        "secondsLeft": now.seconds_left,
+        "folder": now.folder.name if now.folder else None,
+        "message": now.message,
+    }

@@ -1,0 +1,68 @@
+"""The page: one Gradio component, whose script draws it and calls functions on the server."""
+
+from importlib.resources import files
+
+import gradio as gr
+
+from magistral_mlx.app.calls import ServerCall
+from magistral_mlx.app.composer import composer_calls
+from magistral_mlx.app.conversation_panel import conversation_calls
+from magistral_mlx.app.models_panel import models_calls
+from magistral_mlx.app.services import Services
+from magistral_mlx.app.settings_panel import settings_calls
+from magistral_mlx.app.sidebar import sidebar_calls
+
+TITLE = "Magistral"
+STYLES = ("palette", "layout", "sidebar", "turns", "chains", "written", "composer", "panels")
+SCRIPTS = (
+    "elements",
+    "icons",
+    "words",
+    "server",
+    "notices",
+    "sidebar",
+    "answer",
+    "turns",
+    "live",
+    "composer",
+    "files",
+    "gauges",
+    "settings",
+    "models",
+    "shortcuts",
+    "page",
+)
+"""Files of assets/, in the order in which the browser gets them."""
+
+
+def create_page(services: Services) -> gr.Blocks:
+    """The page over these services; mount it with `launch.mount_page`.
+
+    It serves no files, records nothing, and asks no other host for anything.
+    """
+    page: gr.Blocks
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        gr.HTML(
+            elem_id="magistral",
+            html_template='<div class="page" id="page"></div>',
+            head=f"<style>{_joined('css', STYLES)}</style>",
+            js_on_load=f'"use strict";\n{_joined("js", SCRIPTS)}',
+            apply_default_css=False,
+            server_functions=_server_functions(services),
+        )
+    return page
+
+
+def _server_functions(services: Services) -> list[ServerCall]:
+    return [
+        *settings_calls(services),
+        *sidebar_calls(services),
+        *composer_calls(services),
+        *conversation_calls(services),
+        *models_calls(services),
+    ]
+
+
+def _joined(kind: str, names: tuple[str, ...]) -> str:
+    assets = files("magistral_mlx.app") / "assets"
+    return "\n".join((assets / f"{name}.{kind}").read_text(encoding="utf-8") for name in names)

@@ -1,0 +1,65 @@
+"""What the page works with, opened together and closed together."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from magistral_mlx import Magistral
+from magistral_mlx.app.conversion import Conversion
+from magistral_mlx.app.models import ModelHolder
+from magistral_mlx.app.rendering import MarkdownRenderer
+from magistral_mlx.app.runs import RunRegistry
+from magistral_mlx.app.store import Store
+from magistral_mlx.app.streaming import LiveRuns
+
+
+@dataclass(frozen=True, slots=True)
+class Services(AbstractContextManager["Services"]):
+    """The store, the open model, the answers that run, and their way to the browser."""
+
+    store: Store
+    runs: RunRegistry
+    models: ModelHolder
+    conversion: Conversion
+    renderer: MarkdownRenderer
+    live: LiveRuns
+
+    def close(self) -> None:
+        """Stop and save what runs, close the model and the store."""
+        self.conversion.cancel()
+        self.models.close()
+        self.store.close()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_services(
+    *,
+    data_folder: Path | None,
+    open_model: Callable[[str], Magistral],
+    state_folder: Path | None = None,
+) -> Services:
+    """Open the store; the model is opened later, by `Services.models`.
+
+    data_folder: where conversations are kept; None keeps no history.
+    open_model, state_folder: as `ModelHolder` takes them.
+    """
+    store = Store(data_folder)
+    runs = RunRegistry(store)
+    renderer = MarkdownRenderer()
+    return Services(
+        store=store,
+        runs=runs,
+        models=ModelHolder(runs, open_model=open_model, state_folder=state_folder),
+        conversion=Conversion(),
+        renderer=renderer,
+        live=LiveRuns(runs, renderer),
+    )

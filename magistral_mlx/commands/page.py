@@ -1,0 +1,68 @@
+"""The command that serves the page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from magistral_mlx.commands import options as opt
+from magistral_mlx.commands.exit_codes import consoles, exit_codes
+from magistral_mlx.errors import RequestError
+from magistral_mlx.terminal.opening import Opening
+
+
+def page_command(
+    model: opt.Model = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; anything but this machine needs --auth.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 7860,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER:PASSWORD", help="What the page asks for.", show_default="nothing"
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Where conversations are kept.",
+            show_default="this user's data folder",
+        ),
+    ] = None,
+    no_history: Annotated[
+        bool, typer.Option("--no-history", help="Keep conversations in memory only.")
+    ] = False,
+    max_context: opt.MaxContext = None,
+    kv_bits: opt.KVBits = None,
+    kv_disk: opt.KVDisk = None,
+    show: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--no-open",
+            help="Open the page in the browser; by default where there is a terminal.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Serve the page: reasoning and answer, side by side."""
+    console, errors = consoles()
+    with exit_codes(errors):
+        try:
+            from magistral_mlx.app.command import PageOptions, run_page
+        except ModuleNotFoundError as error:
+            raise RequestError(
+                f"The page needs {error.name}: pip install 'magistral-mlx[app]'."
+            ) from error
+        options = PageOptions(
+            model=model,
+            host=host,
+            port=port,
+            auth=auth,
+            data_dir=data_dir,
+            history=not no_history,
+            show=console.is_terminal if show is None else show,
+        )
+        opening = Opening(max_context=max_context, kv_bits=kv_bits, kv_disk=kv_disk)
+        run_page(options, opening, console=console)

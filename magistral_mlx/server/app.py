@@ -1,0 +1,73 @@
+"""The application: routes, and the layers around them."""
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from magistral_mlx.server.auth import Auth
+from magistral_mlx.server.body_guard import BodyGuard
+from magistral_mlx.server.chat import chat_routes
+from magistral_mlx.server.completions import completion_routes
+from magistral_mlx.server.errors import install_errors
+from magistral_mlx.server.health import health_routes
+from magistral_mlx.server.host_check import HostCheck
+from magistral_mlx.server.messages import message_routes
+from magistral_mlx.server.metrics import Metrics
+from magistral_mlx.server.model_slot import ModelSlot
+from magistral_mlx.server.models import model_routes
+from magistral_mlx.server.record_middleware import ID_HEADER, RecordMiddleware
+from magistral_mlx.server.responses import response_routes
+from magistral_mlx.server.service import Service
+from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.server.tokens import token_routes
+from magistral_mlx.version import VERSION
+
+
+def create_service(slot: ModelSlot, settings: ServerSettings) -> Service:
+    """What the routes share."""
+    return Service(slot, settings, Metrics(slot))
+
+
+def create_app(service: Service, *, page: ASGIApp | None = None) -> FastAPI:
+    """The whole server as an ASGI application.
+
+    page: another application that gets every path that is not the API's, behind the same key.
+    """
+    app = FastAPI(
+        title="magistral-mlx",
+        version=VERSION,
+        docs_url=None,  # both pages fetch their scripts from elsewhere
+        redoc_url=None,
+    )
+    for routes in (
+        chat_routes,
+        completion_routes,
+        message_routes,
+        response_routes,
+        model_routes,
+        token_routes,
+        health_routes,
+    ):
+        app.include_router(routes(service))
+    install_errors(app)
+    _add_layers(app, service)
+    if page is not None:
+        app.mount("/", page)
+    return app
+
+
+def _add_layers(app: FastAPI, service: Service) -> None:
+    """The last one added is the outermost."""
+    settings = service.settings
+    app.add_middleware(BodyGuard, settings=settings)
+    app.add_middleware(Auth, keys=settings.api_keys)
+    app.add_middleware(HostCheck, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=[ID_HEADER, "Retry-After"],
+        )
+    app.add_middleware(RecordMiddleware, metrics=service.metrics)

@@ -1,0 +1,141 @@
+"""POST /v1/chat/completions."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from magistral_mlx.conversation import ToolCall
+from magistral_mlx.server.chat_request import ChatRequest
+from magistral_mlx.server.chat_stream import ChatStream
+from magistral_mlx.server.errors import ERRORS, ApiError
+from magistral_mlx.server.finish import finish_fields
+from magistral_mlx.server.json_response import ModelResponse
+from magistral_mlx.server.logprob_fields import chat_logprobs
+from magistral_mlx.server.model_slot import model_names
+from magistral_mlx.server.outputs import Output
+from magistral_mlx.server.request_log import record_of
+from magistral_mlx.server.service import Service
+from magistral_mlx.server.sse import AnswerStreamResponse
+from magistral_mlx.server.usage import completion_usage, timings
+
+STREAM = {
+    "text/event-stream": {"schema": {"type": "string", "title": ChatCompletionChunk.__name__}}
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatHead:
+    """What all bodies about one request begin with."""
+
+    model: str
+    system_fingerprint: str
+    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def fields(self) -> dict[str, object]:
+        """By OpenAI's names."""
+        return {
+            "id": self.id,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.system_fingerprint,
+        }
+
+
+def chat_routes(service: Service) -> APIRouter:
+    """The route of OpenAI's chat."""
+    router = APIRouter()
+
+    @router.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletion,
+        responses={200: {"content": STREAM}, **ERRORS},
+        tags=["OpenAI"],
+    )
+    async def create_chat_completion(asked: ChatRequest, http: Request) -> Response:
+        """Continue a conversation, as a whole or as a stream of chunks."""
+        service.slot.check_name(asked.model)
+        choices = asked.n or 1
+        _check_sizes(asked, service)
+        record = record_of(http)
+        record.user = asked.user or asked.safety_identifier
+        if service.settings.log_prompts:
+            record.prompt = asked.model_dump(mode="json", exclude_unset=True)["messages"]
+        running = await service.begin_chat(
+            http, asked.conversation(), asked.generation_options(), choices=choices
+        )
+        head = ChatHead(
+            model_names(running.model)[0], f"fp_{running.model.checkpoint.fingerprint[:12]}"
+        )
+        if asked.stream:
+            usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
+            stream = ChatStream(
+                head.fields(), running, raw=asked.reasoning_format == "raw", usage=usage
+            )
+            return AnswerStreamResponse(running, stream.events())
+        outputs = await running.whole(http)
+        raw = asked.reasoning_format == "raw"
+        return ModelResponse(chat_completion(head, outputs, raw=raw, logprobs=bool(asked.logprobs)))
+
+    return router
+
+
+def chat_completion(
+    head: ChatHead, outputs: Sequence[Output], *, raw: bool, logprobs: bool
+) -> ChatCompletion:
+    """The body of a whole answer."""
+    ends = [output.end for output in outputs]
+    choices = [
+        {
+            "index": index,
+            "message": message_fields(output, raw=raw),
+            "logprobs": {"content": chat_logprobs(output.logprobs)} if logprobs else None,
+            **finish_fields(output.end, called=bool(output.tool_calls)),
+        }
+        for index, output in enumerate(outputs)
+    ]
+    return ChatCompletion.model_validate(
+        {
+            **head.fields(),
+            "object": "chat.completion",
+            "choices": choices,
+            "usage": completion_usage(ends),
+            "timings": timings(ends[0]),
+        }
+    )
+
+
+def message_fields(output: Output, *, raw: bool) -> dict[str, object]:
+    """An answer as a message, with its reasoning under both of the names that clients read."""
+    content = output.raw if raw else output.answer
+    fields: dict[str, object] = {
+        "role": "assistant",
+        "content": content if content or not output.tool_calls else None,
+        "refusal": None,
+    }
+    if output.reasoning and not raw:
+        fields |= {"reasoning_content": output.reasoning, "reasoning": output.reasoning}
+    if output.tool_calls:
+        fields["tool_calls"] = [call_fields(call) for call in output.tool_calls]
+    return fields
+
+
+def call_fields(call: ToolCall) -> dict[str, object]:
+    """A tool call by OpenAI's names."""
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _check_sizes(asked: ChatRequest, service: Service) -> None:
+    settings = service.settings
+    if (asked.n or 1) > settings.max_choices:
+        message = f"n is {asked.n}; it must be at most {settings.max_choices}."
+        raise ApiError(400, message, code="invalid_value", param="n")
+    if len(asked.messages) > settings.max_messages:
+        message = f"There are {len(asked.messages):,} messages, of {settings.max_messages:,}."
+        raise ApiError(400, message, code="too_many_messages", param="messages")

@@ -1,0 +1,53 @@
+"""GET /v1/models."""
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from openai.types import Model
+from pydantic import BaseModel
+
+from magistral_mlx.api import Magistral
+from magistral_mlx.server.errors import ERRORS
+from magistral_mlx.server.json_response import ModelResponse
+from magistral_mlx.server.model_slot import model_names
+from magistral_mlx.server.service import Service
+
+
+class ModelList(BaseModel):
+    """OpenAI's client has no type for the body of a list, only for its pages."""
+
+    object: str
+    data: list[Model]
+
+
+def model_routes(service: Service) -> APIRouter:
+    """The one model that is open, under the name that requests use."""
+    router = APIRouter()
+
+    @router.get("/v1/models", response_model=ModelList, responses={**ERRORS}, tags=["OpenAI"])
+    async def list_models() -> Response:
+        """List the open model."""
+        return ModelResponse(ModelList(object="list", data=[_described(service.slot.get())]))
+
+    @router.get(
+        "/v1/models/{name:path}", response_model=Model, responses={**ERRORS}, tags=["OpenAI"]
+    )
+    async def retrieve_model(name: str) -> Response:
+        """Describe the open model, by any of its names."""
+        service.slot.check_name(name)
+        return ModelResponse(_described(service.slot.get()))
+
+    return router
+
+
+def _described(model: Magistral) -> Model:
+    written = (model.checkpoint.folder / "config.json").stat().st_mtime
+    return Model.model_validate(
+        {
+            "id": model_names(model)[0],
+            "object": "model",
+            "created": int(written),
+            "owned_by": "mistralai",
+            # As vLLM names it: clients read it to know what fits.
+            "max_model_len": model.window,
+        }
+    )

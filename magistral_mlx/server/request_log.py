@@ -1,0 +1,72 @@
+"""What is written down of a request: one line of JSON, without what was asked or answered."""
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from magistral_mlx.events import Finished
+
+logger = logging.getLogger("magistral_mlx.server.requests")
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """Filled in while a request is served."""
+
+    id: str
+    method: str
+    path: str
+    client: str = "-"
+    status: int = 0
+    model_work: dict[str, object] = field(default_factory=dict)
+    user: str | None = None
+    prompt: object = None
+    started: float = field(default_factory=time.perf_counter)
+
+    def add_ends(self, ends: list[Finished | None]) -> None:
+        """What the answers took; None for one that failed or was given up."""
+        known = [end for end in ends if end is not None]
+        self.model_work |= {
+            "prompt_tokens": known[0].usage.prompt_tokens if known else None,
+            "cached_tokens": known[0].usage.cached_tokens if known else None,
+            "reasoning_tokens": sum(end.usage.reasoning_tokens for end in known),
+            "completion_tokens": sum(end.usage.completion_tokens for end in known),
+            "first_token_ms": _milliseconds(known[0].timings.seconds_to_first_token)
+            if known
+            else None,
+            "reason": ",".join("failed" if end is None else end.reason for end in ends),
+        }
+
+    def write(self) -> None:
+        """Write the line."""
+        line = {
+            "id": self.id,
+            "method": self.method,
+            "path": self.path,
+            "client": self.client,
+            "status": self.status,
+            "ms": _milliseconds(time.perf_counter() - self.started),
+        }
+        asked = {"user": self.user, "prompt": self.prompt}
+        told = {name: value for name, value in asked.items() if value is not None}
+        logger.info(json.dumps(line | self.model_work | told, ensure_ascii=False))
+
+
+def record_of(request: Request) -> RequestRecord:
+    """The record that the outermost middleware has made for a request."""
+    return scope_record(request.scope)
+
+
+def scope_record(scope: Scope) -> RequestRecord:
+    """The same by the ASGI scope."""
+    record = scope["state"]["record"]
+    assert isinstance(record, RequestRecord)
+    return record
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 1)

@@ -1,0 +1,134 @@
+"""What the routes share: the model, the limits, the figures."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from starlette.requests import Request as HttpRequest
+
+from magistral_mlx.api import Magistral
+from magistral_mlx.conversation import Message
+from magistral_mlx.engine import MAX_RUNNING
+from magistral_mlx.options import GenerationOptions
+from magistral_mlx.request import Request
+from magistral_mlx.sampling import MAX_SEED
+from magistral_mlx.server.limits import Admission
+from magistral_mlx.server.metrics import Metrics
+from magistral_mlx.server.model_slot import ModelSlot
+from magistral_mlx.server.request_log import record_of
+from magistral_mlx.server.running import RunningAnswers
+from magistral_mlx.server.settings import ServerSettings
+
+
+class Service:
+    """Begins answers and settles them. Only the event loop uses it."""
+
+    def __init__(self, slot: ModelSlot, settings: ServerSettings, metrics: Metrics) -> None:
+        self.slot = slot
+        self.settings = settings
+        self.metrics = metrics
+        self._admission = Admission(
+            running=MAX_RUNNING, queue=settings.queue, per_key=settings.per_key
+        )
+        self._running: set[RunningAnswers] = set()
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def active(self) -> int:
+        """Answers that run or wait."""
+        return self._admission.active
+
+    async def begin_chat(
+        self,
+        http: HttpRequest,
+        messages: Sequence[Message],
+        options: GenerationOptions,
+        *,
+        choices: int = 1,
+    ) -> RunningAnswers:
+        """Have a conversation continued, so many times.
+
+        Raises RequestError or ApiError when it is refused.
+        """
+        options = replace(options, timeout=self.settings.request_timeout)
+
+        def requests(model: Magistral) -> list[Request]:
+            return several(model.request(messages, options), choices)
+
+        def settle(answers: RunningAnswers) -> None:
+            self._prepare_next_turn(answers, messages, options)
+
+        return await self._begin(http, requests, choices, settle)
+
+    async def begin_raw(
+        self, http: HttpRequest, requests: Callable[[Magistral], list[Request]], choices: int
+    ) -> RunningAnswers:
+        """Have requests answered that are in token ids already."""
+
+        def timed(model: Magistral) -> list[Request]:
+            timeout = self.settings.request_timeout
+            return [replace(request, timeout=timeout) for request in requests(model)]
+
+        return await self._begin(http, timed, choices, lambda _: None)
+
+    def cancel_all(self) -> None:
+        """End every answer where it is: the time for stopping is up."""
+        for answers in list(self._running):
+            answers.cancel()
+
+    async def _begin(
+        self,
+        http: HttpRequest,
+        requests: Callable[[Magistral], list[Request]],
+        count: int,
+        settle: Callable[[RunningAnswers], None],
+    ) -> RunningAnswers:
+        model = self.slot.get()
+        record, client = record_of(http), http.state.client
+        self._admission.enter(client, count)
+
+        def close(answers: RunningAnswers, seconds: float) -> None:
+            self._admission.leave(client, count, seconds=seconds)
+            self._running.discard(answers)
+            if not answers.begun:
+                return
+            ends = [builder.end for builder in answers.builders]
+            record.add_ends(ends)
+            for end in ends:
+                self.metrics.answer(end)
+            settle(answers)
+
+        answers = RunningAnswers(model, count, settings=self.settings, on_close=close)
+        self._running.add(answers)
+        try:
+            await asyncio.to_thread(lambda: answers.submit(requests(model)))
+        except BaseException:
+            answers.close()
+            raise
+        return answers
+
+    def _prepare_next_turn(
+        self, answers: RunningAnswers, messages: Sequence[Message], options: GenerationOptions
+    ) -> None:
+        """While the user reads, have the history prefilled as the next prompt will have it."""
+        builder = answers.builders[0]
+        end = builder.end
+        if answers.count > 1 or builder.called or end is None or end.reason != "stop":
+            return
+        output = builder.output()
+        task = asyncio.get_running_loop().create_task(
+            asyncio.to_thread(
+                answers.model.prepare_next_turn, messages, output.answer, options, end
+            )
+        )
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def several(request: Request, choices: int) -> list[Request]:
+    """The same request so many times; with a seed, each draws with one of its own."""
+    sampling = request.sampling
+    if sampling.seed is None:
+        return [request] * choices
+    seeds = [(sampling.seed + choice) % (MAX_SEED + 1) for choice in range(choices)]
+    return [replace(request, sampling=replace(sampling, seed=seed)) for seed in seeds]

@@ -1,0 +1,148 @@
+"""How the page looks and reads: sizes, colour schemes, accessibility, and pictures to look at."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.tab import OpenTab, Tab
+
+pytestmark = pytest.mark.slow
+
+QUESTION = (
+    "There are 6 boxes with 24 books each and 15 more books. How many books are there in all?"
+)
+
+
+def check_accessible(tab: Tab) -> None:
+    """No violation that axe calls serious or critical."""
+    # What Gradio's own page sets around ours is hidden behind it.
+    found = Axe().run(tab.page, context="#page").response["violations"]
+    worst = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert not worst, [
+        (each["id"], each["nodes"][0]["html"][:300], each["nodes"][0]["failureSummary"])
+        for each in worst
+    ]
+
+
+def overflows(tab: Tab) -> bool:
+    wide: bool = tab.page.evaluate(
+        """() => [...document.querySelectorAll("#page, .scroll, .composer, .top")]
+          .some((part) => part.scrollWidth > part.clientWidth + 1)"""
+    )
+    return wide
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)], ids=["wide", "narrow"])
+def test_every_view_fits_and_is_accessible(
+    open_tab: OpenTab, shots: Path, width: int, height: int, dark: bool
+) -> None:
+    tab = open_tab(width=width, height=height, dark=dark)
+    name = f"{'dark' if dark else 'light'}-{width}"
+
+    def view(what: str) -> None:
+        tab.page.wait_for_timeout(250)  # until what moves has come to rest
+        tab.page.screenshot(path=shots / f"{name}-{what}.png")
+        assert not overflows(tab), what
+        check_accessible(tab)
+
+    view("empty")
+    tab.begin(QUESTION)
+    expect(tab.reasoning).to_contain_text("I multiply")
+    tab.page.screenshot(path=shots / f"{name}-streaming.png")
+    tab.finish()
+    view("answer")
+    for what, opens in _panels(tab).items():
+        opens()
+        view(what)
+        tab.page.keyboard.press("Escape")
+        expect(tab.page.locator("dialog, .menu")).to_have_count(0)
+    if width < 800:
+        tab.page.locator("#show-sidebar").click()
+        view("sidebar")
+
+
+def _panels(tab: Tab) -> dict[str, Callable[[], None]]:
+    return {
+        "settings": lambda: tab.button("settings").click(),
+        "gauges": lambda: tab.page.locator("#window-gauge").click(),
+        "models": lambda: tab.page.locator("#model").click(),
+    }
+
+
+def test_chains_and_a_long_conversation_are_accessible(open_tab: OpenTab, shots: Path) -> None:
+    tab = open_tab()
+    tab.ask("What is 12 + 30?")
+    tab.page.locator(".composer select").select_option("4")
+    tab.begin("What is 345 - 189?")
+    expect(tab.page.locator(".chain .reasoning .written").last).to_contain_text("I subtract")
+    tab.page.screenshot(path=shots / "light-1440-chains-streaming.png")
+    tab.finish()
+    tab.page.wait_for_timeout(250)
+    tab.page.screenshot(path=shots / "light-1440-chains.png")
+    check_accessible(tab)
+    assert not overflows(tab)
+
+
+def test_arabic_is_accessible_and_fits(open_tab: OpenTab, shots: Path) -> None:
+    for width, height in ((1440, 900), (390, 844)):
+        tab = open_tab(width=width, height=height, locale="ar")
+        tab.ask("كم يساوي 47 + 85؟")
+        tab.page.screenshot(path=shots / f"arabic-{width}.png")
+        check_accessible(tab)
+        assert not overflows(tab)
+
+
+def test_panes_stack_and_the_reasoning_is_folded_on_a_phone(open_tab: OpenTab) -> None:
+    tab = open_tab(width=390, height=844)
+    tab.ask("What is 12 + 30?")
+    section = tab.page.locator(".reasoning")
+    expect(section).to_have_attribute("data-open", "false")
+    expect(tab.reasoning).to_be_hidden()
+    section.get_by_role("button").first.click()
+    expect(tab.reasoning).to_be_visible()
+    above, below = tab.reasoning.bounding_box(), tab.answer.bounding_box()
+    assert above is not None
+    assert below is not None
+    assert above["y"] + above["height"] <= below["y"]
+
+
+def test_the_reader_who_scrolls_up_is_left_alone_and_can_jump_back(open_tab: OpenTab) -> None:
+    tab = open_tab(height=420)
+    tab.begin("There are 8 boxes with 97 books each and 568 more books. How many are there in all?")
+    thoughts = tab.reasoning
+    expect(thoughts).to_contain_text("tens: 7 + 6")
+    thoughts.evaluate("body => body.scrollTo(0, 0)")
+    jump = tab.button("jump_to_latest")
+    expect(jump).to_be_visible()
+    tab.page.wait_for_timeout(300)
+    assert thoughts.evaluate("body => body.scrollTop") == 0
+    jump.click()
+    expect(jump).to_be_hidden()
+    assert thoughts.evaluate("b => b.scrollHeight - b.scrollTop - b.clientHeight") < 40
+    tab.button("stop").click()
+    tab.finish()
+
+
+def test_the_choice_of_light_or_dark_is_kept(tab: Tab) -> None:
+    ground = "document.querySelector('#page')"
+    before = tab.page.evaluate(f"getComputedStyle({ground}).backgroundColor")
+    tab.button("theme").click()
+    after = tab.page.evaluate(f"getComputedStyle({ground}).backgroundColor")
+    assert before != after
+    tab.reload()
+    assert tab.page.evaluate(f"getComputedStyle({ground}).backgroundColor") == after
+
+
+def test_no_motion_where_the_user_wants_none(open_tab: OpenTab) -> None:
+    tab = open_tab()
+    tab.page.emulate_media(reduced_motion="reduce")
+    tab.begin(QUESTION)
+    dot = tab.page.locator(".waiting .dot").last
+    expect(dot).to_be_visible()
+    assert dot.evaluate("dot => getComputedStyle(dot).animationName") == "none"
+    tab.button("stop").click()
+    tab.finish()
