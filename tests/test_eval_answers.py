@@ -27,7 +27,8 @@ def graded(check: Check, expected: str, answer: str) -> Grade:
         ("\\frac{1}{2}", "Answer: $\\dfrac{2}{4}$"),
         ("x^2+2x+1", "Answer: $(x+1)^2$"),
         ("70", "Answer: 70\n\nThat is 2 more than 68."),
-        ("204", "First I thought Answer: 100.\n\nAnswer: 204"),
+        ("204", "Answer: 100\n\nNo, that is too small.\n\nAnswer: 204"),
+        ("204", "Not **100** but **204**."),
         ("52", "Réponse : il faut **52** caisses."),
     ],
 )

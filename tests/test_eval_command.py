@@ -71,6 +71,7 @@ def test_the_demo_is_evaluated_and_reported(tmp_path: Path) -> None:
     done = evaluate("demo", "--questions", "2", "--output", "run")
     assert done.exit_code == 0, done.output
     assert "Held-out arithmetic, demo-" in done.stdout
+    assert done.stderr.splitlines()[-1] == "2 of 2 samples, 100.0 % right"
     assert [each.right for each in samples(tmp_path / "run")] == [True, True]
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert report["results"]["pass_at_1"]["value"] == 1

@@ -128,12 +128,20 @@ def test_every_language_of_the_card_is_told_from_the_others(detector: LanguageDe
     assert {found["id"], found["ms"]} <= {"id", "ms"}
 
 
+def test_serbian_is_known_in_latin_letters_too_and_nothing_beside_the_25(
+    detector: LanguageDetector,
+) -> None:
+    assert detector.detect("Sva ljudska bića rađaju se slobodna i jednaka u dostojanstvu.") == "sr"
+    # Norwegian is not among the 25: Swedish is the nearest.
+    assert detector.detect("Alle mennesker er født frie og med samme menneskeverd.") in LANGUAGES
+
+
 def test_the_questions_in_25_languages_are_in_their_languages(detector: LanguageDetector) -> None:
     questions = language_questions().questions
     assert len(questions) == 100
     assert {question.language for question in questions} == set(LANGUAGES)
     wrong = [q.id for q in questions if detector.detect(q.text) != q.language]
-    assert len(wrong) <= 4
+    assert len(wrong) <= 2
     assert {name[:2] for name in wrong} <= {"id", "ms"}
 
 
