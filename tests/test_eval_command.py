@@ -180,3 +180,12 @@ def test_killed_at_any_point_it_goes_on_and_gives_the_same_samples(tmp_path: Pat
     assert texts(tmp_path / "killed") == texts(tmp_path / "whole")
     assert len(samples(tmp_path / "killed")) == 12
     assert kills == 7
+
+
+def test_without_the_extra_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    refused = evaluate("demo")
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        "eval needs duckdb: install it with pip install 'magistral-mlx[eval]'.\n"
+    )

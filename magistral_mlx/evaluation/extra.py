@@ -12,5 +12,5 @@ def check_extra() -> None:
     missing = [name for name in MODULES if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"eval needs {', '.join(missing)}: install them with pip install 'magistral-mlx[eval]'."
+            f"eval needs {', '.join(missing)}: install it with pip install 'magistral-mlx[eval]'."
         )
