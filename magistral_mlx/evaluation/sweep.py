@@ -75,10 +75,11 @@ def run_sweep(
 def sweep_table(swept: Sequence[SweptPoint], *, title: str) -> Table:
     """One row a combination."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    for name in (*COLUMNS, *_figure_columns(swept)):
+    header, rows = _table(swept)
+    for name in header:
         table.add_column(name, justify="right")
-    for each in swept:
-        table.add_row(*each.labels(), *_figures(each.results))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -86,8 +87,7 @@ def write_sweep(
     swept: Sequence[SweptPoint], axes: SweepAxes, folder: Path, *, command: str, title: str
 ) -> Path:
     """Write sweep.md, sweep.json, and sweep.png and sweep.svg; return the Markdown file."""
-    rows = [(*each.labels(), *_figures(each.results)) for each in swept]
-    table = markdown_table((*COLUMNS, *_figure_columns(swept)), rows)
+    table = markdown_table(*_table(swept))
     made = f"{date.today().isoformat()}, {machine()}; " + ", ".join(
         f"{name} {number}" for name, number in versions().items()
     )
@@ -143,18 +143,18 @@ def _at_point(request: RunRequest, point: SweepPoint) -> RunRequest:
     return replace(at_kv, budget=None if point.budget == "none" else point.budget)
 
 
-def _figure_columns(swept: Sequence[SweptPoint]) -> list[str]:
-    names = [name for name, _, _ in metrics(swept[0].results)] if swept else ["pass@1"]
-    return [each for name in names for each in (f"{name}, %", "95 % interval")] + [
-        "Samples",
-        "Tokens",
-        "Closed by force, %",
-    ]
+def _table(swept: Sequence[SweptPoint]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows; a point that was interrupted early may lack some of the metrics."""
+    names = dict.fromkeys(name for each in swept for name, _, _ in metrics(each.results))
+    header = [*COLUMNS, *(text for name in names for text in (f"{name}, %", "95 % interval"))]
+    rows = [[*each.labels(), *_figures(each.results, list(names))] for each in swept]
+    return [*header, "Samples", "Tokens", "Closed by force, %"], rows
 
 
-def _figures(results: Results) -> list[str]:
-    found = [(percent(each.value), interval(each)) for _, each, _ in metrics(results)]
-    return [text for pair in found for text in pair] + [
+def _figures(results: Results, names: Sequence[str]) -> list[str]:
+    found = {name: (percent(each.value), interval(each)) for name, each, _ in metrics(results)}
+    return [
+        *(text for name in names for text in found.get(name, ("–", ""))),
         f"{results.done:,} of {results.wanted:,}",
         f"{results.mean_tokens:,.0f}",
         percent(results.forced),
