@@ -198,3 +198,11 @@ def test_the_demo_asks_the_held_out_questions_of_its_readme() -> None:
     expected = [(q.text, str(q.result)) for q in held_out_questions(40)]
     assert [(q.text, q.expected) for q in opened.questions] == expected
     assert opened.temperature == 0
+
+
+def test_a_question_that_stands_twice_is_asked_once(tmp_path: Path) -> None:
+    rows = [{"question": "Why?", "answer": "1"}, {"question": "How?", "answer": "2"}] * 2
+    opened = open_question_set(write(tmp_path, *rows))
+    assert [question.text for question in opened.questions] == ["Why?", "How?"]
+    demo = open_question_set("demo", count=500).questions
+    assert len({question.digest for question in demo}) == 500

@@ -76,7 +76,7 @@ class Report:
 
     def _state(self) -> str:
         results = self.results
-        state = "All" if results.finished else "**Unfinished**: "
+        state = "All" if results.finished else "**Unfinished**:"
         return (
             f"{state} {results.done:,} of {results.wanted:,} samples, {results.k} of each of "
             f"{results.questions:,} questions ({self.questions.origin}). "
