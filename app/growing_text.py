@@ -23,6 +23,7 @@ class GrowingText:
         """An empty text."""
         self._renderer = renderer
         self._text = ""
+        self._finished = False
         self._offset = 0  # characters of the text whose blocks are settled
         self._settled = 0  # blocks that will not change while the text grows
         self._blocks: list[str] = []
@@ -34,13 +35,15 @@ class GrowingText:
             return
         self._text = text
         tail = text[self._offset :]
-        blocks = self._renderer.blocks(tail)
+        blocks = self._renderer.blocks(with_ends(tail))
         self._replace(self._settled, [block.html for block in blocks], version)
         self._settle(tail, blocks)
 
     def finish(self, text: str, version: int) -> None:
         """The whole text, with what only all of it can tell, as links defined at its end."""
-        self._text = text
+        if self._finished and text == self._text:
+            return
+        self._text, self._finished = text, True
         self._replace(0, [block.html for block in self._renderer.blocks(text)], version)
 
     def since(self, version: int) -> Patch:
@@ -70,3 +73,14 @@ class GrowingText:
             return
         self._offset += sum(len(line) + 1 for line in tail.split("\n")[:start])
         self._settled += done
+
+
+def with_ends(text: str) -> str:
+    """The text with what its last line has opened closed: bold and code show as such at once."""
+    line = text.rpartition("\n")[2]
+    if text.count("```") % 2 or "```" in line:
+        return text
+    for mark in ("`", "**"):
+        if line.count(mark) % 2:
+            text = text.removesuffix(mark) if line.endswith(mark) else text + mark
+    return text

@@ -60,13 +60,19 @@ def open_in_browser(url: str) -> None:
 
 def create_app(services: Services, address: Address) -> FastAPI:
     """A server of the page alone."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    mount_page(app, create_page(services), auth=address.auth)
+    app = page_app(services, auth=address.auth)
     if is_loopback(address.host):
         # A name that another site points at this machine must not reach the page.
         app.add_middleware(
             TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", "::1"]
         )
+    return app
+
+
+def page_app(services: Services, *, auth: Auth | None = None) -> FastAPI:
+    """The page as an application of its own; who may reach it is its server's to say."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    mount_page(app, create_page(services), auth=auth)
     return app
 
 

@@ -104,6 +104,7 @@ class ModelHolder:
         self._now = HolderSnapshot(1, "idle", None, None, 0.0, None, None)
         self._begun = 0.0
         self._closed = False
+        self._adopted = False
         self._thread: threading.Thread | None = None
 
     def snapshot(self) -> HolderSnapshot:
@@ -131,6 +132,11 @@ class ModelHolder:
         no such model, one is being opened, or answers are being written and `stop_runs` is False.
         """
         choice = choose_model(name, state=self._state_folder)
+        if self._adopted:
+            raise UserError(
+                f"This server was started with {self._now.name}, for its other clients too: "
+                "start it with another --model to change that."
+            )
         running = len(self._runs.running())
         if running and not stop_runs:
             raise UserError(
@@ -150,6 +156,12 @@ class ModelHolder:
                 target=self._replace, args=(old, choice), name="model-opener", daemon=True
             )
             self._thread.start()
+
+    def adopt(self, choice: str, model: Magistral) -> None:
+        """Hold a model that a server has opened for others too; it cannot be changed any more."""
+        with self._changed:
+            self._adopted = True
+            self._set("ready", choice, model=model)
 
     def model(self) -> Magistral:
         """The open model. Raises UserError when none is."""

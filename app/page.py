@@ -13,7 +13,19 @@ from magistral_mlx.app.settings_panel import settings_calls
 from magistral_mlx.app.sidebar import sidebar_calls
 
 TITLE = "Magistral"
-STYLES = ("palette", "layout", "sidebar", "turns", "chains", "written", "composer", "panels")
+STYLES = (
+    "palette",
+    "layout",
+    "sidebar",
+    "turns",
+    "reasoning",
+    "chains",
+    "written",
+    "composer",
+    "gauges",
+    "panels",
+    "models",
+)
 SCRIPTS = (
     "elements",
     "icons",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from urllib.parse import urlsplit
 
@@ -41,12 +42,10 @@ class MarkdownRenderer:
     """Renders texts; threads may share one."""
 
     def __init__(self) -> None:
-        """Set the rules up once."""
+        """Set the rules up once; `html(text)` is a whole text, and remembers the last ones."""
         self._markdown = _markdown()
-
-    def html(self, text: str) -> str:
-        """A whole text."""
-        return "".join(block.html for block in self.blocks(text))
+        # A conversation is drawn anew more often than it changes.
+        self.html = lru_cache(maxsize=1_000)(self._whole)
 
     def blocks(self, text: str) -> list[Block]:
         """The blocks of a text, from top to bottom.
@@ -63,6 +62,9 @@ class MarkdownRenderer:
             Block(self._html(group, env), group[0].map[0] if group[0].map else None)
             for group in _top_level(tokens)
         ]
+
+    def _whole(self, text: str) -> str:
+        return "".join(block.html for block in self.blocks(text))
 
     def _html(self, tokens: Sequence[Token], env: EnvType) -> str:
         html: str = self._markdown.renderer.render(tokens, self._markdown.options, env).strip()

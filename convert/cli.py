@@ -1,33 +1,57 @@
-"""The command line of the converter."""
+"""The command line of the converter: SOURCE [OUTPUT], verify FOLDER, inspect FOLDER."""
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from magistral_mlx.convert.open_source import open_source
 from magistral_mlx.convert.progress_bar import convert_with_bar
+from magistral_mlx.convert.recipe import RECIPES, TARGET_BITS
+from magistral_mlx.convert.report import print_tensors, print_verification
+from magistral_mlx.convert.stored_model import open_stored
+from magistral_mlx.convert.upload import check_repository_name, upload
+from magistral_mlx.convert.verification import verify
 from magistral_mlx.errors import UserError
+from magistral_mlx.spec import HUB_ID
 
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended: 128 and the signal's number."""
 
 
+COMMANDS = ("convert", "verify", "inspect")
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Convert a Mistral checkpoint to a quantised MLX folder; verify and inspect folders.",
+)
+
+
 def main() -> None:
-    """Run the converter's command line."""
-    typer.run(convert_command)
+    """Run the converter's command line: the first word is a source unless it is a command."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] not in (*COMMANDS, "--help", "-h"):
+        arguments = ["convert", *arguments]
+    app(arguments, prog_name="python -m magistral_mlx.convert")
 
 
+@app.command("convert")
 def convert_command(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of the Hugging Face or the Mistral layout, or the word demo.",
-            show_default=False,
+            help="Folder of the Hugging Face or the Mistral layout, GGUF file, OWNER/NAME on the "
+            "Hub, or the word demo.",
         ),
-    ],
+    ] = HUB_ID,
     output: Annotated[
         Path | None,
         typer.Argument(
@@ -39,31 +63,139 @@ def convert_command(
     group_size: Annotated[
         int, typer.Option(help="Weights that share a scale: 32, 64 or 128.")
     ] = 64,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="How the matrices are stored, instead of --bits: " + ", ".join(RECIPES) + ".",
+            show_default="q4",
+        ),
+    ] = None,
+    target_bits: Annotated[
+        float | None,
+        typer.Option(
+            help="Bits a weight of the recipe mixed, scales included.",
+            show_default=str(TARGET_BITS),
+        ),
+    ] = None,
+    module: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An exception, as '*.v_proj=q6' or 'lm_head=q8/32'; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    rtn: Annotated[
+        bool, typer.Option("--rtn", help="Round plainly, as mlx-lm does: faster, less exact.")
+    ] = False,
     dtype: Annotated[
         str, typer.Option(help="Type of scales and norms: bfloat16, float16 or float32.")
     ] = "bfloat16",
     force: Annotated[bool, typer.Option("--force", help="Replace an older output.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Do not go on from a run that ended early.")
+    ] = False,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit on the Hub.", show_default=False),
+    ] = None,
+    keep_source: Annotated[
+        bool,
+        typer.Option("--keep-source", help="Download the Hub's files and keep them in its cache."),
+    ] = False,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="tekken.json for a GGUF file, instead of one rebuilt from its vocabulary.",
+            show_default=False,
+        ),
+    ] = None,
+    upload_to: Annotated[
+        str | None,
+        typer.Option(
+            "--upload", help="Put the result on the Hub as OWNER/NAME.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory.
+
+    A run that is interrupted goes on where it was with the same command.
+    """
+    errors = _errors()
     started = time.monotonic()
-    try:
+    with _user_errors(errors):
+        if upload_to is not None:
+            check_repository_name(upload_to)
         folder = convert_with_bar(
             source,
             output,
             bits=bits,
             group_size=group_size,
+            recipe=recipe,
+            target_bits=target_bits,
+            modules=module or (),
+            rtn=rtn,
             dtype=dtype,
             force=force,
+            restart=restart,
+            revision=revision,
+            keep_source=keep_source,
+            tokenizer=tokenizer,
             console=errors,
         )
-    except UserError as error:
-        errors.print(str(error), markup=False)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt:
-        errors.print("Interrupted: nothing was written. The same command starts again.")
-        raise typer.Exit(INTERRUPTED) from None
     size = sum(path.stat().st_size for path in folder.iterdir())
     seconds = time.monotonic() - started
-    errors.print(f"Converted to {bits} bits: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
+    kind = recipe or f"{bits} bits"
+    errors.print(f"Converted to {kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
     sys.stdout.write(f"{folder}\n")
+    if upload_to is not None:
+        with _user_errors(errors):
+            errors.print(f"Uploaded to {upload(folder, upload_to)}")
+
+
+@app.command("verify")
+def verify_command(
+    folder: Annotated[Path, typer.Argument(help="A converted folder.", show_default=False)],
+    source: Annotated[
+        str | None,
+        typer.Option(help="What it was made from: every weight is compared.", show_default=False),
+    ] = None,
+) -> None:
+    """Check shapes, checksums, token ids and a short text; exits with 1 when something is wrong."""
+    with _user_errors(_errors()), TemporaryDirectory() as scratch:
+        opened = None if source is None else open_source(source, fetched=Path(scratch))
+        found = verify(folder, source=opened)
+    print_verification(found, _tables())
+    if found.failed:
+        raise typer.Exit(1)
+
+
+@app.command("inspect")
+def inspect_command(
+    folder: Annotated[Path, typer.Argument(help="A converted folder.", show_default=False)],
+) -> None:
+    """List a folder's tensors: bits, sizes, and the error that the conversion measured."""
+    with _user_errors(_errors()):
+        stored = open_stored(folder)
+    print_tensors(stored, _tables())
+
+
+def _tables() -> Console:
+    console = Console(soft_wrap=True, highlight=False)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=120)
+
+
+def _errors() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _user_errors(console: Console) -> Iterator[None]:
+    """What was refused is one sentence and exit code 2, Ctrl-C is 130."""
+    try:
+        yield
+    except UserError as error:
+        console.print(str(error), markup=False)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        console.print("Interrupted. What is finished is kept: the same command goes on from there.")
+        raise typer.Exit(INTERRUPTED) from None

@@ -1,145 +1,169 @@
 """The conversion: check everything, stream the weights, verify, publish."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from hashlib import sha256
 from math import prod
 from pathlib import Path
 
-from mistral_common.tokens.tokenizers.tekken import Tekkenizer
-
-from magistral_mlx.checkpoint import DTYPE_NAMES, INDEX_FILE, open_checkpoint
+from magistral_mlx.checkpoint import INDEX_FILE, open_checkpoint
+from magistral_mlx.convert.hub import hub_name
+from magistral_mlx.convert.journal import Finished, check_task, read_task
 from magistral_mlx.convert.locations import default_output
 from magistral_mlx.convert.manifest import MANIFEST_FILE, manifest_json
+from magistral_mlx.convert.model_card import model_card
 from magistral_mlx.convert.model_files import config_json, write_json, write_model_files
-from magistral_mlx.convert.open_source import open_source, source_folder
-from magistral_mlx.convert.output_folder import atomic_folder, check_output, check_space
-from magistral_mlx.convert.progress import Progress, ProgressCallback
-from magistral_mlx.convert.quantise import stored_blocks
-from magistral_mlx.convert.settings import Settings
-from magistral_mlx.convert.shards import (
-    SHARD_BYTES,
-    PlannedTensor,
-    Shard,
-    ShardWriter,
-    index_json,
-    plan_shards,
+from magistral_mlx.convert.open_source import is_gguf, open_source, source_path
+from magistral_mlx.convert.output_folder import (
+    Workplace,
+    begin_anew,
+    check_output,
+    check_space,
+    locked,
+    publish,
 )
-from magistral_mlx.convert.source import Source, tensor_bytes
+from magistral_mlx.convert.plan import ConversionPlan, make_plan
+from magistral_mlx.convert.progress import ProgressCallback
+from magistral_mlx.convert.quantise import NotFiniteError
+from magistral_mlx.convert.recipe import recipe_of
+from magistral_mlx.convert.settings import Settings
+from magistral_mlx.convert.shards import SHARD_BYTES, index_json
+from magistral_mlx.convert.size_note import size_note
 from magistral_mlx.convert.tokenizer_check import check_round_trip, open_tekken
+from magistral_mlx.convert.weights import NoteCallback, write_weights
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import ModelConfig, Quantization
-from magistral_mlx.weight_shapes import is_packed, weight_shapes
+from magistral_mlx.spec import HUB_ID
 
 SPARE_BYTES = 64 << 20
 """Room on the disk beyond the weights: tokenizer, headers, the file system's own."""
 
 
 def convert(
-    source: str | Path,
+    source: str | Path = HUB_ID,
     output: str | Path | None = None,
     *,
     bits: int = 4,
     group_size: int = 64,
+    recipe: str | None = None,
+    target_bits: float | None = None,
+    modules: Sequence[str] = (),
+    rtn: bool = False,
     dtype: str = "bfloat16",
     force: bool = False,
+    restart: bool = False,
+    revision: str | None = None,
+    keep_source: bool = False,
+    tokenizer: Path | None = None,
     shard_bytes: int = SHARD_BYTES,
     on_progress: ProgressCallback | None = None,
+    on_note: NoteCallback | None = None,
 ) -> Path:
     """Convert a checkpoint to an MLX folder with quantised matrices, and return the folder.
 
-    `source` is a folder of the Hugging Face or the Mistral layout, or the word "demo"; `output`
-    defaults to `default_output(source, bits=bits)`. Peak memory is a few hundred MB whatever the
-    model: one block of rows is in memory at a time. The output appears under its name only when
-    it is complete and verified; `force` replaces an older one then.
+    `source` is a folder of the Hugging Face or the Mistral layout, a GGUF file (with the
+    tekken.json of `tokenizer`, or one rebuilt from its vocabulary), OWNER/NAME on the Hub, or the
+    word "demo". What is on the Hub is read at `revision` by byte range and not stored, unless its
+    cache has the files, or `keep_source` asks for that. `output` defaults to
+    `default_output(source, bits=bits, recipe=recipe)`; it appears under its name only when it is
+    complete and verified, and `force` replaces an older one then. Peak memory is a few hundred MB
+    whatever the model: a few blocks of rows are in memory at a time.
 
-    Raises CheckpointError, before any work, when the source cannot be converted as asked or the
-    output cannot be written there, and during the work when a disk fails.
+    `recipe` names how the matrices are stored (recipe.RECIPES) instead of `bits`; `target_bits` is
+    for "mixed"; `modules` are exceptions, "PATTERN=RECIPE". Scale and bias of a group are chosen
+    for the least squared error; `rtn` rounds plainly, as mlx-lm does.
+
+    A run that ends early, however, leaves what it has finished: the same call goes on from there
+    and gives the same bytes. `restart` begins anew. `on_note` gets sentences for the person.
+
+    Raises CheckpointError, before any work, when the source cannot be converted as asked, the
+    output cannot be written there, or a run was begun with another source or other settings; and
+    during the work when a disk fails.
     """
-    settings = Settings(Quantization(bits=bits, group_size=group_size), dtype)
-    folder = Path(output).expanduser() if output else default_output(source, bits=bits)
-    folder = folder.resolve()
-    check_output(folder, source_folder(source), force=force)
-    plan = _plan(open_source(source), settings, shard_bytes=shard_bytes)
-    check_space(folder, plan.nbytes + SPARE_BYTES)
+    asked = recipe_of(
+        recipe, bits=bits, group_size=group_size, target_bits=target_bits, modules=modules
+    )
+    settings = Settings(asked, dtype, "rtn" if rtn else "optimal")
+    fetches = hub_name(source) is not None or is_gguf(source)
+    folder = (
+        Path(output).expanduser() if output else default_output(source, bits=bits, recipe=recipe)
+    )
+    place = Workplace(folder.resolve())
+    if not place.is_published:
+        check_output(place.output, source_path(source), force=force)
+
+    def planned() -> ConversionPlan:
+        opened = open_source(
+            source,
+            fetched=place.fetched,
+            revision=revision,
+            keep_source=keep_source,
+            tokenizer=tokenizer,
+        )
+        plan = make_plan(opened, settings, shard_bytes=shard_bytes)
+        check_space(place.output, plan.nbytes + SPARE_BYTES)
+        return plan
+
+    # What a folder is refused for leaves nothing behind; small files need the workplace.
+    early = None if fetches else planned()
     try:
-        with atomic_folder(folder) as partial:
-            _write(plan, partial, on_progress)
-            _verify(plan, partial)
+        with locked(place):
+            plan = early or planned()
+            if place.is_published and read_task(place.journal) == plan.task:
+                return place.output
+            check_output(place.output, None, force=force)
+            _prepare(plan, place, restart=restart)
+            notes = on_note or _nobody
+            for note in plan.source.notes:
+                notes(note)
+            notes(size_note(plan.config, plan.settings.recipe.name))
+            _write(plan, place, on_progress, notes)
+            publish(place)
     except OSError as error:
         raise CheckpointError(
-            f"{folder} could not be written ({error.strerror}): make room or choose another folder."
+            f"{place.output} could not be written ({error.strerror}): make room or choose another "
+            "folder. What is finished is kept."
         ) from error
-    return folder
+    return place.output
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Everything that is known before the first weight is read."""
-
-    source: Source
-    settings: Settings
-    config: ModelConfig
-    shards: tuple[Shard, ...]
-    tekken: Tekkenizer
-
-    @property
-    def nbytes(self) -> int:
-        return sum(shard.nbytes for shard in self.shards)
+def _prepare(plan: ConversionPlan, place: Workplace, *, restart: bool) -> None:
+    if restart or place.is_published or read_task(place.journal) is None:
+        begin_anew(place)
+    check_task(place.journal, plan.task, place.output)
 
 
-def _plan(source: Source, settings: Settings, *, shard_bytes: int) -> _Plan:
-    config = replace(source.config, quantization=settings.quantization, dtype=settings.dtype)
-    tekken = open_tekken(source.tokenizer_file, vocab_size=config.vocab_size)
-    check_round_trip(tekken, source.tokenizer_file)
-    shards = plan_shards(_stored_tensors(config), shard_bytes=shard_bytes)
-    return _Plan(source, settings, config, shards, tekken)
+def _write(
+    plan: ConversionPlan,
+    place: Workplace,
+    on_progress: ProgressCallback | None,
+    on_note: NoteCallback,
+) -> None:
+    try:
+        finished = write_weights(plan, place, on_progress=on_progress, on_note=on_note)
+    except NotFiniteError:
+        begin_anew(place)  # going on would end here again
+        raise
+    _write_small_files(plan, place.model, finished)
+    _verify(plan, place.model)
 
 
-def _stored_tensors(config: ModelConfig) -> list[PlannedTensor]:
-    """The output's tensors in the order in which they are written."""
-    shapes = weight_shapes(config)
-    floating = next(code for code, name in DTYPE_NAMES.items() if name == config.dtype)
-    return [
-        PlannedTensor(name, "U32" if is_packed(name, shapes) else floating, shape)
-        for name, shape in shapes.items()
-    ]
-
-
-def _write(plan: _Plan, folder: Path, on_progress: ProgressCallback | None) -> None:
-    tensor_digests = _write_weights(plan, folder, on_progress)
+def _write_small_files(plan: ConversionPlan, folder: Path, finished: dict[str, Finished]) -> None:
     parameters = sum(prod(tensor.shape) for tensor in plan.source.tensors)
     write_json(folder / INDEX_FILE, index_json(plan.shards, parameters=parameters))
-    config = config_json(plan.source, plan.settings, plan.tekken)
-    file_digests = write_model_files(folder, plan.source, config=config, tekken=plan.tekken)
-    manifest = manifest_json(
+    config = config_json(plan.source, plan.config, plan.tekken)
+    file_digests = write_model_files(
+        folder,
         plan.source,
-        plan.settings,
-        plan.shards,
-        tensor_digests=tensor_digests,
-        file_digests=file_digests,
+        config=config,
+        tekken=plan.tekken,
+        card=model_card(plan, finished),
+    )
+    manifest = manifest_json(
+        plan.source, plan.settings, plan.shards, finished=finished, file_digests=file_digests
     )
     write_json(folder / MANIFEST_FILE, manifest)
 
 
-def _write_weights(
-    plan: _Plan, folder: Path, on_progress: ProgressCallback | None
-) -> dict[str, str]:
-    total = sum(map(tensor_bytes, plan.source.tensors))
-    done = 0
-    with ShardWriter(folder, plan.shards) as writer:
-        for tensor in plan.source.tensors:
-            for nbytes, stored in stored_blocks(
-                tensor, quantization=plan.settings.quantization, dtype=plan.settings.dtype
-            ):
-                for name, rows in stored.items():
-                    writer.append(name, rows)
-                done += nbytes
-                if on_progress is not None:
-                    on_progress(Progress(done, total, tensor.name))
-        return writer.finish()
-
-
-def _verify(plan: _Plan, folder: Path) -> None:
+def _verify(plan: ConversionPlan, folder: Path) -> None:
     """What was written opens again, is what was planned, and reads text as the source does."""
     checkpoint = open_checkpoint(folder)
     if checkpoint.config != plan.config:
@@ -152,3 +176,7 @@ def _verify(plan: _Plan, folder: Path) -> None:
     reopened = open_tekken(after, vocab_size=plan.config.vocab_size)
     if check_round_trip(reopened, after) != check_round_trip(plan.tekken, before):
         raise CheckpointError(f"{after} gives other token ids than {before}: check the disk.")
+
+
+def _nobody(_: str) -> None:
+    """The caller does not want notes."""

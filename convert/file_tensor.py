@@ -4,16 +4,11 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 
-from magistral_mlx.convert.source import row_bytes
+from magistral_mlx.convert.source import READ_AS, Rows, row_bytes
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.safetensors_header import TensorEntry
-
-# NumPy has no bfloat16: two-byte floats are read as whole numbers and viewed as what they are.
-READ_AS = {"BF16": np.uint16, "F16": np.uint16, "F32": np.uint32}
-VIEW_AS = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +27,7 @@ class FileTensor:
     def dtype(self) -> str:
         return self.entry.dtype
 
-    def read_rows(self, start: int, stop: int) -> mx.array:
+    def read_rows(self, start: int, stop: int) -> Rows:
         """Rows [start, stop) in the file's type. Raises CheckpointError when the disk fails."""
         width = row_bytes(self)
         buffer = bytearray((stop - start) * width)
@@ -45,8 +40,7 @@ class FileTensor:
                 f"{self.path} cannot be read ({error.strerror}): check the disk and run this again."
             ) from error
         numbers = np.frombuffer(buffer, dtype=READ_AS[self.dtype])
-        shape = (stop - start, *self.shape[1:])
-        return mx.array(numbers.reshape(shape)).view(VIEW_AS[self.dtype])
+        return numbers.reshape(stop - start, *self.shape[1:])
 
 
 def _fill(file: FileIO, buffer: bytearray, path: Path) -> None:

@@ -1,13 +1,13 @@
 """The Mistral layout: params.json and consolidated.safetensors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlx.core as mx
-
 from magistral_mlx.checkpoint import read_entries
 from magistral_mlx.convert.file_tensor import FileTensor
-from magistral_mlx.convert.source import Source, SourceTensor
+from magistral_mlx.convert.fingerprint import files_fingerprint
+from magistral_mlx.convert.source import Rows, Source, SourceTensor, StoredTensor
 from magistral_mlx.json_file import existing_file, read_json
 from magistral_mlx.model_config import ARCHITECTURE, ModelConfig
 from magistral_mlx.weight_shapes import check_entries, weight_shapes
@@ -38,22 +38,44 @@ def open_mistral_folder(folder: Path, *, name: str, companions: tuple[Path, ...]
 
     Raises CheckpointError with the file and what is wrong with it.
     """
-    config = ModelConfig.from_params(read_json(folder / "params.json"))
+    read_json(folder / "params.json")
     tokenizer_file = existing_file(folder / "tekken.json")
+    entries = read_entries((existing_file(folder / WEIGHTS),))
+    small_files = (folder / "params.json", tokenizer_file, *companions)
+    return mistral_source(
+        folder,
+        name=name,
+        companions=companions,
+        tensors={name: FileTensor(name, *found) for name, found in entries.items()},
+        fingerprint=files_fingerprint(small_files, entries),
+    )
+
+
+def mistral_source(
+    folder: Path,
+    *,
+    name: str,
+    companions: tuple[Path, ...],
+    tensors: Mapping[str, StoredTensor],
+    fingerprint: str,
+) -> Source:
+    """The source whose small files lie in a folder; `tensors` have the Mistral layout's names."""
+    config = ModelConfig.from_params(read_json(folder / "params.json"))
     theirs = {mistral_name(name): name for name in weight_shapes(config)}
-    tensors = {
-        theirs.get(name, name): FileTensor(theirs.get(name, name), *found)
-        for name, found in read_entries((existing_file(folder / WEIGHTS),)).items()
-    }
-    check_entries(config, {name: tensor.entry for name, tensor in tensors.items()}, folder)
+    entries = {theirs.get(name, name): tensor.entry for name, tensor in tensors.items()}
+    check_entries(config, entries, folder)
     return Source(
         name=name,
         layout="mistral",
         config=config,
-        hf_config=_hf_config(config),
-        tensors=tuple(_in_hf_order(tensors[name], config.head_dim) for name in theirs.values()),
-        tokenizer_file=tokenizer_file,
+        hf_config=hf_config_of(config),
+        tensors=tuple(
+            _in_hf_order(Renamed(ours, tensors[name]), config.head_dim)
+            for name, ours in theirs.items()
+        ),
+        tokenizer_file=existing_file(folder / "tekken.json"),
         companions=companions,
+        fingerprint=fingerprint,
     )
 
 
@@ -66,6 +88,26 @@ def mistral_name(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Renamed:
+    """A tensor under Hugging Face's name."""
+
+    name: str
+    tensor: SourceTensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.tensor.dtype
+
+    def read_rows(self, start: int, stop: int) -> Rows:
+        """Rows [start, stop) as the tensor's own."""
+        return self.tensor.read_rows(start, stop)
+
+
+@dataclass(frozen=True, slots=True)
 class RotaryRows:
     """Query or key rows in Hugging Face's order.
 
@@ -73,7 +115,7 @@ class RotaryRows:
     i + head_dim / 2 (transformers, convert_mistral_weights_to_hf.py, `permute_for_rope`).
     """
 
-    tensor: FileTensor
+    tensor: SourceTensor
     head_dim: int
 
     @property
@@ -88,7 +130,7 @@ class RotaryRows:
     def dtype(self) -> str:
         return self.tensor.dtype
 
-    def read_rows(self, start: int, stop: int) -> mx.array:
+    def read_rows(self, start: int, stop: int) -> Rows:
         """Rows [start, stop) of the permuted tensor: whole heads are read, and cut to them."""
         first = start // self.head_dim * self.head_dim
         last = -(-stop // self.head_dim) * self.head_dim
@@ -98,11 +140,12 @@ class RotaryRows:
         return halves[start - first : stop - first]
 
 
-def _in_hf_order(tensor: FileTensor, head_dim: int) -> SourceTensor:
+def _in_hf_order(tensor: SourceTensor, head_dim: int) -> SourceTensor:
     return RotaryRows(tensor, head_dim) if tensor.name.endswith(ROTATED) else tensor
 
 
-def _hf_config(config: ModelConfig) -> dict[str, object]:
+def hf_config_of(config: ModelConfig) -> dict[str, object]:
+    """The config.json that Hugging Face's layout would have."""
     return {
         "architectures": [ARCHITECTURE],
         "attention_dropout": 0.0,

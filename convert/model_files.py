@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
-from magistral_mlx.convert.settings import Settings
+from magistral_mlx.convert.manifest import MANIFEST_FILE
 from magistral_mlx.convert.source import Source
+from magistral_mlx.model_config import ModelConfig, Quantization
 
 LEFT_OUT = ("_name_or_path", "transformers_version", "dtype")
 """Fields of the source's config.json that are about its own export; torch_dtype is set anew."""
@@ -18,40 +19,57 @@ NULLS = ("sliding_window",)
 """Fields whose null must stay: without it transformers takes a window of 4,096."""
 
 
-def config_json(source: Source, settings: Settings, tekken: Tekkenizer) -> dict[str, object]:
+def config_json(source: Source, config: ModelConfig, tekken: Tekkenizer) -> dict[str, object]:
     """config.json as mlx-lm writes it.
 
     rope_theta and tie_word_embeddings are always at the top: mlx-lm falls back to 10,000 and to
     true when a config of transformers 5 has them elsewhere or nowhere.
     """
-    quantization = settings.quantization
-    stored = {
-        "bits": quantization.bits,
-        "group_size": quantization.group_size,
-        "mode": quantization.mode,
-    }
     kept = {
         key: value
         for key, value in source.hf_config.items()
         if key not in LEFT_OUT and (value is not None or key in NULLS)
     }
-    config = {
+    fields = {
         **_special_ids(tekken),
         **kept,
         "rope_theta": source.config.rope_theta,
         "tie_word_embeddings": source.config.tie_word_embeddings,
-        "torch_dtype": settings.dtype,
-        "quantization": stored,
-        "quantization_config": stored,
+        "torch_dtype": config.dtype,
+        **_quantization_json(config),
     }
-    return dict(sorted(config.items()))
+    return dict(sorted(fields.items()))
+
+
+def _quantization_json(config: ModelConfig) -> dict[str, object]:
+    """As mlx-lm writes it: modules that are stored otherwise by name, false for not quantised."""
+    if config.quantization is None:
+        return {}
+    stored: dict[str, object] = dict(_format_json(config.quantization))
+    for name, own in config.module_quantization:
+        stored[name] = False if own is None else _format_json(own)
+    return {"quantization": stored, "quantization_config": stored}
+
+
+def _format_json(quantization: Quantization) -> dict[str, int | str]:
+    return {
+        "bits": quantization.bits,
+        "group_size": quantization.group_size,
+        "mode": quantization.mode,
+    }
 
 
 def write_model_files(
-    folder: Path, source: Source, *, config: Mapping[str, object], tekken: Tekkenizer
+    folder: Path,
+    source: Source,
+    *,
+    config: Mapping[str, object],
+    tekken: Tekkenizer,
+    card: str,
 ) -> dict[str, str]:
     """Write and copy everything but the weights; the SHA-256 (hex) of each file."""
     write_json(folder / "config.json", config)
+    (folder / "README.md").write_text(card, encoding="utf-8")
     # AutoTokenizer takes mistral-common when it finds tekken.json: no tokenizer.json is needed.
     shutil.copyfile(source.tokenizer_file, folder / "tekken.json")
     for path in source.companions:
@@ -76,4 +94,4 @@ def _special_ids(tekken: Tekkenizer) -> dict[str, object]:
 
 
 def _is_small(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix != ".safetensors"
+    return path.name != MANIFEST_FILE and path.suffix != ".safetensors"

@@ -1,48 +1,61 @@
-"""Find out which layout a source has, and open it."""
+"""A source by what the user wrote: a folder, a repository of the Hub, or the word demo."""
 
 from pathlib import Path
 
-from magistral_mlx.convert.hf_folder import open_hf_folder
+from magistral_mlx.convert.hub import hub_name
+from magistral_mlx.convert.hub_source import open_hub_source
+from magistral_mlx.convert.local_source import open_folder
 from magistral_mlx.convert.locations import DEMO, source_name
-from magistral_mlx.convert.mistral_folder import WEIGHTS, open_mistral_folder
 from magistral_mlx.convert.source import Source
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.json_file import read_json
-
-COMPANIONS = ("generation_config.json", "SYSTEM_PROMPT.txt", "LICENSE", "LICENSE.txt", "NOTICE")
-"""Small files that belong to the model and are copied unchanged, where they exist. No
-tokenizer.json: tekken.json is the authority, and converted ones have differed from it."""
 
 
-def open_source(source: str | Path) -> Source:
-    """Open a folder of either official layout, or `demo`; a folder with both is read as
-    Hugging Face's.
+def open_source(
+    source: str | Path,
+    *,
+    fetched: Path,
+    revision: str | None = None,
+    keep_source: bool = False,
+    tokenizer: Path | None = None,
+) -> Source:
+    """Open a folder of either official layout, a GGUF file, OWNER/NAME on the Hub, or `demo`.
 
-    Raises CheckpointError when it is neither, or when a file of it is missing or damaged.
+    fetched: a folder for the small files of what lies on the Hub or in a GGUF file; it is created
+    when it is needed. tokenizer: the tekken.json of a GGUF file.
+    Raises CheckpointError when the source cannot be used, with one sentence.
     """
-    folder = source_folder(source)
-    name = source_name(source)
-    companions = _companions(folder)
-    has_hf_weights = any(folder.glob("model*.safetensors"))
-    has_config = (folder / "config.json").is_file()
-    if (folder / WEIGHTS).is_file() and not has_hf_weights:
-        return open_mistral_folder(folder, name=name, companions=companions)
-    if has_config or has_hf_weights:
-        return open_hf_folder(folder, name=name, companions=companions)
-    if (folder / "params.json").is_file():
-        return open_mistral_folder(folder, name=name, companions=companions)
-    raise CheckpointError(
-        f"{folder} holds neither config.json nor params.json: give the folder of a Mistral "
-        "checkpoint."
-    )
+    if tokenizer is not None and not is_gguf(source):
+        raise CheckpointError(f"{source} has its own tokenizer: leave out --tokenizer.")
+    name = hub_name(source)
+    if name is not None:
+        return open_hub_source(name, fetched=fetched, revision=revision, keep_source=keep_source)
+    if revision is not None or keep_source:
+        raise CheckpointError(
+            f"{source} is no repository of the Hub (OWNER/NAME): leave out --revision and "
+            "--keep-source."
+        )
+    if is_gguf(source):
+        # Reading the format takes a package that no other source needs.
+        from magistral_mlx.convert.gguf_file import open_gguf
+
+        path = Path(source).expanduser().resolve()
+        return open_gguf(path, name=source_name(source), tokenizer=tokenizer, fetched=fetched)
+    return open_folder(source_folder(source), name=source_name(source))
 
 
-def _companions(folder: Path) -> tuple[Path, ...]:
-    found = tuple(folder / name for name in COMPANIONS if (folder / name).is_file())
-    for path in found:
-        if path.suffix == ".json":
-            read_json(path)
-    return found
+def is_gguf(source: str | Path) -> bool:
+    """Whether a source is a GGUF file by its name."""
+    return str(source).lower().endswith(".gguf")
+
+
+def source_path(source: str | Path) -> Path | None:
+    """The folder or file that must not be overwritten; None for the Hub's.
+
+    Raises CheckpointError when there is none.
+    """
+    if hub_name(source) is not None:
+        return None
+    return Path(source).expanduser().resolve() if is_gguf(source) else source_folder(source)
 
 
 def source_folder(source: str | Path) -> Path:
@@ -55,8 +68,8 @@ def source_folder(source: str | Path) -> Path:
     folder = Path(source).expanduser()
     if not folder.exists():
         raise CheckpointError(
-            f"{source} does not exist: give the folder of a downloaded checkpoint, or the word "
-            f"{DEMO}."
+            f"{source} does not exist: give the folder of a downloaded checkpoint, OWNER/NAME on "
+            f"the Hub, or the word {DEMO}."
         )
     if not folder.is_dir():
         raise CheckpointError(

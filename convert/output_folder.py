@@ -1,21 +1,61 @@
-"""A folder that appears under its name only when it is complete."""
+"""A folder that appears under its name only when it is complete, and the work that leads to it.
+
+Beside the output NAME lies .NAME.partial while it is made: the journal, the lock, what is read from
+the network, and `model`, the folder that takes the name at the end.
+"""
 
 import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from magistral_mlx.convert.journal import has_finished_tensors
 from magistral_mlx.errors import CheckpointError
 
-LOCK = ".lock"
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where an output is made; it survives the run when the journal holds finished tensors."""
+
+    output: Path
+
+    @property
+    def folder(self) -> Path:
+        return _beside(self.output, "partial")
+
+    @property
+    def replaced(self) -> Path:
+        return _beside(self.output, "replaced")
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "lock"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal.jsonl"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def fetched(self) -> Path:
+        return self.folder / "fetched"
+
+    @property
+    def is_published(self) -> bool:
+        """A run was killed after the output got its name and before its leftovers were gone."""
+        return self.journal.is_file() and not self.model.exists() and self.output.is_dir()
 
 
-def check_output(output: Path, source: Path, *, force: bool) -> None:
+def check_output(output: Path, source: Path | None, *, force: bool) -> None:
     """Refuse an output that exists, or that --force must not delete. Raises CheckpointError."""
-    if output == source or output in source.parents:
+    if source is not None and (output == source or output in source.parents):
         raise CheckpointError(
             f"{output} holds the source itself: choose another folder for the output."
         )
@@ -35,11 +75,13 @@ def check_output(output: Path, source: Path, *, force: bool) -> None:
 def check_space(output: Path, needed: int) -> None:
     """Refuse when the output's disk has fewer than `needed` bytes free. Raises CheckpointError.
 
-    What a killed run left counts as free: it is deleted before anything is written.
+    What an earlier run left counts as free: it is part of what is needed, or deleted.
     """
     parent = next(folder for folder in output.parents if folder.exists())
-    leftovers = _beside(output, "partial").glob("*")
-    free = shutil.disk_usage(parent).free + sum(path.stat().st_size for path in leftovers)
+    leftovers = _beside(output, "partial").rglob("*")
+    # Blocks, not lengths: the weight files are as long as they will be from the start.
+    held = sum(512 * path.stat().st_blocks for path in leftovers if path.is_file())
+    free = shutil.disk_usage(parent).free + held
     if free < needed:
         raise CheckpointError(
             f"{output} needs {needed / 1e9:.2f} GB and its disk has {free / 1e9:.2f} GB free: free "
@@ -48,27 +90,44 @@ def check_space(output: Path, needed: int) -> None:
 
 
 @contextmanager
-def atomic_folder(output: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `output` that takes its name when the block ends well.
+def locked(place: Workplace) -> Iterator[None]:
+    """Hold the workplace while the block runs.
 
-    On an error or Ctrl-C it is deleted and `output` stays as it was; what a killed run left is
-    deleted by the next. An older `output` is replaced. Raises CheckpointError while another
-    process writes the same output.
+    It is deleted when the block ends well, and on an error or Ctrl-C when no tensor was finished.
+    Raises CheckpointError while another process writes the same output.
     """
-    partial, replaced = _beside(output, "partial"), _beside(output, "replaced")
-    partial.mkdir(parents=True, exist_ok=True)
-    with (partial / LOCK).open("wb") as lock:
-        _take(lock, output)
-        _recover(output, replaced)
-        _empty(partial)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with place.lock.open("wb") as lock:
+        _take(lock, place.output)
+        _recover(place)
         try:
-            yield partial
-            (partial / LOCK).unlink()
-            _sync_folder(partial)
-            _publish(partial, output, replaced)
+            yield
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+            if not has_finished_tensors(place.journal):
+                _clean_up(place)
             raise
+        _clean_up(place)
+
+
+def begin_anew(place: Workplace) -> None:
+    """Delete what an earlier run has done."""
+    place.journal.unlink(missing_ok=True)
+    shutil.rmtree(place.model, ignore_errors=True)
+    place.model.mkdir()
+
+
+def publish(place: Workplace) -> None:
+    """Give the finished folder its name; an older output is gone after that."""
+    _sync(place.model, *place.model.iterdir())
+    try:
+        if place.output.exists():
+            place.output.rename(place.replaced)
+        place.model.rename(place.output)
+    except BaseException:
+        _recover(place)
+        raise
+    _sync(place.output.parent)
+    shutil.rmtree(place.replaced, ignore_errors=True)
 
 
 def _beside(output: Path, purpose: str) -> Path:
@@ -84,37 +143,26 @@ def _take(lock: BinaryIO, output: Path) -> None:
         ) from error
 
 
-def _recover(output: Path, replaced: Path) -> None:
-    """A run that was killed between the two renames of _publish left the old folder aside."""
-    if replaced.exists() and not output.exists():
-        replaced.rename(output)
-    shutil.rmtree(replaced, ignore_errors=True)
+def _recover(place: Workplace) -> None:
+    """A run that was killed between the two renames of `publish` left the old folder aside."""
+    if place.replaced.exists() and not place.output.exists():
+        place.replaced.rename(place.output)
+    shutil.rmtree(place.replaced, ignore_errors=True)
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
+def _clean_up(place: Workplace) -> None:
+    # The journal goes last but for the lock: without it, what is left of the rest says nothing.
+    shutil.rmtree(place.model, ignore_errors=True)
+    shutil.rmtree(place.fetched, ignore_errors=True)
+    place.journal.unlink(missing_ok=True)
+    shutil.rmtree(place.folder, ignore_errors=True)
 
 
-def _publish(partial: Path, output: Path, replaced: Path) -> None:
-    try:
-        if output.exists():
-            output.rename(replaced)
-        partial.rename(output)
-    except BaseException:
-        _recover(output, replaced)
-        raise
-    _sync_folder(output.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Names survive a power cut only when their folder is on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _sync(*paths: Path) -> None:
+    """Put files on the disk, and folders, without which names do not survive a power cut."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,5 +1,6 @@
 """A conversion with a bar on the terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -22,13 +23,21 @@ def convert_with_bar(
     *,
     bits: int = 4,
     group_size: int = 64,
+    recipe: str | None = None,
+    target_bits: float | None = None,
+    modules: Sequence[str] = (),
+    rtn: bool = False,
     dtype: str = "bfloat16",
     force: bool = False,
+    restart: bool = False,
+    revision: str | None = None,
+    keep_source: bool = False,
+    tokenizer: Path | None = None,
     console: Console,
 ) -> Path:
     """Run `convert` and show bytes of source weights, their rate and the time left.
 
-    A console that is no terminal shows nothing. Raises what `convert` raises.
+    A console that is no terminal shows notes only. Raises what `convert` raises.
     """
     with _bar(console) as bar:
         task = bar.add_task("Checking", total=None)
@@ -46,9 +55,18 @@ def convert_with_bar(
             output,
             bits=bits,
             group_size=group_size,
+            recipe=recipe,
+            target_bits=target_bits,
+            modules=modules,
+            rtn=rtn,
             dtype=dtype,
             force=force,
+            restart=restart,
+            revision=revision,
+            keep_source=keep_source,
+            tokenizer=tokenizer,
             on_progress=show,
+            on_note=lambda note: console.print(note, markup=False),
         )
 
 

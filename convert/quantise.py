@@ -1,56 +1,109 @@
-"""One tensor of the source, block of rows by block of rows, in its stored form."""
-
-from collections.abc import Iterator
+"""One block of rows in its stored form."""
 
 import mlx.core as mx
 
-from magistral_mlx.convert.source import SourceTensor, row_bytes
+from magistral_mlx.convert.affine_fit import fit_groups
+from magistral_mlx.convert.packing import pack
+from magistral_mlx.convert.read_ahead import Block
+from magistral_mlx.convert.settings import Method
+from magistral_mlx.convert.source import Rows, as_array
+from magistral_mlx.convert.weight_error import dequantise
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model_config import Quantization
 
-BLOCK_BYTES = 32 << 20
-"""Source bytes in memory at a time. Rows are quantised independently: any size, same result."""
-
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
 
-
-def stored_blocks(
-    tensor: SourceTensor, *, quantization: Quantization, dtype: str
-) -> Iterator[tuple[int, dict[str, mx.array]]]:
-    """Yield, top to bottom, the source bytes read and the rows of each stored tensor by name.
-
-    Matrices become weight (uint32), scales and biases, vectors are cast. The steps are those of
-    `mlx_lm.convert`: cast to `dtype` first, quantise then. Raises CheckpointError when a value
-    does not fit `dtype`.
-    """
-    width = row_bytes(tensor)
-    rows = max(1, BLOCK_BYTES // width)
-    for start in range(0, tensor.shape[0], rows):
-        stop = min(start + rows, tensor.shape[0])
-        block = tensor.read_rows(start, stop).astype(DTYPES[dtype])
-        stored = _stored(tensor.name, block, quantization)
-        mx.eval(stored)
-        _check_finite(stored, dtype)
-        yield (stop - start) * width, stored
-    # Freed buffers of this tensor's shape would otherwise pile up, shape by shape.
-    mx.clear_cache()
+CPU_WEIGHTS = 1 << 18
+"""Weights that are fitted at once on MLX's CPU backend: more would leave its cache."""
 
 
-def _stored(name: str, block: mx.array, quantization: Quantization) -> dict[str, mx.array]:
-    if block.ndim == 1:
-        return {name: block}
-    weight, scales, biases = mx.quantize(
-        block, group_size=quantization.group_size, bits=quantization.bits
-    )
+class NotFiniteError(CheckpointError):
+    """A weight is no number, or none in the type asked for."""
+
+
+def stored_names(name: str, quantization: Quantization | None) -> tuple[str, ...]:
+    """The tensors that a tensor of the source becomes."""
+    if quantization is None:
+        return (name,)
     module = name.removesuffix(".weight")
-    return {name: weight, f"{module}.scales": scales, f"{module}.biases": biases}
+    names = (name, f"{module}.scales", f"{module}.biases")
+    return names if quantization.has_biases else names[:2]
 
 
-def _check_finite(stored: dict[str, mx.array], dtype: str) -> None:
+def stored_rows(
+    block: Block, rows: Rows, *, quantization: Quantization | None, dtype: str, method: Method
+) -> tuple[mx.array, tuple[mx.array, ...]]:
+    """The rows in `dtype`, and what is stored for them, in the order of `stored_names`.
+
+    Plain rounding takes the steps of `mlx_lm.convert`: cast to `dtype` first, quantise then.
+    Raises NotFiniteError when a value does not fit `dtype`.
+    """
+    weights = as_array(rows, block.tensor.dtype).astype(DTYPES[dtype])
+    if quantization is None:
+        stored: tuple[mx.array, ...] = (weights,)
+    elif method == "optimal" and quantization.mode == "affine":
+        stored = fitted(weights, quantization)
+    else:
+        stored = tuple(
+            mx.quantize(
+                weights,
+                group_size=quantization.group_size,
+                bits=quantization.bits,
+                mode=quantization.mode,
+            )
+        )
+    mx.eval(weights, stored)
+    # Scales of one byte cannot show what is not finite.
+    has_floats = quantization is None or quantization.has_biases
+    _check_finite(block.tensor.name, stored if has_floats else (weights,), dtype)
+    return weights, stored
+
+
+def fitted(weights: mx.array, quantization: Quantization) -> tuple[mx.array, mx.array, mx.array]:
+    """Packed weights, scales and biases of least squared error, in MLX's affine format."""
+    on_cpu = mx.default_device().type == mx.DeviceType.cpu
+    step = max(1, CPU_WEIGHTS // weights.shape[1]) if on_cpu else weights.shape[0]
+    parts = []
+    for start in range(0, weights.shape[0], step):
+        part = _fitted_rows(weights[start : start + step], quantization)
+        mx.eval(part)
+        parts.append(part)
+    packed, scales, biases = (mx.concatenate([part[n] for part in parts]) for n in range(3))
+    return packed, scales, biases
+
+
+def _fitted_rows(
+    weights: mx.array, quantization: Quantization
+) -> tuple[mx.array, mx.array, mx.array]:
+    size, bits = quantization.group_size, quantization.bits
+    rows = weights.shape[0]
+    groups = weights.astype(mx.float32).reshape(rows, -1, size)
+    fit = fit_groups(groups, bits=bits, dtype=weights.dtype)
+    found = (
+        pack(fit.steps.reshape(rows, -1), bits=bits),
+        fit.scales.squeeze(-1),
+        fit.biases.squeeze(-1),
+    )
+    plain = tuple(mx.quantize(weights, group_size=size, bits=bits))
+    # Far from zero, a bias of 16 bits is too coarse to be fitted: rounding picks a better one.
+    better = _errors(groups, found, quantization) <= _errors(groups, plain, quantization)
+    words = (rows, -1, size * bits // 32)
+    packed = mx.where(better[..., None], found[0].reshape(words), plain[0].reshape(words))
+    scales, biases = (mx.where(better, found[n], plain[n]) for n in (1, 2))
+    return packed.reshape(rows, -1), scales, biases
+
+
+def _errors(groups: mx.array, stored: tuple[mx.array, ...], quantization: Quantization) -> mx.array:
+    """The squared error of every group: (rows, groups)."""
+    kept = dequantise(stored, quantization)
+    return mx.square(kept.reshape(groups.shape) - groups).sum(-1)
+
+
+def _check_finite(name: str, stored: tuple[mx.array, ...], dtype: str) -> None:
     """An infinity or an overflow in the weights shows in the scales, 1/64 of the work."""
-    for name, values in stored.items():
-        if values.dtype != mx.uint32 and not mx.all(mx.isfinite(values)).item():
-            raise CheckpointError(
+    for values in stored:
+        if mx.issubdtype(values.dtype, mx.floating) and not mx.all(mx.isfinite(values)).item():
+            raise NotFiniteError(
                 f"{name} is not finite in {dtype}: the source is damaged or needs a wider type "
                 "(--dtype bfloat16 or float32)."
             )

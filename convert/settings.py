@@ -1,20 +1,37 @@
 """What the user chooses about a conversion."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from magistral_mlx.convert.recipe import Recipe
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import DTYPES, Quantization
+from magistral_mlx.model_config import DTYPES
+
+Method = Literal["optimal", "rtn"]
+"""How scale and bias of an affine group are chosen: least squared error, or plain rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Quantisation of the matrices; dtype of scales, biases and norms."""
+    """The recipe and how it is carried out; dtype of scales, biases and norms."""
 
-    quantization: Quantization
+    recipe: Recipe
     dtype: str
+    method: Method
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise CheckpointError(
                 f"dtype {self.dtype!r} is not supported: choose {', '.join(DTYPES)}."
             )
+
+    def as_json(self) -> dict[str, object]:
+        """The settings as journal and manifest record them."""
+        return {
+            "recipe": self.recipe.name,
+            "group_size": self.recipe.group_size,
+            "target_bits": self.recipe.target_bits,
+            "modules": list(self.recipe.modules),
+            "dtype": self.dtype,
+            "method": self.method,
+        }

@@ -8,6 +8,7 @@ from hashlib import sha256
 from math import prod
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import mlx.core as mx
 import numpy as np
@@ -67,11 +68,12 @@ def plan_shards(
 class ShardWriter:
     """Writes planned files by appending rows to each tensor in it, in any order of tensors.
 
-    A context manager: leaving it closes the files.
+    Files that an earlier run began are gone on with. A context manager: leaving it closes the
+    files.
     """
 
     def __init__(self, folder: Path, shards: tuple[Shard, ...]) -> None:
-        self._files = {shard.file_name: (folder / shard.file_name).open("xb") for shard in shards}
+        self._files = {shard.file_name: _open(folder / shard.file_name) for shard in shards}
         self._places = {
             name: (shard.file_name, entry)
             for shard in shards
@@ -94,14 +96,21 @@ class ShardWriter:
         self._digests[name].update(data)
         self._written[name] += len(data)
 
-    def finish(self) -> dict[str, str]:
-        """Put everything on the disk; the SHA-256 (hex) of every tensor's bytes."""
-        for name, (_, entry) in self._places.items():
+    def close_tensors(self, names: Iterable[str]) -> dict[str, str]:
+        """Hand whole tensors to the operating system; the SHA-256 (hex) of their bytes."""
+        digests = {}
+        for name in names:
+            file_name, entry = self._places[name]
             assert self._written[name] == entry.stop - entry.start, f"{name}: rows are missing"
+            self._files[file_name].flush()
+            digests[name] = self._digests[name].hexdigest()
+        return digests
+
+    def sync(self) -> None:
+        """Put everything on the disk."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
-        return {name: digest.hexdigest() for name, digest in self._digests.items()}
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -124,6 +133,10 @@ def index_json(shards: tuple[Shard, ...], *, parameters: int) -> dict[str, objec
         "metadata": {"total_size": sum(sizes), "total_parameters": parameters},
         "weight_map": dict(sorted(places.items())),
     }
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("r+b" if path.exists() else "xb")
 
 
 def _file_name(number: int, count: int) -> str:

@@ -7,9 +7,30 @@ from pathlib import Path
 from typing import Protocol
 
 import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
 
 from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.safetensors_header import ITEM_BYTES
+from magistral_mlx.safetensors_header import ITEM_BYTES, TensorEntry
+
+# NumPy has no bfloat16: two-byte floats are read as whole numbers and viewed as what they are.
+READ_AS = {
+    "BF16": np.uint16,
+    "F16": np.uint16,
+    "F32": np.uint32,
+    "U32": np.uint32,
+    "U8": np.uint8,
+}
+VIEW_AS = {
+    "BF16": mx.bfloat16,
+    "F16": mx.float16,
+    "F32": mx.float32,
+    "U32": mx.uint32,
+    "U8": mx.uint8,
+}
+
+Rows = npt.NDArray[np.unsignedinteger]
+"""Rows of a tensor as the source stores them, each element a whole number of its size."""
 
 
 class SourceTensor(Protocol):
@@ -26,12 +47,20 @@ class SourceTensor(Protocol):
         """The safetensors type name: BF16, F16 or F32."""
         ...
 
-    def read_rows(self, start: int, stop: int) -> mx.array:
+    def read_rows(self, start: int, stop: int) -> Rows:
         """Rows [start, stop) of the first axis, in the tensor's own type.
 
-        Raises CheckpointError when they cannot be read.
+        Called from several threads, so it touches no MLX array. Raises CheckpointError when the
+        rows cannot be read.
         """
         ...
+
+
+class StoredTensor(SourceTensor, Protocol):
+    """A tensor of a safetensors file, here or on a server."""
+
+    @property
+    def entry(self) -> TensorEntry: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +68,10 @@ class Source:
     """A checkpoint that was checked and can be converted.
 
     hf_config is what config.json will hold but for the quantisation; companions are small files
-    that are copied as they are. tensors come in the order of the forward pass.
+    that are copied as they are. tensors come in the order of the forward pass. fingerprint
+    changes with the weights, the tokenizer or the config; revision is the Hub's commit.
+    readers: blocks that are read at once, ahead of the one being converted. notes: what the person
+    should know about the source.
     """
 
     name: str
@@ -49,6 +81,16 @@ class Source:
     tensors: tuple[SourceTensor, ...]
     tokenizer_file: Path
     companions: tuple[Path, ...]
+    fingerprint: str
+    revision: str | None = None
+    licence: str | None = None
+    readers: int = 2
+    notes: tuple[str, ...] = ()
+
+
+def as_array(rows: Rows, dtype: str) -> mx.array:
+    """The rows as MLX's array of the safetensors type they were stored in."""
+    return mx.array(rows).view(VIEW_AS[dtype])
 
 
 def row_bytes(tensor: SourceTensor) -> int:

@@ -1,70 +1,33 @@
-"""The public API: open a model, generate, stream. Text in, text out."""
+"""The public API: open a model."""
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 import mlx.core as mx
 
-from magistral_mlx.answer_stream import AnswerStream
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
-from magistral_mlx.conversation import Message, Prompt, ToolCall, build_prompt
 from magistral_mlx.engine import Engine
 from magistral_mlx.engine_loop import DeviceOptions
-from magistral_mlx.engine_status import EngineStatus, StepReport
+from magistral_mlx.engine_status import StepReport
 from magistral_mlx.errors import RequestError
-from magistral_mlx.events import (
-    AnswerText,
-    Failed,
-    Finished,
-    FinishReason,
-    ReasoningText,
-    Timings,
-    TokenLogprob,
-    ToolCallEvent,
-    Usage,
-)
 from magistral_mlx.folders import cache_folder
 from magistral_mlx.kv_cache import kv_precision
 from magistral_mlx.kv_folder import kv_folder
 from magistral_mlx.kv_store import KVStore
 from magistral_mlx.machine_plan import plan_for_this_machine
+from magistral_mlx.magistral import Magistral
 from magistral_mlx.memory import MemoryPlan
 from magistral_mlx.model import compute_dtype
-from magistral_mlx.next_turn import next_turn_ids
-from magistral_mlx.options import GenerationOptions
-from magistral_mlx.request import Request, make_request
+from magistral_mlx.reply import Reply
 from magistral_mlx.spec import WINDOW
-from magistral_mlx.stream import EngineError
 from magistral_mlx.tokenizer import Tokenizer
-from magistral_mlx.tool_calls import ToolCallCollector
+
+__all__ = ["Magistral", "Reply", "open_model"]
 
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole output: what the model thought, what it answers, and how it went.
-
-    logprobs: of the answer's tokens, where they were asked for.
-    stop_string: the one that ended the answer, where one did.
-    tool_calls: what the model asks to have called; send the results with a message of role tool.
-    """
-
-    reasoning: str
-    answer: str
-    finish_reason: FinishReason
-    usage: Usage
-    timings: Timings
-    reasoning_closed_by_force: bool
-    logprobs: tuple[TokenLogprob, ...] = ()
-    stop_string: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
 
 
 def open_model(
@@ -77,7 +40,7 @@ def open_model(
     kv_disk: int | None = None,
     wired: bool = False,
     on_step: Callable[[StepReport], None] | None = None,
-) -> "Magistral":
+) -> Magistral:
     """Open a converted model and load its weights; close it after use, or use `with`.
 
     Args:
@@ -125,163 +88,12 @@ def open_model(
     return Magistral(checkpoint, tokenizer, engine, made)
 
 
-class Magistral(AbstractContextManager["Magistral"]):
-    """An open model. Threads may share it: requests that overlap are batched."""
-
-    def __init__(
-        self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, plan: MemoryPlan
-    ) -> None:
-        """Use `open_model`."""
-        self.checkpoint = checkpoint
-        self.tokenizer = tokenizer
-        self.engine = engine
-        self.plan = plan
-
-    @property
-    def name(self) -> str:
-        """The name of the model's folder."""
-        return self.checkpoint.folder.name
-
-    @property
-    def window(self) -> int:
-        """Tokens that prompt and output may have together."""
-        return self.engine.window
-
-    def stream(
-        self,
-        messages: str | Sequence[Message],
-        options: GenerationOptions | None = None,
-    ) -> AnswerStream:
-        """Events of one answer as they come; the last is Finished or Failed.
-
-        Closing the stream, or leaving a `for` loop over it, cancels the answer.
-
-        Raises RequestError, before the first event, for messages or options that are refused.
-        """
-        chosen = options or GenerationOptions()
-        turns = _turns(messages)
-        return AnswerStream(
-            self.engine.submit(self.request(turns, chosen)),
-            lambda answer, end: self.prepare_next_turn(turns, answer, chosen, end),
-        )
-
-    def request(self, messages: Sequence[Message], options: GenerationOptions) -> Request:
-        """The engine's request for the next answer, for callers that submit it themselves.
-
-        Raises RequestError for messages or options that are refused.
-        """
-        prompt = self._prompt(messages, options)
-        guided = replace(options, guidance=options.grammar)
-        request = make_request(tuple(prompt.ids), prompt.state, guided)
-        # A call of a tool that was never offered would be lost as an event: it is shown as text.
-        return replace(request, tool_calls=bool(options.tools))
-
-    def raw_request(self, prompt: Sequence[int], options: GenerationOptions) -> Request:
-        """The same for a prompt of ids, after which all output is text of the answer."""
-        return replace(make_request(tuple(prompt), "answer", options), tool_calls=False)
-
-    def generate(
-        self,
-        messages: str | Sequence[Message],
-        options: GenerationOptions | None = None,
-    ) -> Reply:
-        """The whole answer at once.
-
-        Raises:
-            RequestError: messages or options are refused.
-            EngineError: the engine failed in the middle of the answer.
-        """
-        reasoning: list[str] = []
-        answer: list[str] = []
-        logprobs: list[TokenLogprob] = []
-        calls = ToolCallCollector()
-        for event in self.stream(messages, options):
-            if isinstance(event, ReasoningText):
-                reasoning.append(event.text)
-            elif isinstance(event, AnswerText):
-                answer.append(event.text)
-                logprobs += event.logprobs
-            elif isinstance(event, ToolCallEvent):
-                calls.add(event)
-            elif isinstance(event, Failed):
-                raise EngineError(event.message)
-            elif isinstance(event, Finished):
-                return Reply(
-                    "".join(reasoning),
-                    "".join(answer),
-                    event.reason,
-                    event.usage,
-                    event.timings,
-                    event.reasoning_closed_by_force,
-                    tuple(logprobs),
-                    event.stop_string,
-                    calls.calls,
-                )
-        raise EngineError("The engine ended without an answer.")
-
-    def prompt_tokens(
-        self,
-        messages: str | Sequence[Message],
-        options: GenerationOptions | None = None,
-    ) -> int:
-        """Tokens that the messages take of the window, system prompt included."""
-        return len(self._prompt(_turns(messages), options or GenerationOptions()).ids)
-
-    @property
-    def status(self) -> EngineStatus:
-        """What runs, what waits, and the KV of both."""
-        return self.engine.status
-
-    def close(self) -> None:
-        """Cancel what runs and free the model's memory."""
-        self.engine.close()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def prepare_next_turn(
-        self, turns: Sequence[Message], answer: str, options: GenerationOptions, end: Finished
-    ) -> None:
-        """While the user reads, prefill the history as the next prompt will have it."""
-        if options.history == "keep" or not end.usage.reasoning_tokens or turns[-1].role != "user":
-            return  # then what is in the KV cache already is the beginning of the next prompt
-        ids = next_turn_ids(
-            self.tokenizer,
-            turns,
-            Message("assistant", answer),
-            reasoning=options.reasoning,
-            history=options.history,
-            system=options.system,
-            tools=options.tools,
-        )
-        self.engine.prefill_when_idle(ids, kv_precision=options.kv_precision)
-
-    def _prompt(self, turns: Sequence[Message], options: GenerationOptions) -> Prompt:
-        return build_prompt(
-            self.tokenizer,
-            turns,
-            reasoning=options.reasoning,
-            history=options.history,
-            system=options.system,
-            tools=options.tools,
-        )
-
-
-def _turns(messages: str | Sequence[Message]) -> Sequence[Message]:
-    return [Message("user", messages)] if isinstance(messages, str) else messages
-
-
 def _demo_folder() -> Path:
     # The runtime needs the converter for nothing else.
     from magistral_mlx.convert import convert, default_output
 
     folder = default_output("demo", bits=4)
-    return folder if folder.is_dir() else convert("demo")
+    return folder if folder.is_dir() else convert("demo", rtn=True)
 
 
 def _kv_store(limit: int | None, checkpoint: Checkpoint, dtype: mx.Dtype | None) -> KVStore | None:

@@ -4,7 +4,7 @@ from math import prod
 
 from magistral_mlx.kv_cache import CPU_SCORES, GPU_SCORES, LEAST_QUERIES
 from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.weight_shapes import weight_shapes
+from magistral_mlx.weight_shapes import FLOAT, stored_type, weight_shapes
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
@@ -18,10 +18,9 @@ SCORE_BLOCKS_IN_FLIGHT = 3
 def weight_bytes(config: ModelConfig, dtype: str) -> int:
     """All tensors in memory. Packed ones stay as stored; scales, biases and the rest take dtype."""
     shapes = weight_shapes(config)
-    packed = {name.removesuffix("scales") + "weight" for name in shapes if name.endswith(".scales")}
+    item = {"U32": 4, "U8": 1, FLOAT: DTYPE_BYTES[dtype]}
     return sum(
-        prod(shape) * (4 if name in packed else DTYPE_BYTES[dtype])
-        for name, shape in shapes.items()
+        prod(shape) * item[stored_type(config, name, shapes)] for name, shape in shapes.items()
     )
 
 

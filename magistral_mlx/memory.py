@@ -263,8 +263,11 @@ def _alternatives(budget: _Budget, bits: int, window: int) -> list[str]:
     quantization = budget.config.quantization
     for fewer in (8, 6, 5, 4, 3):
         stored = quantization.bits if quantization else 16
-        group = quantization.group_size if quantization else 64
-        converted = replace(budget.config, quantization=Quantization(fewer, group))
+        affine = quantization is not None and quantization.mode == "affine"
+        group = quantization.group_size if quantization and affine else 64
+        converted = replace(
+            budget.config, quantization=Quantization(fewer, group), module_quantization=()
+        )
         if fewer < stored and replace(budget, config=converted).fits(bits, window):
             found.append(f"the model converted to {fewer} bits")
             break

@@ -4,7 +4,7 @@ Projections, norms and the MLP run once over all tokens; only attention runs seq
 The arithmetic is that of mlx-lm's models/llama.py, so greedy tokens agree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -100,15 +100,8 @@ class Decoder(nn.Module):
 
         The dict is emptied: a tensor that changes its form must not be held in both.
         """
-        _fuse_qkv(weights, self.config.num_hidden_layers)
-        quantization = self.config.quantization
-        if quantization is not None:
-            nn.quantize(
-                self,
-                group_size=quantization.group_size,
-                bits=quantization.bits,
-                mode=quantization.mode,
-            )
+        _fuse_qkv(weights, self.config)
+        nn.quantize(self, class_predicate=_stored_as(self.config))
         typed = [
             (name, array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array)
             for name, array in weights.items()
@@ -168,7 +161,10 @@ class _Attention(nn.Module):
         self.scale = config.head_dim**-0.5
         self.rope_theta = config.rope_theta
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
-        self.qkv_proj = nn.Linear(config.hidden_size, rows, bias=False)
+        if _shares_qkv(config, index):
+            self.qkv_proj: nn.Module = nn.Linear(config.hidden_size, rows, bias=False)
+        else:
+            self.qkv_proj = _SeparateQKV(config)
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
 
     def __call__(self, x: mx.array, positions: mx.array, spans: "Sequence[_Span]") -> mx.array:
@@ -198,6 +194,21 @@ class _Attention(nn.Module):
         attended = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
         flat = attended.transpose(0, 2, 1, 3).reshape(-1, self.heads * self.head_dim)
         return self.o_proj(flat)
+
+
+class _SeparateQKV(nn.Module):
+    """Queries, keys and values by three matrices, for they are stored in different formats."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        queries = config.num_attention_heads * config.head_dim
+        keys = config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, keys, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, keys, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.concatenate([self.q_proj(x), self.k_proj(x), self.v_proj(x)], axis=-1)
 
 
 def _rows(array: mx.array, start: int, stop: int) -> mx.array:
@@ -265,12 +276,39 @@ def _plan(segments: Sequence[Segment]) -> _Plan:
     return _Plan(mx.array(positions, dtype=mx.int32), spans, last_spans, chosen)
 
 
-def _fuse_qkv(weights: dict[str, mx.array], layers: int) -> None:
+def _shares_qkv(config: ModelConfig, layer: int) -> bool:
+    """Whether q, k and v of a layer are stored alike, so that their rows make one matrix."""
+    prefix = f"model.layers.{layer}.self_attn"
+    return len({config.quantization_of(f"{prefix}.{name}_proj") for name in "qkv"}) == 1
+
+
+def _fuse_qkv(weights: dict[str, mx.array], config: ModelConfig) -> None:
     """One matrix for q, k and v: one product and one rope call instead of three and two."""
-    for layer in range(layers):
+    for layer in range(config.num_hidden_layers):
         prefix = f"model.layers.{layer}.self_attn"
+        shared = _shares_qkv(config, layer)
         for part in ("weight", "scales", "biases"):
-            names = [f"{prefix}.{name}_proj.{part}" for name in "qkv"]
-            if names[0] in weights:
-                arrays = [weights.pop(name) for name in names]
-                weights[f"{prefix}.qkv_proj.{part}"] = mx.concatenate(arrays)
+            arrays = {
+                name: weights.pop(f"{prefix}.{name}_proj.{part}")
+                for name in "qkv"
+                if f"{prefix}.{name}_proj.{part}" in weights
+            }
+            if shared and arrays:
+                weights[f"{prefix}.qkv_proj.{part}"] = mx.concatenate([*arrays.values()])
+            elif arrays:
+                for name, array in arrays.items():
+                    weights[f"{prefix}.qkv_proj.{name}_proj.{part}"] = array
+
+
+def _stored_as(config: ModelConfig) -> Callable[[str, nn.Module], bool | dict[str, int | str]]:
+    """How `nn.quantize` finds each module of the decoder stored, by the checkpoint's names."""
+    own = dict(config.module_quantization)
+
+    def stored_as(path: str, module: nn.Module) -> bool | dict[str, int | str]:
+        name = path.replace(".qkv_proj.", ".").replace(".qkv_proj", ".q_proj")
+        found = own.get(name, config.quantization)
+        if found is None or not hasattr(module, "to_quantized"):
+            return False
+        return {"group_size": found.group_size, "bits": found.bits, "mode": found.mode}
+
+    return stored_as

@@ -14,6 +14,18 @@ GROUP_SIZES = (32, 64, 128)
 CONTEXT_WINDOW = 128_000
 """Positions when params.json names none, as several releases do: the card promises 128k."""
 
+FORMATS = {
+    "affine": (BITS, GROUP_SIZES),
+    "mxfp4": ((4,), (32,)),
+    "mxfp8": ((8,), (32,)),
+    "nvfp4": ((4,), (16,)),
+}
+"""MLX's formats, and the bits and group sizes that each exists in. Affine groups have a scale and
+a bias, the others a scale of one byte."""
+
+DEFAULTS = {"affine": (4, 64), "mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
+"""Bits and group size where config.json leaves them out, as MLX fills them in."""
+
 UNSUPPORTED_PARAMS = (
     "moe",
     "vision_encoder",
@@ -38,21 +50,31 @@ class Quantization:
     mode: str = "affine"
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS:
-            raise CheckpointError(f"{self.bits} bits are not supported: choose {choices(BITS)}.")
-        if self.group_size not in GROUP_SIZES:
+        if self.mode not in FORMATS:
             raise CheckpointError(
-                f"Group size {self.group_size} is not supported: choose {choices(GROUP_SIZES)}."
+                f"Quantisation mode {self.mode!r} is not supported: choose {choices([*FORMATS])}."
             )
-        if self.mode != "affine":
+        bits, group_sizes = FORMATS[self.mode]
+        if self.bits not in bits:
+            raise CheckpointError(f"{self.bits} bits are not supported: choose {choices(bits)}.")
+        if self.group_size not in group_sizes:
             raise CheckpointError(
-                f"Quantisation mode {self.mode!r} is not supported: use affine weights."
+                f"Group size {self.group_size} is not supported: choose {choices(group_sizes)}."
             )
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether a group is stored with a bias beside its scale."""
+        return self.mode == "affine"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The decoder's shape and the stored type of its floating-point tensors."""
+    """The decoder's shape and the stored type of its floating-point tensors.
+
+    module_quantization: modules (by mlx-lm's names) that are stored otherwise than `quantization`
+    says; None: not quantised.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -67,6 +89,11 @@ class ModelConfig:
     tie_word_embeddings: bool
     dtype: str
     quantization: Quantization | None
+    module_quantization: tuple[tuple[str, Quantization | None], ...] = ()
+
+    def quantization_of(self, module: str) -> Quantization | None:
+        """How a module's matrix is stored: "model.layers.3.mlp.up_proj", say."""
+        return dict(self.module_quantization).get(module, self.quantization)
 
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.num_key_value_heads:
@@ -105,6 +132,7 @@ class ModelConfig:
             tie_word_embeddings=fields.flag("tie_word_embeddings"),
             dtype=_dtype(data),
             quantization=_quantization(data),
+            module_quantization=_module_quantization(data),
         )
 
     @classmethod
@@ -199,17 +227,31 @@ def _quantization(data: Mapping[str, object]) -> Quantization | None:
             f"config.json: the weights are quantised by {values.get('quant_method', found)!r}, "
             "which is not supported: use the bfloat16 release or an MLX folder."
         )
-    extra = sorted(key for key, value in values.items() if isinstance(value, (Mapping, bool)))
-    if extra:
-        raise CheckpointError(
-            f"config.json: {extra[0]} has its own quantisation, which is not supported: use a "
-            "checkpoint with the same bits everywhere."
-        )
-    fields = JsonFields(values, "config.json: quantization")
+    return _stored_as(values, "config.json: quantization")
+
+
+def _module_quantization(
+    data: Mapping[str, object],
+) -> tuple[tuple[str, Quantization | None], ...]:
+    """Modules with their own quantisation, as mlx-lm writes them: a mapping, or false for none."""
+    default = _quantization(data)
+    values = _mapping(data.get("quantization") or data.get("quantization_config"))
+    own = {
+        name: _stored_as(value, f"config.json: quantization of {name}") if value else None
+        for name, value in values.items()
+        if isinstance(value, Mapping) or value is False
+    }
+    return tuple((name, value) for name, value in sorted(own.items()) if value != default)
+
+
+def _stored_as(values: object, where: str) -> Quantization:
+    fields = JsonFields(_mapping(values), where)
+    mode = str(fields.data.get("mode", "affine"))
+    bits, group_size = DEFAULTS.get(mode, (4, 64))
     return Quantization(
-        bits=fields.size("bits"),
-        group_size=fields.size("group_size"),
-        mode=str(values.get("mode", "affine")),
+        bits=fields.size("bits", default=bits),
+        group_size=fields.size("group_size", default=group_size),
+        mode=mode,
     )
 
 
@@ -224,6 +266,8 @@ def _unsupported(file: str, name: str, value: object) -> CheckpointError:
     )
 
 
-def choices(values: Sequence[int]) -> str:
+def choices(values: Sequence[int | str]) -> str:
     """The values as a message lists them: "2, 3 or 4"."""
+    if len(values) == 1:
+        return str(values[0])
     return ", ".join(map(str, values[:-1])) + f" or {values[-1]}"

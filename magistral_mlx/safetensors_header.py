@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from magistral_mlx.errors import CheckpointError
 
-ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "U32": 4}
+ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "U32": 4, "U8": 1}
 """Bytes an element, of the types that a checkpoint of ours may hold."""
 
 LENGTH_BYTES = 8

@@ -148,12 +148,20 @@ class Scheduler:
         idle = self.idle()
         if idle is not None:
             return [_chunk(idle, IDLE_TOKENS)] if idle.unrun_tokens else []
-        decoding = [s for s in self._running if s.unrun_tokens <= FEW]
-        shares = [Share(s, s.unrun_tokens, s.room > 0) for s in decoding if _can_decode(s)]
-        budget = self.prefill_tokens
-        if self._costs is not None:
-            budget = self._costs.chunk(len(shares), most=budget)
-        return shares + _chunks([s for s in self._running if s.unrun_tokens > FEW], budget)
+        decoding = [s for s in self._running if s.unrun_tokens <= FEW and _can_decode(s)]
+        prefilling = [s for s in self._running if s.unrun_tokens > FEW]
+        shares = [Share(s, s.unrun_tokens, s.room > 0) for s in decoding]
+        return shares + _chunks(prefilling, self._prefill_budget(decoding, prefilling))
+
+    def _prefill_budget(self, decoding: list[Sequence], prefilling: list[Sequence]) -> int:
+        """Prompt tokens of the next step."""
+        if self._costs is None or not prefilling:
+            return self.prefill_tokens
+        return self._costs.chunk(
+            [len(s.ids) for s in decoding],
+            behind=max(len(s.ids) - s.unrun_tokens for s in prefilling),
+            most=self.prefill_tokens,
+        )
 
     def room(self) -> int | None:
         """Bytes of KV beside the sequences that run, idle ones too; None for no limit."""

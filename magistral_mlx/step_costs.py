@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from magistral_mlx.kv_cache import KVCache
 from magistral_mlx.model import Decoder, Segment
 
 TRIES = 3
@@ -19,16 +20,26 @@ LONG = 0.3
 """Each size is timed so often, and the fastest counts, for only noise makes a step slower; a step
 of so many seconds is timed once, for noise is little of it."""
 
-LEAST_CHUNK = 16
+LEAST_CHUNK = 4
 """Prompt tokens that ride along even where they more than double a step: a prompt must get on."""
+
+ATTENDING = 64
+ATTENDED = 2_048
+"""What attention costs is measured with so many tokens behind so many others."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepCosts:
-    """Seconds of a step with so many tokens; tokens rise, and seconds never fall."""
+    """What steps take.
+
+    seconds: of a step with so many tokens at the beginning of a sequence; tokens rise, and seconds
+        never fall.
+    attention: seconds for every token times every position before it.
+    """
 
     tokens: tuple[int, ...]
     seconds: tuple[float, ...]
+    attention: float = 0.0
 
     def of(self, tokens: int) -> float:
         """Seconds of a step, between the measured ones in proportion; beyond the last likewise."""
@@ -39,18 +50,30 @@ class StepCosts:
         share = (tokens - sizes[upper - 1]) / (sizes[upper] - sizes[upper - 1])
         return times[upper - 1] + share * (times[upper] - times[upper - 1])
 
-    def chunk(self, decoding: int, *, most: int) -> int:
-        """Prompt tokens that may ride along with so many decoding ones: the step at most doubles.
+    def chunk(self, decoding: Sequence[int], *, behind: int, most: int) -> int:
+        """Prompt tokens that may ride along with decoding ones: the step at most doubles.
 
-        At least LEAST_CHUNK and at most `most`; `most` when nothing decodes.
+        Args:
+            decoding: the length of every sequence that decodes.
+            behind: tokens of the prompt that have run already.
+            most: the most to return; it is returned when nothing decodes.
+
+        Returns:
+            At least LEAST_CHUNK, or `most` where that is less.
         """
-        if decoding == 0 or most <= LEAST_CHUNK:
+        if not decoding or most <= LEAST_CHUNK:
             return most
-        bound = 2 * self.of(decoding)
+        attended = self.attention * sum(decoding)
+        bound = 2 * (self.of(len(decoding)) + attended)
+
+        def cost(tokens: int) -> float:
+            positions = tokens * (behind + tokens / 2)
+            return self.of(len(decoding) + tokens) + attended + self.attention * positions
+
         low, high = LEAST_CHUNK, most
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.of(decoding + middle) <= bound else (low, middle - 1)
+            low, high = (middle, high) if cost(middle) <= bound else (low, middle - 1)
         return low
 
 
@@ -68,27 +91,46 @@ def known_step_costs(
 
 
 def measure_step_costs(decoder: Decoder, *, largest: int) -> StepCosts:
-    """Time steps of 1, 2, 4 … `largest` tokens on an empty cache."""
+    """Time steps of 1, 2, 4 … `largest` tokens on an empty cache, and one behind a long one."""
     sizes = [1 << i for i in range(largest.bit_length()) if 1 << i < largest] + [largest]
     times = [_fastest_step(decoder, size) for size in sizes]
     rising = [max(times[: i + 1]) for i in range(len(times))]
-    return StepCosts(tuple(sizes), tuple(rising))
+    return StepCosts(tuple(sizes), tuple(rising), _attention(decoder))
 
 
-def _fastest_step(decoder: Decoder, tokens: int) -> float:
-    fastest = _timed_step(decoder, tokens)
+def _attention(decoder: Decoder) -> float:
+    longer = _fastest_step(decoder, ATTENDING, behind=ATTENDED)
+    more = longer - _fastest_step(decoder, ATTENDING)
+    return max(0.0, more / (ATTENDING * ATTENDED))
+
+
+def _fastest_step(decoder: Decoder, tokens: int, *, behind: int = 0) -> float:
+    fastest = _timed_step(decoder, tokens, behind)
     for _ in range(TRIES - 1):
         if fastest < LONG:
-            fastest = min(fastest, _timed_step(decoder, tokens))
+            fastest = min(fastest, _timed_step(decoder, tokens, behind))
     return fastest
 
 
-def _timed_step(decoder: Decoder, tokens: int) -> float:
-    cache = decoder.make_cache()
+def _timed_step(decoder: Decoder, tokens: int, behind: int) -> float:
+    cache = _filled_cache(decoder, behind)
     start = time.perf_counter()
     logits = decoder(mx.zeros((tokens,), dtype=mx.int32), [Segment(cache, tokens, 1)])
     mx.eval(logits)
     return time.perf_counter() - start
+
+
+def _filled_cache(decoder: Decoder, tokens: int) -> KVCache:
+    """KV of so many tokens that never ran: what it holds makes no difference to the time."""
+    cache, config = decoder.make_cache(), decoder.config
+    if tokens:
+        shape = (1, config.num_key_value_heads, tokens, config.head_dim)
+        rows = mx.zeros(shape, decoder.model.norm.weight.dtype)
+        for layer in range(cache.layers):
+            cache.update(layer, rows, rows)
+        cache.advance(tokens)
+        mx.eval(cache.arrays)
+    return cache
 
 
 def _key(fingerprint: str, decoder: Decoder, largest: int) -> str:
@@ -102,10 +144,12 @@ def _key(fingerprint: str, decoder: Decoder, largest: int) -> str:
 def _read(path: Path) -> StepCosts | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        costs = StepCosts(tuple(content["tokens"]), tuple(content["seconds"]))
+        attention = float(content["attention"])
+        costs = StepCosts(tuple(content["tokens"]), tuple(content["seconds"]), attention)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there, or not whole: it is measured again
-    return costs if _is_sound(costs.tokens) and _is_sound(costs.seconds) else None
+    sound = _is_sound(costs.tokens) and _is_sound(costs.seconds) and attention >= 0
+    return costs if sound else None
 
 
 def _is_sound(values: Sequence[float]) -> bool:

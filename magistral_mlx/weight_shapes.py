@@ -7,18 +7,24 @@ from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model_config import GROUP_SIZES, ModelConfig, Quantization, choices
 from magistral_mlx.safetensors_header import TensorEntry
 
+FLOAT = "float"
+"""Stands for BF16, F16 and F32: a checkpoint's own."""
+
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that a checkpoint with this config holds, in mlx-lm's names.
 
-    A quantised matrix is three tensors: weight (uint32, packed), scales and biases.
+    A quantised matrix is two or three tensors: weight (uint32, packed), scales, and biases where
+    its format has them.
     """
+    own = dict(config.module_quantization)
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in plain_shapes(config).items():
-        if config.quantization is None or len(shape) == 1:
+        quantization = own.get(name.removesuffix(".weight"), config.quantization)
+        if quantization is None or len(shape) == 1:
             shapes[name] = shape
         else:
-            shapes.update(_quantised_shapes(name, shape, config.quantization))
+            shapes.update(_quantised_shapes(name, shape, quantization))
     return shapes
 
 
@@ -58,11 +64,21 @@ def _quantised_shapes(
         )
     module = name.removesuffix(".weight")
     groups = (rows, columns // quantization.group_size)
-    return {
+    shapes: dict[str, tuple[int, ...]] = {
         name: (rows, columns * quantization.bits // 32),
         f"{module}.scales": groups,
-        f"{module}.biases": groups,
     }
+    return shapes | ({f"{module}.biases": groups} if quantization.has_biases else {})
+
+
+def stored_type(config: ModelConfig, name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The safetensors type of a tensor: U32 when packed, U8 for scales of one byte, else FLOAT."""
+    if is_packed(name, shapes):
+        return "U32"
+    if not name.endswith(".scales"):
+        return FLOAT
+    quantization = config.quantization_of(name.removesuffix(".scales"))
+    return FLOAT if quantization is None or quantization.has_biases else "U8"
 
 
 def check_entries(config: ModelConfig, entries: Mapping[str, TensorEntry], where: Path) -> None:
@@ -73,7 +89,8 @@ def check_entries(config: ModelConfig, entries: Mapping[str, TensorEntry], where
     check_shapes(config, {name: entry.shape for name, entry in entries.items()}, where)
     wanted = weight_shapes(config)
     for name in wanted:
-        if (entries[name].dtype == "U32") != is_packed(name, wanted):
+        found = entries[name].dtype
+        if (found if found in ("U32", "U8") else FLOAT) != stored_type(config, name, wanted):
             raise CheckpointError(
                 f"{where}: tensor {name} has type {entries[name].dtype}, which does not fit the "
                 "quantisation in its configuration: use the original files of one release."

@@ -259,7 +259,7 @@ def test_a_prompt_rides_along_in_chunks_that_the_running_answer_can_bear(
         paced.cancel(running.sequence)
         done = [event.done for event in joining.seen if isinstance(event, PrefillProgress)]
         chunks = {after - before for before, after in pairwise([0, *done[:-1]])}
-        assert chunks == {StepCosts((1, 512), (1.0, 6.11)).chunk(1, most=512)}
+        assert chunks == {StepCosts((1, 512), (1.0, 6.11)).chunk([6], behind=0, most=512)}
         alone = Asked(paced, Request(prompt(600, seed=10), sampling=SAMPLING, max_tokens=1))
         running.wait()
         alone.wait()

@@ -2,10 +2,11 @@
 
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.app.growing_text import GrowingText
+from magistral_mlx.app.growing_text import GrowingText, with_ends
 from magistral_mlx.app.rendering import MarkdownRenderer
 
 RENDERER = MarkdownRenderer()
@@ -33,7 +34,7 @@ def test_pieces_give_what_the_whole_text_gives(text: str, data: st.DataObject) -
             patch = growing.since(seen)
             shown[patch.start :] = patch.blocks
             seen = version
-            assert shown == whole(text[:at])
+            assert shown == whole(with_ends(text[:at]))
     growing.finish(text, version + 1)
     patch = growing.since(seen)
     shown[patch.start :] = patch.blocks
@@ -74,3 +75,24 @@ def test_a_long_text_costs_as_much_for_each_piece_at_its_end_as_at_its_beginning
         return best
 
     assert cost(1_000) < 8 * cost(10)
+
+
+@pytest.mark.parametrize(
+    ("text", "ended"),
+    [
+        ("There are **15", "There are **15**"),
+        ("There are **", "There are "),
+        ("There are **15**", "There are **15**"),
+        ("one **two\nthree", "one **two\nthree"),
+        ("call `f", "call `f`"),
+        ("```\n**x", "```\n**x"),
+        ("```", "```"),
+    ],
+)
+def test_what_the_last_line_has_opened_is_closed_while_it_grows(text: str, ended: str) -> None:
+    assert with_ends(text) == ended
+    growing = GrowingText(RENDERER)
+    growing.update(text, 1)
+    assert growing.since(0).blocks == tuple(whole(ended))
+    growing.finish(text, 2)
+    assert growing.since(0).blocks == tuple(whole(text))

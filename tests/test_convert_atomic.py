@@ -1,4 +1,4 @@
-"""A conversion that is interrupted, killed or out of disk leaves nothing under the final name."""
+"""A conversion that is interrupted, killed or out of disk shows nothing under the final name."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import Progress, convert, convert_with_bar
-from magistral_mlx.convert.output_folder import atomic_folder
+from magistral_mlx.convert.output_folder import Workplace, locked
 from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import random_weights, write_hf
 
@@ -55,11 +55,21 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "place"
 
 
-def test_an_error_in_the_middle_leaves_nothing(source: Path, place: Path) -> None:
+def test_an_error_in_the_middle_leaves_no_output(source: Path, place: Path) -> None:
     with pytest.raises(Stop):
         convert(source, place / "out", on_progress=stop_in_the_middle)
-    assert list(place.iterdir()) == []
+    assert not (place / "out").exists()
     assert convert(source, place / "out").is_dir()
+    assert [path.name for path in place.iterdir()] == ["out"]
+
+
+def test_an_error_before_a_tensor_is_finished_leaves_nothing(tmp_path: Path, place: Path) -> None:
+    weights = random_weights()
+    weights["model.embed_tokens.weight"][7, 7] = float("inf")
+    source = write_hf(tmp_path / "infinite", weights)
+    with pytest.raises(CheckpointError, match="not finite"):
+        convert(source, place / "out")
+    assert list(place.iterdir()) == []
 
 
 def test_while_it_runs_nothing_has_the_final_name(source: Path, place: Path) -> None:
@@ -106,13 +116,13 @@ def test_force_replaces_the_older_output_whole(source: Path, place: Path) -> Non
 def test_a_kill_between_the_two_renames_loses_nothing(source: Path, place: Path) -> None:
     convert(source, place / "out", bits=8)
     (place / "out").rename(place / ".out.replaced")
-    with pytest.raises(Stop):
-        convert(source, place / "out", on_progress=stop_in_the_middle)
+    with pytest.raises(CheckpointError, match="exists already"):
+        convert(source, place / "out")
     assert open_checkpoint(place / "out").config.quantization.bits == 8  # type: ignore[union-attr]
     assert [path.name for path in place.iterdir()] == ["out"]
 
 
-def test_ctrl_c_says_so_and_leaves_nothing(source: Path, place: Path) -> None:
+def test_ctrl_c_says_so_and_leaves_no_output(source: Path, place: Path) -> None:
     program = """
         import os, signal, sys
         from magistral_mlx.convert import cli, progress_bar
@@ -132,10 +142,10 @@ def test_ctrl_c_says_so_and_leaves_nothing(source: Path, place: Path) -> None:
     assert ended.returncode == 130
     assert "Interrupted" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert list(place.iterdir()) == []
+    assert not (place / "out").exists()
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(source: Path, place: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_leaves_no_output(source: Path, place: Path) -> None:
     """A limit on file size makes writing fail as a full disk does, in the middle."""
     program = """
         import resource, sys
@@ -147,7 +157,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(source: Path, place: Pat
     assert ended.returncode == 2, ended.stderr
     assert f"could not be written ({os.strerror(errno.EFBIG)})" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert list(place.iterdir()) == []
+    assert not (place / "out").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(source: Path, place: Path) -> None:
@@ -156,14 +166,14 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(source: Path, place: Pa
         convert(source, place / "file" / "out")
 
 
-def test_a_source_cut_while_it_is_read_leaves_nothing(source: Path, place: Path) -> None:
+def test_a_source_cut_while_it_is_read_leaves_no_output(source: Path, place: Path) -> None:
     def cut(progress: Progress) -> None:
         for path in source.glob("*.safetensors"):
             os.truncate(path, 2000)
 
     with pytest.raises(CheckpointError, match="became shorter"):
         convert(source, place / "out", on_progress=cut)
-    assert list(place.iterdir()) == []
+    assert not (place / "out").exists()
 
 
 def test_a_tokenizer_exchanged_while_it_runs_is_noticed(source: Path, place: Path) -> None:
@@ -174,15 +184,16 @@ def test_a_tokenizer_exchanged_while_it_runs_is_noticed(source: Path, place: Pat
 
     with pytest.raises(CheckpointError, match=r"tekken\.json"):
         convert(source, place / "out", on_progress=exchange)
-    assert list(place.iterdir()) == []
+    assert not (place / "out").exists()
 
 
 def test_two_processes_do_not_write_the_same_output(source: Path, place: Path) -> None:
-    with atomic_folder(place / "out") as partial:
-        (partial / "mine").write_text("kept")
+    workplace = Workplace(place / "out")
+    with locked(workplace):
+        (workplace.folder / "mine").write_text("kept")
         with pytest.raises(CheckpointError, match="being written by another process"):
             convert(source, place / "out")
-        assert (partial / "mine").read_text() == "kept"
+        assert (workplace.folder / "mine").read_text() == "kept"
 
 
 def test_a_terminal_sees_bytes_rate_and_time_left(source: Path, place: Path) -> None:

@@ -58,7 +58,7 @@ def cut(name: str, size: int) -> Damage:
         (lambda f: edit_json(f / "config.json", num_hidden_layers=1), "model.layers.1"),
         (
             lambda f: edit_json(f / "config.json", quantization={"bits": 4, "group_size": 64}),
-            "quantised to 4 bits already",
+            "no tensor model.embed_tokens.scales",
         ),
     ],
 )
@@ -149,10 +149,10 @@ def test_a_group_size_that_does_not_divide(tmp_path: Path) -> None:
 def test_sources_that_are_no_checkpoint(tmp_path: Path) -> None:
     output = tmp_path / "out"
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file.gguf").write_bytes(b"GGUF")
+    (tmp_path / "file.bin").write_bytes(b"GGUF")
     assert "neither config.json nor params.json" in refused(tmp_path / "empty", output)
-    assert "is not a folder" in refused(tmp_path / "file.gguf", output)
-    assert "does not exist" in refused("mistralai/Magistral-Small-2506", output)
+    assert "is not a folder" in refused(tmp_path / "file.bin", output)
+    assert "does not exist" in refused("nowhere", output)
 
 
 def test_an_output_that_exists(tmp_path: Path) -> None:
@@ -194,8 +194,7 @@ def test_what_a_killed_run_left_counts_as_room(
     usage = shutil.disk_usage(tmp_path)._replace(free=20_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     (tmp_path / ".out.partial").mkdir()
-    with (tmp_path / ".out.partial" / "model.safetensors").open("wb") as file:
-        file.truncate(100_000_000)
+    (tmp_path / ".out.partial" / "model.safetensors").write_bytes(bytes(100_000_000))
     assert convert(write_hf(tmp_path / "source"), tmp_path / "out").is_dir()
 
 

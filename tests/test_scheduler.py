@@ -160,6 +160,28 @@ def test_a_step_in_which_others_decode_has_room_for_as_many_prompt_tokens_as_it_
     assert chunk.tokens == 20  # 1 decoding token costs 1.0, and 21 tokens 2.0
 
 
+def test_chunks_get_smaller_as_they_have_more_before_them_to_attend_to(
+    tokenizer: Tokenizer,
+) -> None:
+    desk = open_desk(tokenizer, prefill_tokens=512)
+    costs = StepCosts((1, 512), (1.0, 1.0 + 511 * 0.01), attention=1e-4)
+    desk.scheduler.pace(costs)
+    desk.submit(3, seed=1)
+    desk.advance()
+    prompt = desk.submit(700, seed=2)
+    chunks: list[tuple[int, int]] = []
+    while not prompt.output_length:
+        behind = len(prompt.ids) - prompt.unrun_tokens
+        chunk = sum(share.tokens for share in desk.advance() if share.sequence is prompt)
+        chunks.append((behind, chunk))
+    assert sum(tokens for _, tokens in chunks) == 700
+    assert [tokens for _, tokens in chunks[:-1]] == sorted(
+        (tokens for _, tokens in chunks[:-1]), reverse=True
+    )
+    for behind, tokens in chunks:
+        assert 0.01 * tokens + 1e-4 * tokens * (behind + tokens / 2) <= 1.1
+
+
 def test_known_tokens_that_are_few_do_not_wait_for_the_prompts_budget(tokenizer: Tokenizer) -> None:
     desk = open_desk(tokenizer, prefill_tokens=4)
     few = [desk.submit(FEW, seed=i) for i in range(3)]

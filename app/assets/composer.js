@@ -19,6 +19,10 @@ function composer() {
   });
   chainChoice.setAttribute("aria-label", t("parallel_thinking"));
   chainChoice.title = t("parallel_help");
+  chainChoice.addEventListener("change", async () => {
+    const chains = Number(chainChoice.value);
+    settings = (await attempt("save_settings", { ...settings, chains })) ?? settings;
+  });
   for (let k = 1; k <= 8; k += 1) {
     chainChoice.append(el("option", { value: k }, k === 1 ? t("one_chain") : t("chains", { count: number(k) })));
   }
@@ -39,7 +43,7 @@ function composer() {
     ),
   );
   acceptDrops(box);
-  return el("div", { class: "dock" }, el("div", {}, greeting, box, examples));
+  return el("div", { class: "dock" }, el("div", {}, greeting, box, advice, examples));
 }
 
 // Enter sends; Shift+Enter does not, nor does the Enter that ends the composing of a word.

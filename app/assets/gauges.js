@@ -1,22 +1,68 @@
 // How full the window and the memory are, with a word of advice when it gets tight.
 const windowRing = el("span", { class: "ring", "aria-hidden": "true" });
 const windowText = el("span", { class: "long" });
-const windowGauge = el("button", { type: "button", class: "pill", id: "window-gauge", onclick: showGauges }, windowRing, windowText);
+const windowGauge = el("button", { type: "button", class: "pill", id: "window-gauge", hidden: true, onclick: showGauges }, windowRing, windowText);
+const memoryRing = el("span", { class: "ring", "aria-hidden": "true" });
+const memoryText = el("span", { class: "long" });
+const memoryGauge = el("button", { type: "button", class: "pill", id: "memory-gauge", hidden: true, onclick: showGauges }, memoryRing, memoryText);
+const advice = el("p", { class: "advice-line", role: "status", hidden: true });
+const TIGHT = 75; // per cent
 let usedTokens = 0;
 let windowSize = 0;
 let memory = null;
 
 function showWindow(tokens, room, drafted) {
+  windowGauge.hidden = false;
   usedTokens = tokens;
   windowSize = room;
   const part = room ? Math.min(100, (100 * tokens) / room) : 0;
-  windowRing.style.setProperty("--part", part);
-  windowRing.dataset.tight = String(part > 75);
+  fillRing(windowRing, part);
   windowText.textContent = `${number(tokens)} / ${number(room)}`;
   windowGauge.setAttribute("aria-label", t("window_used", { used: number(tokens), total: number(room) }));
   windowGauge.title = windowGauge.getAttribute("aria-label");
   estimate.textContent = drafted ? t("tokens", { count: number(tokens) }) : "";
   estimate.dataset.over = String(tokens >= room);
+  showAdvice();
+}
+
+function showMemory() {
+  memoryGauge.hidden = !memory;
+  if (!memory) return;
+  const used = usedMemory();
+  fillRing(memoryRing, (100 * used) / memory.limit);
+  memoryText.textContent = `${gigabytes(used)} / ${gigabytes(memory.limit)}`;
+  const label = `${t("memory")}: ${memoryText.textContent}`;
+  memoryGauge.setAttribute("aria-label", label);
+  memoryGauge.title = label;
+  showAdvice();
+}
+
+function usedMemory() {
+  return memory.weights + memory.step + memory.kvRunning + memory.kvStored;
+}
+
+function fillRing(ring, part) {
+  ring.style.setProperty("--part", Math.min(100, part));
+  ring.dataset.tight = String(part > TIGHT);
+}
+
+// Finished KV gives way by itself: only what running answers hold makes memory tight.
+function memoryIsTight() {
+  return Boolean(memory?.kvLimit) && memory.kvRunning > 0.85 * memory.kvLimit;
+}
+
+function windowIsTight() {
+  return windowSize > 0 && (100 * usedTokens) / windowSize > TIGHT;
+}
+
+function windowAdvice() {
+  return settings.history === "keep" ? t("advice_drop_reasoning") : t("advice_new_conversation");
+}
+
+function showAdvice() {
+  const text = windowIsTight() ? windowAdvice() : memoryIsTight() ? t("advice_memory") : "";
+  if (advice.textContent !== text) advice.textContent = text;
+  advice.hidden = !text;
 }
 
 // While an answer is written: its prompt, and what has been written.
@@ -39,10 +85,7 @@ function windowPart() {
     el("div", { class: "bar" }, fill),
     figures([[t("window_used_short"), number(usedTokens)], [t("window_total"), number(windowSize)]]),
   ];
-  if (part > 75) {
-    const advice = settings.history === "keep" ? t("advice_drop_reasoning") : t("advice_new_conversation");
-    made.push(el("p", { class: "advice" }, advice));
-  }
+  if (windowIsTight()) made.push(el("p", { class: "advice" }, windowAdvice()));
   return made;
 }
 
@@ -66,7 +109,7 @@ function memoryPart() {
       [t("memory_limit"), gigabytes(memory.limit)],
     ]),
   ];
-  if (memory.kvLimit && memory.kvRunning > 0.85 * memory.kvLimit) made.push(el("p", { class: "advice" }, t("advice_memory")));
+  if (memoryIsTight()) made.push(el("p", { class: "advice" }, t("advice_memory")));
   return made;
 }
 

@@ -15,6 +15,7 @@ async function refreshStatus() {
     const became = status.model.state !== modelState.state || status.model.name !== modelState.name;
     modelState = status.model;
     memory = status.memory;
+    showMemory();
     conversion = status.conversion;
     showModelState();
     if (became) setRunning();
@@ -119,6 +120,7 @@ function drawConversion(anew = false) {
 
 function conversionForm() {
   const source = el("input", { class: "control", placeholder: t("convert_source"), "aria-label": t("convert_source"), dir: "auto" });
+  if (conversion.state === "failed") source.value = conversion.source ?? "";
   const bits = el("select", { class: "control", "aria-label": t("convert_bits") }, ...[4, 8].map((n) => el("option", { value: n }, t("bits", { bits: number(n) }))));
   const results = {
     done: t("convert_done", { name: conversion.folder ?? "" }),
@@ -158,7 +160,7 @@ function conversionProgress() {
   if (secondsLeft !== null) parts.push(t("time_left", { time: seconds(secondsLeft) }));
   return el(
     "div",
-    {},
+    { class: "progress" },
     el("div", { class: "name" }, source),
     el("div", { class: "bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": total ? Math.round((100 * done) / total) : 0, "aria-label": t("converting") }, fill),
     el("p", { class: "about" }, parts.join(" · "), tensor ? ` · ${tensor}` : ""),

@@ -14,6 +14,7 @@ function topBar() {
     titleLine,
     el("span", { class: "space" }),
     windowGauge,
+    memoryGauge,
     modelPill,
     iconButton("dials", t("settings"), showSettings),
   );
@@ -25,7 +26,7 @@ async function showConversation(id, { toQuestion = false } = {}) {
     newConversation();
     return;
   }
-  if (location.hash !== `#${id}`) history.replaceState(null, "", `#${id}`);
+  if (location.hash !== `#${id}`) history.pushState(null, "", `#${id}`);
   drawConversation(next);
   if (next.running) follow(id);
   if (narrow()) setSidebar(false);
@@ -43,7 +44,7 @@ function scrollToLast(toQuestion) {
 }
 
 function newConversation() {
-  history.replaceState(null, "", location.pathname + location.search);
+  if (location.hash) history.pushState(null, "", location.pathname + location.search);
   turns.style.minHeight = "";
   drawConversation({ id: null, title: "", exchanges: [], running: null });
   setRunning();
@@ -69,10 +70,16 @@ async function begin() {
   setSidebar(!narrow() && localStorage.getItem("magistral-sidebar") !== "closed", false);
   drawGreeting(begun.examples);
   await Promise.all([refreshStatus(), refreshList()]);
+  await showAddress();
+  addEventListener("popstate", showAddress);
+  root.dataset.ready = "true";
+}
+
+// Each conversation has an address of its own: reloading and the browser's "back" lead to it.
+async function showAddress() {
   const id = location.hash.slice(1);
   if (id) await showConversation(id);
   else newConversation();
-  root.dataset.ready = "true";
 }
 
 // What another tab has changed meanwhile.

@@ -1,5 +1,6 @@
 """The options that `ask` and `chat` share."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -85,6 +86,18 @@ Wired = Annotated[
         help="Keep model and KV in memory that macOS cannot page out. Off by default: 32 GB Macs "
         "have panicked with it.",
     ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        file_okay=False,
+        help="Where the page's conversations are kept.",
+        show_default="this user's data folder",
+    ),
+]
+NoHistory = Annotated[
+    bool, typer.Option("--no-history", help="Keep the page's conversations in memory only.")
 ]
 KVDisk = Annotated[
     str | None,

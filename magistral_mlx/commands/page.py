@@ -1,6 +1,5 @@
 """The command that serves the page."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,17 +22,8 @@ def page_command(
             metavar="USER:PASSWORD", help="What the page asks for.", show_default="nothing"
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            help="Where conversations are kept.",
-            show_default="this user's data folder",
-        ),
-    ] = None,
-    no_history: Annotated[
-        bool, typer.Option("--no-history", help="Keep conversations in memory only.")
-    ] = False,
+    data_dir: opt.DataDir = None,
+    no_history: opt.NoHistory = False,
     max_context: opt.MaxContext = None,
     kv_bits: opt.KVBits = None,
     kv_disk: opt.KVDisk = None,

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from magistral_mlx.server.auth import Auth
 from magistral_mlx.server.body_guard import BodyGuard
@@ -52,8 +52,17 @@ def create_app(service: Service, *, page: ASGIApp | None = None) -> FastAPI:
     install_errors(app)
     _add_layers(app, service)
     if page is not None:
-        app.mount("/", page)
+        # Not mounted: a mount would take wrong methods of the API's routes, too.
+        app.router.default = _page_or_nothing(page, app.router.not_found)
     return app
+
+
+def _page_or_nothing(page: ASGIApp, nothing: ASGIApp) -> ASGIApp:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        is_api = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await (nothing if is_api else page)(scope, receive, send)
+
+    return serve
 
 
 def _add_layers(app: FastAPI, service: Service) -> None:

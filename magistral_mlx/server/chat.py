@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import ChatCompletion
 
 from magistral_mlx.conversation import ToolCall
 from magistral_mlx.server.chat_request import ChatRequest
@@ -20,12 +20,8 @@ from magistral_mlx.server.model_slot import model_names
 from magistral_mlx.server.outputs import Output
 from magistral_mlx.server.request_log import record_of
 from magistral_mlx.server.service import Service
-from magistral_mlx.server.sse import AnswerStreamResponse
+from magistral_mlx.server.sse import STREAMED, AnswerStreamResponse
 from magistral_mlx.server.usage import completion_usage, timings
-
-STREAM = {
-    "text/event-stream": {"schema": {"type": "string", "title": ChatCompletionChunk.__name__}}
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ def chat_routes(service: Service) -> APIRouter:
     @router.post(
         "/v1/chat/completions",
         response_model=ChatCompletion,
-        responses={200: {"content": STREAM}, **ERRORS},
+        responses={**STREAMED, **ERRORS},
         tags=["OpenAI"],
     )
     async def create_chat_completion(asked: ChatRequest, http: Request) -> Response:

@@ -12,7 +12,7 @@ from magistral_mlx.options import MAX_LOGPROBS, GenerationOptions
 from magistral_mlx.server.chat_messages import ChatMessageFields
 from magistral_mlx.server.effort import Effort, budget, reasoning_mode
 from magistral_mlx.server.sampling_fields import SamplingFields
-from magistral_mlx.server.strict_model import StrictModel
+from magistral_mlx.server.strict_model import No, StrictModel
 from magistral_mlx.server.tool_fields import OptionalTools, ToolChoiceField, tool_choice
 
 
@@ -20,7 +20,7 @@ class StreamOptions(StrictModel):
     """include_usage: a last chunk with the token counts. OpenAI's obfuscation is not done."""
 
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: No | None = None
 
 
 class SchemaFields(StrictModel):
@@ -79,7 +79,7 @@ class ChatRequest(SamplingFields):
     user: str | None = None
     safety_identifier: str | None = None
     # What these ask for is so in any case; anything else is refused.
-    store: Literal[False] | None = None
+    store: No | None = None
     service_tier: Literal["auto", "default"] | None = None
     modalities: list[Literal["text"]] | None = None
     verbosity: Literal["medium"] | None = None

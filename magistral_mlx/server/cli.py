@@ -8,6 +8,7 @@ import typer
 from magistral_mlx.commands import options as opt
 from magistral_mlx.commands.exit_codes import consoles, exit_codes
 from magistral_mlx.errors import RequestError
+from magistral_mlx.folders import data_folder
 from magistral_mlx.terminal.opening import Opening
 
 Host = Annotated[
@@ -56,6 +57,14 @@ Grace = Annotated[
     float, typer.Option(help="Seconds that answers have to finish when it is stopped.")
 ]
 MaxBody = Annotated[int, typer.Option("--max-body", help="Most megabytes of a request.")]
+Page = Annotated[
+    bool | None,
+    typer.Option(
+        "--page/--no-page",
+        help="Show the page at the root, for those who may use the server.",
+        show_default="where it is installed",
+    ),
+]
 LogPrompts = Annotated[bool, typer.Option("--log-prompts", help="Write messages into the log.")]
 
 
@@ -74,6 +83,9 @@ def serve_command(
     grace: Grace = 30,
     max_body: MaxBody = 16,
     log_prompts: LogPrompts = False,
+    page: Page = None,
+    data_dir: opt.DataDir = None,
+    no_history: opt.NoHistory = False,
     max_context: opt.MaxContext = None,
     dtype: opt.ComputeDtype = None,
     kv_bits: opt.KVBits = None,
@@ -114,7 +126,20 @@ def serve_command(
             wired=wired,
         )
         configure_logging()
-        serve_chosen(model, opening, settings)
+        serve_chosen(
+            model,
+            opening,
+            settings,
+            page=_has_page(page),
+            page_folder=None if no_history else (data_dir or data_folder()).expanduser(),
+        )
+
+
+def _has_page(wanted: bool | None) -> bool:
+    installed = find_spec("gradio") is not None
+    if wanted and not installed:
+        raise RequestError("The page needs gradio: pip install 'magistral-mlx[app]'.")
+    return installed if wanted is None else wanted
 
 
 def _check_extra() -> None:

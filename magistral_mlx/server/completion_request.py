@@ -1,7 +1,7 @@
 """The body of POST /v1/completions: a prompt as it is, without a chat's template."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from magistral_mlx.request import Request
 from magistral_mlx.server.chat_request import ResponseFormat, StreamOptions, answer_schema
 from magistral_mlx.server.sampling_fields import SamplingFields
 from magistral_mlx.server.service import several
+from magistral_mlx.server.strict_model import No
 
 Ids = Annotated[list[int], Field(min_length=1)]
 Prompt = (
@@ -39,9 +40,9 @@ class CompletionRequest(SamplingFields):
     max_tokens: int | None = Field(MAX_TOKENS, ge=1)
     n: int | None = Field(None, ge=1)
     logprobs: int | None = Field(None, ge=0, le=MAX_COMPLETION_LOGPROBS)
-    echo: Literal[False] | None = None
+    echo: No | None = None
     suffix: None = None
-    best_of: Literal[1] | None = None
+    best_of: int | None = Field(None, ge=1, le=1)
     response_format: ResponseFormat | None = None
     user: str | None = None
 

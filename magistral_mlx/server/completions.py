@@ -19,7 +19,7 @@ from magistral_mlx.server.model_slot import model_names
 from magistral_mlx.server.request_log import record_of
 from magistral_mlx.server.running import RunningAnswers
 from magistral_mlx.server.service import Service
-from magistral_mlx.server.sse import DONE, KEEP_ALIVE, AnswerStreamResponse, event
+from magistral_mlx.server.sse import DONE, KEEP_ALIVE, STREAMED, AnswerStreamResponse, event
 from magistral_mlx.server.usage import completion_usage, timings
 
 Fields = Mapping[str, object]
@@ -30,7 +30,10 @@ def completion_routes(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post(
-        "/v1/completions", response_model=Completion, responses={**ERRORS}, tags=["OpenAI"]
+        "/v1/completions",
+        response_model=Completion,
+        responses={**STREAMED, **ERRORS},
+        tags=["OpenAI"],
     )
     async def create_completion(asked: CompletionRequest, http: Request) -> Response:
         """Go on from a prompt; all output is text, reasoning too."""

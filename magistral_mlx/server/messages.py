@@ -19,7 +19,7 @@ from magistral_mlx.server.model_slot import model_names
 from magistral_mlx.server.outputs import Output
 from magistral_mlx.server.request_log import record_of
 from magistral_mlx.server.service import Service
-from magistral_mlx.server.sse import AnswerStreamResponse
+from magistral_mlx.server.sse import STREAMED, AnswerStreamResponse
 
 Fields = Mapping[str, object]
 
@@ -28,7 +28,7 @@ def message_routes(service: Service) -> APIRouter:
     """Anthropic's interface."""
     router = APIRouter(responses={**ANTHROPIC_ERRORS}, tags=["Anthropic"])
 
-    @router.post("/v1/messages", response_model=Message)
+    @router.post("/v1/messages", response_model=Message, responses={**STREAMED})
     async def create_message(asked: MessageRequest, http: Request) -> Response:
         """Continue a conversation, as a whole or as a stream of events."""
         service.slot.check_name(asked.model)

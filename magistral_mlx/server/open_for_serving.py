@@ -1,5 +1,10 @@
 """Which model the command serves, and how it is opened."""
 
+from contextlib import ExitStack
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
 from magistral_mlx.api import Magistral
 from magistral_mlx.folders import state_folder
 from magistral_mlx.model_choice import choose_model, remember_model
@@ -8,8 +13,17 @@ from magistral_mlx.server.settings import ServerSettings
 from magistral_mlx.terminal.opening import Opening
 
 
-def serve_chosen(name: str | None, opening: Opening, settings: ServerSettings) -> None:
+def serve_chosen(
+    name: str | None,
+    opening: Opening,
+    settings: ServerSettings,
+    *,
+    page: bool = False,
+    page_folder: Path | None = None,
+) -> None:
     """Serve the model named, or the one used last, and remember it.
+
+    page: show the page at the root; page_folder: where its conversations are kept; None: nowhere.
 
     Raises CheckpointError, before anything listens, when there is no such model; otherwise as
     `serve`.
@@ -21,4 +35,16 @@ def serve_chosen(name: str | None, opening: Opening, settings: ServerSettings) -
         remember_model(choice, state=state_folder())
         return model
 
-    serve(settings, open_model)
+    with ExitStack() as closing:
+
+        def make_page(model: Magistral) -> ASGIApp:
+            # The page is an extra of its own, and takes seconds to import.
+            from magistral_mlx.app.launch import page_app
+            from magistral_mlx.app.services import open_services
+
+            services = open_services(data_folder=page_folder, open_model=opening.open)
+            closing.enter_context(services)
+            services.models.adopt(choice, model)
+            return page_app(services)
+
+        serve(settings, open_model, make_page=make_page if page else None)

@@ -1,5 +1,6 @@
 """Refusing a request before it comes to a route."""
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from magistral_mlx.server.errors import ApiError, error_response, request_id
@@ -17,4 +18,8 @@ async def refuse(scope: Scope, receive: Receive, send: Send, error: ApiError) ->
     if error.status in (408, 413):
         # The rest of the body is not going to be read.
         response.headers["Connection"] = "close"
+    if error.status == 401:
+        # A browser that opens the page asks its user then: any name, and the key as password.
+        is_browser = "text/html" in Headers(scope=scope).get("accept", "")
+        response.headers["WWW-Authenticate"] = "Basic" if is_browser else "Bearer"
     await response(scope, receive, send)

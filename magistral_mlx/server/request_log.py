@@ -15,13 +15,14 @@ logger = logging.getLogger("magistral_mlx.server.requests")
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Filled in while a request is served."""
+    """Filled in while a request is served. is_page: it is the page's own, not the API's."""
 
     id: str
     method: str
     path: str
     client: str = "-"
     status: int = 0
+    is_page: bool = False
     model_work: dict[str, object] = field(default_factory=dict)
     user: str | None = None
     prompt: object = None
@@ -53,7 +54,10 @@ class RequestRecord:
         }
         asked = {"user": self.user, "prompt": self.prompt}
         told = {name: value for name, value in asked.items() if value is not None}
-        logger.info(json.dumps(line | self.model_work | told, ensure_ascii=False))
+        # The page asks for its news several times a second.
+        quiet = self.is_page and self.status < 400
+        text = json.dumps(line | self.model_work | told, ensure_ascii=False)
+        logger.log(logging.DEBUG if quiet else logging.INFO, text)
 
 
 def record_of(request: Request) -> RequestRecord:

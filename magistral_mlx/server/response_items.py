@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field, Tag
 
 from magistral_mlx.conversation import Message, ToolCall
 from magistral_mlx.server.chat_messages import PARAGRAPH
-from magistral_mlx.server.strict_model import StrictModel
+from magistral_mlx.server.strict_model import No, StrictModel
 
 Status = Literal["in_progress", "completed", "incomplete"] | None
 
@@ -71,7 +71,7 @@ class CallItem(StrictModel):
     status: Status = None
     caller: None = None
     namespace: None = None
-    async_: Literal[False] | None = Field(None, alias="async")
+    async_: No | None = Field(None, alias="async")
 
 
 class CallOutputItem(StrictModel):

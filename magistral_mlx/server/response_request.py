@@ -12,7 +12,7 @@ from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.server.chat_request import PlainFormat
 from magistral_mlx.server.effort import Effort, budget, reasoning_mode
 from magistral_mlx.server.response_items import InputItem
-from magistral_mlx.server.strict_model import StrictModel
+from magistral_mlx.server.strict_model import No, StrictModel
 from magistral_mlx.server.tool_fields import ToolName, make_tool, named_choice
 from magistral_mlx.spec import TEMPERATURE, TOP_P
 
@@ -83,7 +83,7 @@ class ResponseRequest(StrictModel):
     user: str | None = None
     safety_identifier: str | None = None
     # What these ask for is so in any case; anything else is refused.
-    background: Literal[False] | None = None
+    background: No | None = None
     truncation: Literal["disabled"] | None = None
     service_tier: Literal["auto", "default"] | None = None
     prompt_cache_key: str | None = None

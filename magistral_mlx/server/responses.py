@@ -20,7 +20,7 @@ from magistral_mlx.server.response_store import ResponseStore
 from magistral_mlx.server.response_stream import ResponseItems
 from magistral_mlx.server.running import RunningAnswers
 from magistral_mlx.server.service import Service
-from magistral_mlx.server.sse import KEEP_ALIVE, AnswerStreamResponse, event
+from magistral_mlx.server.sse import KEEP_ALIVE, STREAMED, AnswerStreamResponse, event
 
 Fields = Mapping[str, object]
 
@@ -38,7 +38,7 @@ def response_routes(service: Service) -> APIRouter:
     router = APIRouter(responses={**ERRORS}, tags=["OpenAI"])
     store = ResponseStore(limit=service.settings.stored_bytes)
 
-    @router.post("/v1/responses", response_model=Response)
+    @router.post("/v1/responses", response_model=Response, responses={**STREAMED})
     async def create_response(asked: ResponseRequest, http: Request) -> HttpResponse:
         """Go on from an input, and from an earlier response if one is named."""
         service.slot.check_name(asked.model)

@@ -16,6 +16,7 @@ from magistral_mlx.engine_status import StepReport
 from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.server.app import create_app, create_service
 from magistral_mlx.server.model_slot import ModelSlot, model_names
+from magistral_mlx.server.request_log import scope_record
 from magistral_mlx.server.service import Service
 from magistral_mlx.server.settings import ServerSettings
 from magistral_mlx.stream import EngineError
@@ -82,6 +83,8 @@ class LatePage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or say that it is too early."""
+        if scope["type"] == "http":
+            scope_record(scope).is_page = True
         if self.app is not None:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":

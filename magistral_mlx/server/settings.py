@@ -62,7 +62,7 @@ class ServerSettings:
             ("--queue", self.queue, 0),
             ("--per-key", self.per_key, 1),
             ("--max-body", self.max_body_bytes, 1),
-            ("--timeout", self.request_timeout, 1),
+            ("--timeout", self.request_timeout, 0),
             ("--grace", self.grace, 0),
         ):
             if value is not None and value < least:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
@@ -14,6 +14,20 @@ from magistral_mlx.server.running import RunningAnswers
 
 KEEP_ALIVE = ": still working\n\n"
 DONE = "data: [DONE]\n\n"
+
+STREAMED: Mapping[int | str, dict[str, object]] = {
+    200: {
+        "content": {
+            "text/event-stream": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+                }
+            }
+        }
+    }
+}
+"""What the OpenAPI document says of routes that stream when they are asked to."""
 
 logger = logging.getLogger(__name__)
 

@@ -71,7 +71,7 @@ def open_chosen(name: str | None, opening: Opening, *, errors: Console) -> Itera
 def open_demo(*, errors: Console) -> Iterator[AnsweringModel]:
     """Convert the model that comes with the package, anew each time, and open it."""
     _say(errors, "Converting the small model that comes with the package to 4-bit MLX")
-    convert_command(DEMO, force=True)
+    convert_command(DEMO, force=True, rtn=True)
     with open_chosen(DEMO, Opening(), errors=errors) as model:
         yield model
 

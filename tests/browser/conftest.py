@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from magistral_mlx import Magistral, open_model
 from magistral_mlx.app.services import Services, open_services
+from magistral_mlx.app.settings import Settings, save_settings
 from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab
 
@@ -62,8 +63,9 @@ def url(services: Services) -> Iterator[str]:
 
 
 @pytest.fixture
-def open_tab(browser: Browser, url: str) -> Iterator[OpenTab]:
+def open_tab(browser: Browser, url: str, services: Services) -> Iterator[OpenTab]:
     """Opens tabs of one user; each may be of another size, language or colour scheme."""
+    save_settings(services.store, Settings())  # whatever the test before has chosen
     contexts: list[BrowserContext] = []
 
     def open_one(

@@ -3,16 +3,10 @@
 import pytest
 from playwright.sync_api import expect
 
-from magistral_mlx.app.services import Services
-from magistral_mlx.app.settings import Settings, save_settings
+from magistral_mlx.app.texts import load_texts
 from tests.browser.tab import OpenTab, Tab
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def fresh_settings(services: Services) -> None:
-    save_settings(services.store, Settings())
 
 
 def test_settings_change_the_sampling(tab: Tab) -> None:
@@ -126,7 +120,19 @@ def test_gauges_show_the_window_and_the_memory(tab: Tab) -> None:
     tab.ask("What is 12 + 30?")
     gauge = tab.page.locator("#window-gauge")
     expect(gauge).to_contain_text("/ 40,960")
+    expect(tab.page.locator("#memory-gauge")).to_contain_text("GB")
     gauge.click()
     figures = tab.page.locator("dialog .figures")
     expect(figures).to_have_count(2)
     expect(figures.last).to_contain_text("MB")
+
+
+def test_a_window_that_gets_tight_comes_with_advice(tab: Tab) -> None:
+    advice = tab.page.locator(".advice-line")
+    tab.draft.fill("one two three " * 3_000)
+    expect(tab.page.locator(".estimate")).to_contain_text("tokens")
+    expect(advice).to_be_hidden()
+    tab.draft.fill("one two three " * 12_000)
+    expect(advice).to_have_text(load_texts("en")("advice_new_conversation"))
+    tab.draft.fill("")
+    expect(advice).to_be_hidden()

@@ -53,7 +53,7 @@ def test_regenerating_keeps_both_answers_and_shows_them_side_by_side(tab: Tab) -
     expect(columns).to_have_count(2)
     expect(columns.first.locator(".answer .written")).to_contain_text("24")
     expect(columns.last.locator(".answer .written")).to_contain_text("24")
-    tab.button("keep_this", columns.last).click()
+    tab.button("keep_this", columns.first).click()
     expect(tab.page.locator(".answer .place")).to_have_text("1 / 2")
 
 
@@ -118,3 +118,13 @@ def test_a_file_that_is_no_conversation_is_refused_in_one_sentence(tab: Tab) -> 
     )
     expect(tab.page.locator(".notice")).to_be_visible()
     assert re.fullmatch(r"[^.!?]+[^\n]*[.]", tab.page.locator(".notice").inner_text())
+
+
+def test_back_leads_to_the_conversation_before(tab: Tab) -> None:
+    tab.ask("What is 31 + 12?")
+    tab.button("new_conversation").click()
+    expect(tab.page.locator(".exchange")).to_have_count(0)
+    tab.page.go_back()
+    expect(tab.questions).to_have_text("What is 31 + 12?")
+    tab.page.go_forward()
+    expect(tab.page.locator(".exchange")).to_have_count(0)

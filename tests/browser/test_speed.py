@@ -1,7 +1,12 @@
 """How soon the page shows what the engine has, and how much work it makes."""
 
+import json
+import logging
 import statistics
+import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +14,14 @@ import pytest
 from playwright.sync_api import expect
 
 from magistral_mlx.app.chain import Chain
-from magistral_mlx.app.services import open_services
+from magistral_mlx.app.services import Services, open_services
+from magistral_mlx.app.settings import Settings
 from magistral_mlx.events import Event, ReasoningText
 from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab
 from tests.typist import Typist, as_magistral
 
+logger = logging.getLogger(__name__)
 pytestmark = pytest.mark.slow
 
 FIRST_TEXT = """
@@ -64,7 +71,7 @@ def test_the_first_token_is_on_the_page_within_150_ms(
         tab.page.evaluate(FIRST_TEXT)
         tab.ask(f"What is 12 + 3{number}?")
         delays.append(tab.page.evaluate("window.firstText") - given[-1])
-    print("seconds from engine to page:", sorted(round(delay, 3) for delay in delays))
+    logger.info("seconds from engine to page: %s", sorted(round(delay, 3) for delay in delays))
     # What else the machine does can only add to it.
     assert min(delays) < 0.15
 
@@ -86,7 +93,8 @@ def typing_url(tmp_path: Path) -> Iterator[str]:
 def test_2000_tokens_stream_smoothly(open_tab: OpenTab, typing_url: str) -> None:
     tab = open_tab(typing_url)
     devtools = tab.page.context.new_cdp_session(tab.page)
-    devtools.send("Performance.enable")
+    # CPU time: on a machine with other work, time on the wall would count that too.
+    devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
 
     def busy() -> float:
         metrics = devtools.send("Performance.getMetrics")["metrics"]
@@ -99,9 +107,9 @@ def test_2000_tokens_stream_smoothly(open_tab: OpenTab, typing_url: str) -> None
     tab.finish()
     wall, work = time.monotonic() - begun, busy() - before
     updates, longest = tab.page.evaluate("[window.updates, window.longest]")
-    print(f"{updates / wall:.1f} updates a second, main thread {work / wall:.0%} busy, {longest=}")
+    logger.info("%.1f updates/s, main thread %.0f %%", updates / wall, 100 * work / wall)
     assert 3 < updates / wall < 15
-    assert work / wall < 0.35
+    assert work / wall < 0.3
     assert longest < 250
 
 
@@ -121,3 +129,54 @@ def test_the_end_of_a_long_answer_costs_no_more_than_its_beginning(
     tab.ask("Type.")
     assert len(sizes) > 20
     assert statistics.median(sizes[-20:-2]) < 5 * statistics.median(sizes[2:20])
+
+
+WATCHER = """
+import json, sys, urllib.request
+url, component = sys.argv[1], int(sys.argv[2])
+for conversation in sys.stdin:
+    form, patch = {"conversation": conversation.strip(), "version": 0}, {"ended": False}
+    while patch and not patch["ended"]:
+        body = {"data": form, "component_id": component, "session_hash": "s", "fn_name": "watch"}
+        request = urllib.request.Request(
+            url + "gradio_api/component_server",
+            json.dumps(body).encode(),
+            {"content-type": "application/json"},
+        )
+        patch = json.load(urllib.request.urlopen(request, timeout=60))["ok"]["patch"]
+        form["version"] = patch["version"] if patch else 0
+    print("ended", flush=True)
+"""
+
+
+def test_the_page_leaves_the_engine_its_speed(services: Services, url: str) -> None:
+    """Rendering and sending, to a tab in another process: a browser takes cores of its own."""
+    model, question = services.models.model(), "What is 345 - 189?"
+    settings = Settings(temperature=0.0)
+    with urllib.request.urlopen(url + "config") as reply:
+        components = json.load(reply)["components"]
+    component = next(each["id"] for each in components if each["type"] == "html")
+    command = [sys.executable, "-c", WATCHER, url, str(component)]
+    bare, shown = list[float](), list[float]()
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as watcher:
+        assert watcher.stdin is not None
+        assert watcher.stdout is not None
+        for _ in range(5):
+            timings = model.generate(question, settings.options()).timings
+            bare.append(timings.decode_tokens_per_second or 0.0)
+            conversation = services.store.create_conversation("speed").id
+            asked = services.store.add_message(
+                conversation, parent=None, role="user", content=question
+            )
+            run = services.runs.start(model, asked.id, settings.options())
+            watcher.stdin.write(conversation + "\n")
+            watcher.stdin.flush()
+            watcher.stdout.readline()
+            assert run.join(10)
+            shown.append(run.snapshot().chains[0].tokens_per_second or 0.0)
+        watcher.stdin.close()
+    logger.info("tokens/s: bare %s, shown %s", bare, shown)
+    # The best of each: other work on the machine takes speed from both.
+    assert max(shown) > 0.9 * max(bare)

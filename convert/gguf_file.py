@@ -1,0 +1,254 @@
+"""GGUF files of llama.cpp, Ollama and LM Studio: config, names and weights, whole or split."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFReader, ReaderTensor
+from gguf.quants import dequantize
+
+from magistral_mlx.convert.fingerprint import SAMPLE_BYTES
+from magistral_mlx.convert.gguf_tekken import write_tekken_of
+from magistral_mlx.convert.mistral_folder import ROTATED, RotaryRows, hf_config_of
+from magistral_mlx.convert.source import Rows, Source, SourceTensor
+from magistral_mlx.errors import CheckpointError
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.weight_shapes import check_shapes, weight_shapes
+
+ARCHITECTURES = ("llama", "mistral3")
+SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+EXACT = ("F32", "F16", "BF16")
+IGNORED = ("rope_freqs.weight",)
+
+TOP = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+LAYER = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GGUFTensor:
+    """Rows of one tensor, dequantised to float32 as they are read."""
+
+    name: str
+    stored: ReaderTensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(size) for size in reversed(self.stored.shape))
+
+    @property
+    def dtype(self) -> str:
+        return "F32"
+
+    def read_rows(self, start: int, stop: int) -> Rows:
+        """Rows [start, stop) as float32."""
+        kind = self.stored.tensor_type
+        if len(self.shape) == 1:
+            numbers = dequantize(self.stored.data, kind).reshape(-1)[start:stop]
+        else:
+            numbers = dequantize(self.stored.data[start:stop], kind)
+        exact = np.ascontiguousarray(numbers, dtype=np.float32)
+        return exact.reshape(stop - start, *self.shape[1:]).view(np.uint32)
+
+
+def open_gguf(path: Path, *, name: str, tokenizer: Path | None, fetched: Path) -> Source:
+    """Check a GGUF file, or all files of a split one, and present it under mlx-lm's names.
+
+    tokenizer: a tekken.json; without it, one is written to `fetched` from the file's vocabulary.
+    Raises CheckpointError when the file is damaged or holds another kind of model.
+    """
+    readers = [_open(part) for part in _parts(path)]
+    fields = _Fields(readers[0], path)
+    found = {
+        tensor.name: tensor
+        for reader in readers
+        for tensor in reader.tensors
+        if tensor.name not in IGNORED
+    }
+    config = _config(fields, tied="output.weight" not in found)
+    tensors = _tensors(found, config, path)
+    if tokenizer is None:
+        fetched.mkdir(parents=True, exist_ok=True)
+        tokenizer = fetched / "tekken.json"
+        write_tekken_of(fields.values("tokenizer.ggml."), tokenizer, path)
+    return Source(
+        name=name,
+        layout="gguf",
+        config=config,
+        hf_config=hf_config_of(config),
+        tensors=tensors,
+        tokenizer_file=tokenizer,
+        companions=(),
+        fingerprint=_fingerprint(found, tokenizer),
+        licence=fields.text("general.license"),
+        notes=_notes(found),
+    )
+
+
+def gguf_name(name: str) -> str:
+    """llama.cpp's name: model.layers.3.mlp.up_proj.weight is blk.3.ffn_up.weight."""
+    if name in TOP:
+        return TOP[name]
+    _, _, index, rest = name.split(".", 3)
+    return f"blk.{index}.{LAYER[rest.removesuffix('.weight')]}.weight"
+
+
+def _parts(path: Path) -> list[Path]:
+    """All files of a split model, whichever of them was named."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: give a GGUF file.")
+    match = SPLIT.search(path.name)
+    if match is None:
+        return [path]
+    stem, count = path.name[: match.start()], int(match[2])
+    parts = [path.with_name(f"{stem}-{n:05d}-of-{count:05d}.gguf") for n in range(1, count + 1)]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{path} is one of {count} files, and {missing[0]} is missing in {path.parent}: "
+            "download all of them."
+        )
+    return parts
+
+
+def _open(path: Path) -> GGUFReader:
+    try:
+        return GGUFReader(path)
+    # The reader raises these for what it cannot make sense of.
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or no GGUF file ({error}): download it again."
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """The metadata of a file, by name."""
+
+    reader: GGUFReader
+    path: Path
+
+    def get(self, name: str) -> object:
+        field = self.reader.get_field(name)
+        return None if field is None else field.contents()
+
+    def text(self, name: str) -> str | None:
+        value = self.get(name)
+        return value if isinstance(value, str) else None
+
+    def size(self, name: str, *, default: int | None = None) -> int:
+        value = self.get(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, int) or value < 1:
+            raise CheckpointError(f"{self.path} has no usable {name} ({value!r}): another model.")
+        return value
+
+    def number(self, name: str, *, default: float | None = None) -> float:
+        value = self.get(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, float | int):
+            raise CheckpointError(f"{self.path} has no usable {name} ({value!r}): another model.")
+        return float(value)
+
+    def values(self, prefix: str) -> Mapping[str, object]:
+        names = [name for name in self.reader.fields if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self.get(name) for name in names}
+
+
+def _config(fields: _Fields, *, tied: bool) -> ModelConfig:
+    kind = fields.text("general.architecture")
+    if kind not in ARCHITECTURES:
+        raise CheckpointError(
+            f"{fields.path} is of architecture {kind!r}: give a Mistral model (llama or mistral3)."
+        )
+    if fields.get(f"{kind}.rope.scaling.type") not in (None, "none"):
+        raise CheckpointError(f"{fields.path} scales its rope, which is not supported.")
+    if fields.get(f"{kind}.expert_count"):
+        raise CheckpointError(f"{fields.path} is a mixture of experts, which is not supported.")
+    hidden = fields.size(f"{kind}.embedding_length")
+    heads = fields.size(f"{kind}.attention.head_count")
+    vocabulary = fields.get("tokenizer.ggml.tokens")
+    known = len(vocabulary) if isinstance(vocabulary, list) else None
+    return ModelConfig(
+        vocab_size=fields.size(f"{kind}.vocab_size", default=known),
+        hidden_size=hidden,
+        intermediate_size=fields.size(f"{kind}.feed_forward_length"),
+        num_hidden_layers=fields.size(f"{kind}.block_count"),
+        num_attention_heads=heads,
+        num_key_value_heads=fields.size(f"{kind}.attention.head_count_kv", default=heads),
+        head_dim=fields.size(f"{kind}.attention.key_length", default=hidden // heads),
+        # Stored as float32: 1e-5 comes back as 9.99999974e-6.
+        rms_norm_eps=_short(fields.number(f"{kind}.attention.layer_norm_rms_epsilon")),
+        rope_theta=_short(fields.number(f"{kind}.rope.freq_base", default=10_000.0)),
+        max_position_embeddings=fields.size(f"{kind}.context_length"),
+        tie_word_embeddings=tied,
+        dtype="bfloat16",
+        quantization=None,
+    )
+
+
+def _short(number: float) -> float:
+    """The shortest decimal of a float32."""
+    return float(str(np.float32(number)))
+
+
+def _tensors(
+    found: Mapping[str, ReaderTensor], config: ModelConfig, path: Path
+) -> tuple[SourceTensor, ...]:
+    ours = {gguf_name(name): name for name in weight_shapes(config)}
+    tensors = {
+        ours.get(name, name): GGUFTensor(ours.get(name, name), tensor)
+        for name, tensor in found.items()
+    }
+    check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()}, path)
+    return tuple(_in_hf_order(tensors[name], config.head_dim) for name in ours.values())
+
+
+def _in_hf_order(tensor: GGUFTensor, head_dim: int) -> SourceTensor:
+    """llama.cpp lays query and key rows in pairs, as the Mistral layout does."""
+    return RotaryRows(tensor, head_dim) if tensor.name.endswith(ROTATED) else tensor
+
+
+def _fingerprint(found: Mapping[str, ReaderTensor], tokenizer: Path) -> str:
+    digest = sha256(tokenizer.read_bytes())
+    for name, tensor in sorted(found.items()):
+        digest.update(f"{name} {tensor.tensor_type.name} {tensor.shape.tolist()}".encode())
+        data = tensor.data.reshape(-1).view(np.uint8)
+        middle = max(0, len(data) - SAMPLE_BYTES) // 2
+        digest.update(data[middle : middle + SAMPLE_BYTES].tobytes())
+    return digest.hexdigest()
+
+
+def _notes(found: Mapping[str, ReaderTensor]) -> tuple[str, ...]:
+    lossy = sorted(set(_rounded_types(found)))
+    if not lossy:
+        return ()
+    return (
+        f"The file's weights were rounded before ({', '.join(lossy)}): that error stays and adds "
+        "to this conversion's. Convert the bfloat16 release where there is one.",
+    )
+
+
+def _rounded_types(found: Mapping[str, ReaderTensor]) -> Iterator[str]:
+    for tensor in found.values():
+        kind = GGMLQuantizationType(tensor.tensor_type).name
+        if kind not in EXACT:
+            yield kind

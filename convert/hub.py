@@ -1,0 +1,142 @@
+"""A repository of the Hub: its files, its commit, and what can go wrong on the way there."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import HfApi, get_token, hf_hub_url, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import ModelInfo
+
+from magistral_mlx.convert.remote_file import RemoteFile
+from magistral_mlx.errors import CheckpointError
+
+TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class HubRepository:
+    """A repository at one commit; nothing changes in it while it is read.
+
+    revision: the branch or tag that was asked for, under which the local cache finds it again.
+    """
+
+    name: str
+    revision: str
+    commit: str
+    licence: str | None
+    files: Mapping[str, RemoteFile]
+
+    def cached(self, names: tuple[str, ...]) -> Path | None:
+        """The folder of the Hub's local cache, when it holds all these files of this commit."""
+        found = [try_to_load_from_cache(self.name, name, revision=self.commit) for name in names]
+        paths = [Path(path) for path in found if isinstance(path, str) and Path(path).is_file()]
+        return paths[0].parent if paths and len(paths) == len(names) else None
+
+    def download(self, names: tuple[str, ...]) -> Path:
+        """Put the files into the Hub's local cache, as `hf download` does; their folder."""
+        with hub_errors(self.name, self.revision):
+            return Path(
+                snapshot_download(self.name, revision=self.revision, allow_patterns=list(names))
+            )
+
+
+def hub_name(source: str | Path) -> str | None:
+    """OWNER/NAME, when the source is that and no folder of this machine."""
+    if not isinstance(source, str) or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
+        return None
+    return None if Path(source).exists() else source
+
+
+def open_repository(name: str, *, revision: str | None) -> HubRepository:
+    """Ask the Hub for a repository's files and commit.
+
+    HF_TOKEN and HF_ENDPOINT are huggingface-hub's. Raises CheckpointError with one sentence when
+    there is no such repository or revision, no permission, or no network.
+    """
+    api = HfApi()
+    with hub_errors(name, revision):
+        info = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT)
+    if info.sha is None or info.siblings is None:
+        raise CheckpointError(f"{name}: the Hub did not list its files: run this again.")
+    token = get_token()
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    files = {
+        file.rfilename: RemoteFile(
+            name=file.rfilename,
+            url=hf_hub_url(name, file.rfilename, revision=info.sha, endpoint=api.endpoint),
+            size=file.size,
+            headers=headers,
+        )
+        for file in info.siblings
+        if file.size is not None
+    }
+    return HubRepository(name, revision or "main", info.sha, _licence(info), files)
+
+
+def cached_snapshot(name: str, *, revision: str | None) -> Path | None:
+    """What the local cache holds of a repository when the Hub cannot be asked."""
+    for file in ("config.json", "params.json"):
+        found = try_to_load_from_cache(name, file, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+class NoHubError(CheckpointError):
+    """The Hub cannot be reached, so that the local cache may stand in for it."""
+
+
+@contextmanager
+def hub_errors(name: str, revision: str | None) -> Iterator[None]:
+    """Turn what huggingface-hub raises into one sentence. Raises CheckpointError."""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"{name} is gated: accept its terms on its page on the Hub, and set HF_TOKEN to a "
+            "token of that account."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"{name} does not exist on the Hub, or is private: check the name, or set HF_TOKEN to "
+            "a token that may read it."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(
+            f"{name} has no revision {revision!r}: give a branch, a tag or a commit of it."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"{name} could not be downloaded whole: check the network and run this again, it goes "
+            "on from there."
+        ) from error
+    except HFValidationError as error:
+        raise CheckpointError(f"{name} is no name of a repository: give OWNER/NAME.") from error
+    except HfHubHTTPError as error:
+        raise CheckpointError(
+            f"{name}: the Hub answered {error.response.status_code}: run this again later."
+        ) from error
+    except (httpx2.TransportError, OfflineModeIsEnabled) as error:
+        raise NoHubError(
+            f"{name} cannot be looked up, for the Hub cannot be reached: check the network (and "
+            "HF_ENDPOINT, HF_HUB_OFFLINE), or give the folder of a downloaded checkpoint."
+        ) from error
+
+
+def _licence(info: ModelInfo) -> str | None:
+    for tag in info.tags or []:
+        if tag.startswith("license:"):
+            return tag.removeprefix("license:")
+    return None

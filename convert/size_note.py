@@ -1,0 +1,30 @@
+"""What a conversion will give, said before it starts: bytes, bits a weight, fit."""
+
+from math import prod
+
+import mlx.core as mx
+
+from magistral_mlx.byte_counts import weight_bytes
+from magistral_mlx.memory import MemoryPlanError, gigabytes, plan
+from magistral_mlx.memory_limit import machine_limit
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.weight_shapes import plain_shapes
+
+
+def size_note(config: ModelConfig, recipe: str) -> str:
+    """One line: the recipe's bytes and bits a weight, and the window that fits this machine."""
+    nbytes = weight_bytes(config, config.dtype)
+    weights = sum(prod(shape) for shape in plain_shapes(config).values())
+    size = f"{recipe}: {gigabytes(nbytes)}, {8 * nbytes / weights:.2f} bits a weight."
+    try:
+        fit = plan(
+            config,
+            machine_limit(),
+            on_gpu=mx.default_device().type != mx.DeviceType.cpu,
+        )
+    except MemoryPlanError as error:
+        return f"{size} {error}"
+    return (
+        f"{size} On this machine ({gigabytes(fit.limit)}): a window of {fit.window:,} tokens, "
+        f"KV cache {gigabytes(fit.kv)} at {fit.kv_bits} bits, {gigabytes(fit.headroom)} left."
+    )

@@ -1,0 +1,174 @@
+"""Whether a converted folder is whole: shapes, checksums, token ids, text, and its source."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import mlx.core as mx
+
+from magistral_mlx.byte_counts import weight_bytes
+from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.convert.checksums import wrong_tensors
+from magistral_mlx.convert.file_tensor import FileTensor
+from magistral_mlx.convert.journal import WeightError
+from magistral_mlx.convert.model_files import file_digest
+from magistral_mlx.convert.quantise import stored_names
+from magistral_mlx.convert.read_ahead import Block, read_ahead
+from magistral_mlx.convert.source import Source, as_array
+from magistral_mlx.convert.stored_model import StoredModel, open_stored
+from magistral_mlx.convert.tokenizer_check import check_round_trip, open_tekken
+from magistral_mlx.convert.weight_error import ErrorMeter
+from magistral_mlx.errors import CheckpointError
+from magistral_mlx.memory_limit import machine_limit
+from magistral_mlx.model import Segment, compute_dtype, load_decoder
+
+NEW_TOKENS = 8
+PROMPT = "What is 12 + 30?"
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was found: sentences, and the error of every tensor when a source was given."""
+
+    passed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    errors: dict[str, WeightError] = field(default_factory=dict)
+
+
+def verify(folder: Path, *, source: Source | None = None) -> Verification:
+    """Check a converted folder, and its weights against the source that it was made from.
+
+    A folder that does not open at all raises CheckpointError; everything else is reported.
+    """
+    stored = open_stored(folder)
+    found = Verification()
+    found.passed.append(f"{len(stored.places)} tensors have the shapes and types of config.json.")
+    _verify_checksums(stored, found)
+    _verify_tokens(stored.checkpoint, found)
+    if not found.failed:
+        _verify_text(stored.checkpoint, found)
+    if source is not None:
+        _verify_against(stored, source, found)
+    return found
+
+
+def weight_errors(stored: StoredModel, source: Source) -> Iterator[tuple[str, WeightError]]:
+    """The error of every quantised tensor over all of its rows, read block by block."""
+    meter: ErrorMeter | None = None
+    for block, rows in read_ahead(source.tensors, readers=source.readers):
+        name = block.tensor.name
+        module = name.removesuffix(".weight")
+        is_matrix = len(block.tensor.shape) > 1
+        quantization = stored.checkpoint.config.quantization_of(module) if is_matrix else None
+        if block.start == 0:
+            meter = ErrorMeter(quantization, every=1)
+        assert meter is not None, "a tensor begins with its first row"
+        names = stored_names(name, quantization)
+        meter.add(as_array(rows, block.tensor.dtype), _stored_block(stored, names, block))
+        if block.is_last:
+            yield name, meter.error
+            mx.clear_cache()
+
+
+def _stored_block(
+    stored: StoredModel, names: tuple[str, ...], block: Block
+) -> tuple[mx.array, ...]:
+    parts = []
+    for name in names:
+        path, entry = stored.places[name]
+        rows = FileTensor(name, path, entry).read_rows(block.start, block.stop)
+        parts.append(as_array(rows, entry.dtype))
+    return tuple(parts)
+
+
+def _verify_checksums(stored: StoredModel, found: Verification) -> None:
+    if not stored.has_manifest:
+        found.skipped.append("Checksums: the folder was not converted here and records none.")
+        return
+    unknown = sorted(stored.places.keys() ^ stored.tensor_digests.keys())
+    wrong = wrong_tensors(stored.places, _known(stored.tensor_digests, stored.places))
+    found.failed += [f"Tensor {name} is not among those that were converted." for name in unknown]
+    found.failed += [
+        f"Tensor {name} in {stored.places[name][0].name} is not what was converted: convert the "
+        "model again."
+        for name in wrong
+    ]
+    found.failed += [
+        f"{name} is missing or was changed after the conversion: copy it from the source."
+        for name, digest in stored.file_digests.items()
+        if not _is_file(stored.checkpoint.folder / name, digest)
+    ]
+    if not found.failed:
+        count = len(stored.tensor_digests) + len(stored.file_digests)
+        found.passed.append(f"{count} checksums of tensors and files are those of the conversion.")
+
+
+def _known(digests: Mapping[str, str], places: Mapping[str, object]) -> dict[str, str]:
+    return {name: digest for name, digest in digests.items() if name in places}
+
+
+def _is_file(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
+
+
+def _verify_tokens(checkpoint: Checkpoint, found: Verification) -> None:
+    path = checkpoint.tokenizer_file
+    try:
+        tekken = open_tekken(path, vocab_size=checkpoint.config.vocab_size)
+        count = len(check_round_trip(tekken, path))
+    except CheckpointError as error:
+        found.failed.append(str(error))
+        return
+    found.passed.append(f"The {count} tokens of a multilingual text decode to it again.")
+
+
+def _verify_text(checkpoint: Checkpoint, found: Verification) -> None:
+    """A few greedy tokens: weights that are numbers, and a decoder that takes them."""
+    dtype = str(compute_dtype(checkpoint.config.dtype)).removeprefix("mlx.core.")
+    limit = machine_limit().bytes
+    if weight_bytes(checkpoint.config, dtype) > limit:
+        found.skipped.append(f"Text: the weights do not fit into {limit / 1e9:.1f} GB here.")
+        return
+    tekken = open_tekken(checkpoint.tokenizer_file, vocab_size=checkpoint.config.vocab_size)
+    decoder = load_decoder(checkpoint)
+    cache = decoder.make_cache()
+    ids = tekken.encode(PROMPT, bos=True, eos=False)
+    written: list[int] = []
+    while len(written) < NEW_TOKENS:
+        logits = decoder(mx.array(ids), [Segment(cache, len(ids), 1)])
+        if not mx.all(mx.isfinite(logits)).item():
+            found.failed.append("The model computes numbers that are not finite: convert it again.")
+            return
+        ids = [cast("int", mx.argmax(logits[-1]).item())]
+        written += ids
+    text = tekken.decode([token for token in written if token < tekken.n_words])
+    found.passed.append(f"{NEW_TOKENS} tokens were generated: {text!r}.")
+
+
+def _verify_against(stored: StoredModel, source: Source, found: Verification) -> None:
+    config = stored.checkpoint.config
+    if {tensor.name for tensor in source.tensors} != set(_plain_names(stored)):
+        found.failed.append(f"{source.name} has other tensors than the folder: another model.")
+        return
+    found.errors = dict(weight_errors(stored, source))
+    large = [name for name, error in found.errors.items() if error.mean > LARGEST_ERROR]
+    bits = config.dtype if config.quantization is None else f"{config.quantization.bits} bits"
+    if large:
+        error = found.errors[large[0]]
+        found.failed.append(
+            f"{large[0]} differs from {source.name} by {error.mean:.0%}, more than {bits} can "
+            "explain: it was made from other weights."
+        )
+    else:
+        found.passed.append(f"All weights are those of {source.name} at {bits}.")
+
+
+LARGEST_ERROR = 0.6
+"""Two bits leave a relative error of about 0.5; other weights differ by 1.4."""
+
+
+def _plain_names(stored: StoredModel) -> list[str]:
+    parts = (".scales", ".biases")
+    return [name for name in stored.places if not name.endswith(parts)]

@@ -1,0 +1,144 @@
+"""An open model: text in, text out. The engine below it speaks token ids."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from types import TracebackType
+
+from magistral_mlx.answer_stream import AnswerStream
+from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.conversation import Message, Prompt, build_prompt
+from magistral_mlx.engine import Engine
+from magistral_mlx.engine_status import EngineStatus
+from magistral_mlx.events import Finished
+from magistral_mlx.memory import MemoryPlan
+from magistral_mlx.next_turn import next_turn_ids
+from magistral_mlx.options import GenerationOptions
+from magistral_mlx.reply import Reply, collect_reply
+from magistral_mlx.request import Request, make_request
+from magistral_mlx.tokenizer import Tokenizer
+
+
+class Magistral(AbstractContextManager["Magistral"]):
+    """An open model. Threads may share it: requests that overlap are batched."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, plan: MemoryPlan
+    ) -> None:
+        """Use `open_model`."""
+        self.checkpoint = checkpoint
+        self.tokenizer = tokenizer
+        self.engine = engine
+        self.plan = plan
+
+    @property
+    def name(self) -> str:
+        """The name of the model's folder."""
+        return self.checkpoint.folder.name
+
+    @property
+    def window(self) -> int:
+        """Tokens that prompt and output may have together."""
+        return self.engine.window
+
+    def stream(
+        self,
+        messages: str | Sequence[Message],
+        options: GenerationOptions | None = None,
+    ) -> AnswerStream:
+        """Events of one answer as they come; the last is Finished or Failed.
+
+        Closing the stream, or leaving a `for` loop over it, cancels the answer.
+
+        Raises RequestError, before the first event, for messages or options that are refused.
+        """
+        chosen = options or GenerationOptions()
+        turns = _turns(messages)
+        return AnswerStream(
+            self.engine.submit(self.request(turns, chosen)),
+            lambda answer, end: self.prepare_next_turn(turns, answer, chosen, end),
+        )
+
+    def request(self, messages: Sequence[Message], options: GenerationOptions) -> Request:
+        """The engine's request for the next answer, for callers that submit it themselves.
+
+        Raises RequestError for messages or options that are refused.
+        """
+        prompt = self._prompt(messages, options)
+        guided = replace(options, guidance=options.grammar)
+        request = make_request(tuple(prompt.ids), prompt.state, guided)
+        # A call of a tool that was never offered would be lost as an event: it is shown as text.
+        return replace(request, tool_calls=bool(options.tools))
+
+    def raw_request(self, prompt: Sequence[int], options: GenerationOptions) -> Request:
+        """The same for a prompt of ids, after which all output is text of the answer."""
+        return replace(make_request(tuple(prompt), "answer", options), tool_calls=False)
+
+    def generate(
+        self,
+        messages: str | Sequence[Message],
+        options: GenerationOptions | None = None,
+    ) -> Reply:
+        """The whole answer at once.
+
+        Raises:
+            RequestError: messages or options are refused.
+            EngineError: the engine failed in the middle of the answer.
+        """
+        return collect_reply(self.stream(messages, options))
+
+    def prompt_tokens(
+        self,
+        messages: str | Sequence[Message],
+        options: GenerationOptions | None = None,
+    ) -> int:
+        """Tokens that the messages take of the window, system prompt included."""
+        return len(self._prompt(_turns(messages), options or GenerationOptions()).ids)
+
+    @property
+    def status(self) -> EngineStatus:
+        """What runs, what waits, and the KV of both."""
+        return self.engine.status
+
+    def close(self) -> None:
+        """Cancel what runs and free the model's memory."""
+        self.engine.close()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def prepare_next_turn(
+        self, turns: Sequence[Message], answer: str, options: GenerationOptions, end: Finished
+    ) -> None:
+        """While the user reads, prefill the history as the next prompt will have it."""
+        if options.history == "keep" or not end.usage.reasoning_tokens or turns[-1].role != "user":
+            return  # then what is in the KV cache already is the beginning of the next prompt
+        ids = next_turn_ids(
+            self.tokenizer,
+            turns,
+            Message("assistant", answer),
+            reasoning=options.reasoning,
+            history=options.history,
+            system=options.system,
+            tools=options.tools,
+        )
+        self.engine.prefill_when_idle(ids, kv_precision=options.kv_precision)
+
+    def _prompt(self, turns: Sequence[Message], options: GenerationOptions) -> Prompt:
+        return build_prompt(
+            self.tokenizer,
+            turns,
+            reasoning=options.reasoning,
+            history=options.history,
+            system=options.system,
+            tools=options.tools,
+        )
+
+
+def _turns(messages: str | Sequence[Message]) -> Sequence[Message]:
+    return [Message("user", messages)] if isinstance(messages, str) else messages
