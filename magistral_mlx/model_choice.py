@@ -9,7 +9,7 @@ from magistral_mlx.folders import models_folder
 THREE_WAYS = """\
 No model has been used yet. Three ways to get one:
   magistral-mlx demo                    a very small model that comes with the package
-  magistral-mlx convert FOLDER          convert a Magistral that you have downloaded
+  magistral-mlx convert                 Magistral Small, read from the Hub and converted
   magistral-mlx ask --model FOLDER ...  use an MLX folder that you already have"""
 
 
@@ -59,7 +59,7 @@ def _converted(name: str, models: Path) -> Path:
     if not found:
         raise CheckpointError(
             f"There is no model {name!r}: it is not a folder, and nothing converted from it lies "
-            f"in {models}. Download it to a folder and run magistral-mlx convert FOLDER."
+            f"in {models}. Run magistral-mlx convert with a folder or a Hub id."
         )
     return found[0]
 
