@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -163,6 +164,7 @@ def print_table(runs: list[Run]) -> None:
 def machine() -> dict[str, str]:
     """Where and with what it ran."""
     return {
+        "date": date.today().isoformat(),
         "machine": platform.platform(),
         "python": platform.python_version(),
         "mlx": version("mlx"),

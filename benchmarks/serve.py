@@ -35,7 +35,7 @@ from magistral_mlx import AnswerText, GenerationOptions, Message, ReasoningText,
 
 OURS, THEIRS = "magistral-mlx", "mlx_lm.server"
 SYSTEM = "Think first, between <think> and </think>, then answer."
-ROUNDS = 12
+ROUNDS = 10
 """Answers in turn with and without the server, for its overhead."""
 
 OVERHEAD_TOKENS = 90
@@ -114,6 +114,7 @@ def under_load(name: str, folder: Path, jobs: Sequence[Job]) -> dict[str, float]
     for label, values in (("first", firsts), ("gap", gaps)):
         for percent in (50, 95, 99):
             figures[f"{label}_p{percent}"] = percentile(values, percent)
+    print(name, figures, file=sys.stderr, flush=True)
     return figures
 
 
@@ -165,8 +166,8 @@ def server(name: str, folder: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     module = ["magistral_mlx", "serve"] if name == OURS else ["mlx_lm", "server"]
-    alias = ["--alias", str(folder)] if name == OURS else []
-    command = [sys.executable, "-m", *module, "--model", str(folder), "--port", port, *alias]
+    more = ["--alias", str(folder), "--no-page"] if name == OURS else []
+    command = [sys.executable, "-m", *module, "--model", str(folder), "--port", port, *more]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as running:
         try:
             url = f"http://127.0.0.1:{port}"

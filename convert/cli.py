@@ -16,6 +16,7 @@ from magistral_mlx.convert.progress_bar import convert_with_bar
 from magistral_mlx.convert.recipe import RECIPES, TARGET_BITS
 from magistral_mlx.convert.report import print_tensors, print_verification
 from magistral_mlx.convert.stored_model import open_stored
+from magistral_mlx.convert.upload import check_repository_name, upload
 from magistral_mlx.convert.verification import verify
 from magistral_mlx.errors import UserError
 from magistral_mlx.spec import HUB_ID
@@ -108,6 +109,12 @@ def convert_command(
             show_default=False,
         ),
     ] = None,
+    upload_to: Annotated[
+        str | None,
+        typer.Option(
+            "--upload", help="Put the result on the Hub as OWNER/NAME.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory.
 
@@ -116,6 +123,8 @@ def convert_command(
     errors = _errors()
     started = time.monotonic()
     with _user_errors(errors):
+        if upload_to is not None:
+            check_repository_name(upload_to)
         folder = convert_with_bar(
             source,
             output,
@@ -138,6 +147,9 @@ def convert_command(
     kind = recipe or f"{bits} bits"
     errors.print(f"Converted to {kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
     sys.stdout.write(f"{folder}\n")
+    if upload_to is not None:
+        with _user_errors(errors):
+            errors.print(f"Uploaded to {upload(folder, upload_to)}")
 
 
 @app.command("verify")

@@ -55,7 +55,7 @@ def _unpack(words: Rows, bits: int) -> np.ndarray[tuple[int, ...], np.dtype[np.f
     """The stream of bits as numbers, each number's lowest bit first."""
     stream = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
     values = stream.reshape(words.shape[0], -1, bits)
-    return values @ (1 << np.arange(bits)).astype(np.float32)
+    return np.asarray(values @ (1 << np.arange(bits)).astype(np.float32), dtype=np.float32)
 
 
 def _floats(rows: Rows, dtype: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

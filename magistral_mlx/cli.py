@@ -1,4 +1,4 @@
-"""The command line: magistral-mlx ask | chat | app | serve | plan | convert | cache | demo."""
+"""The command line: magistral-mlx ask | chat | app | serve | plan | convert | eval | cache | …"""
 
 import sys
 from typing import Annotated
@@ -11,6 +11,7 @@ from magistral_mlx.commands.exit_codes import INTERRUPTED, consoles, exit_codes
 from magistral_mlx.commands.page import page_command
 from magistral_mlx.commands.planning import plan_command
 from magistral_mlx.convert.cli import convert_command
+from magistral_mlx.evaluation.cli import eval_command
 from magistral_mlx.server.cli import serve_command
 from magistral_mlx.terminal.demo import run_demo
 from magistral_mlx.terminal.opening import open_demo
@@ -65,4 +66,5 @@ app.command("app")(page_command)
 app.command("serve")(serve_command)
 app.command("plan")(plan_command)
 app.command("convert")(convert_command)
+app.command("eval")(eval_command)
 app.add_typer(cache_app, name="cache")

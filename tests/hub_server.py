@@ -1,5 +1,6 @@
 """A server on 127.0.0.1 that speaks the Hub's API for one repository, with faults on demand."""
 
+import base64
 import hashlib
 import json
 import re
@@ -35,6 +36,7 @@ class HubServer:
     fault: Fault = lambda _: None
     weight_requests: int = 0
     sent: int = 0
+    uploaded: dict[str, bytes] = field(default_factory=dict)
     tokens: set[str | None] = field(default_factory=set)
     cdn_tokens: set[str | None] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -89,6 +91,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer()
+
+    def do_POST(self) -> None:
+        """A new repository, and a commit whose files all come inside it."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._refuse(401, "RepoNotFound")
+        elif self.path == "/api/repos/create":
+            self._json({"url": f"{self.server_hub.url}/me/mine", "name": "me/mine"})
+        elif self.path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            self._json({"files": files})
+        else:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    value = line["value"]
+                    self.server_hub.uploaded[value["path"]] = base64.b64decode(value["content"])
+            url = f"{self.server_hub.url}/me/mine/commit/{COMMIT}"
+            self._json({"success": True, "commitUrl": url, "commitOid": COMMIT})
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -198,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self._end(len(text))
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(text)
 
     def _refuse(self, status: int, code: str) -> None:

@@ -11,6 +11,7 @@ from huggingface_hub import constants
 
 from magistral_mlx.convert import convert, read_ahead, remote_file
 from magistral_mlx.convert.output_folder import Workplace
+from magistral_mlx.convert.upload import check_repository_name, upload
 from magistral_mlx.errors import CheckpointError
 from tests.hub_server import COMMIT, REPOSITORY, TOKEN, HubServer
 from tests.sample_checkpoints import write_hf, write_mistral
@@ -45,11 +46,11 @@ def hub(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def assert_same_model(folder: Path, expected: Path) -> None:
-    """Every file but the record of the conversion, which names its source and measures blocks."""
+    """Every file but the two that name the source and the error, which is measured by blocks."""
     names = sorted(path.name for path in expected.iterdir())
     assert names == sorted(path.name for path in folder.iterdir())
     for name in names:
-        if name != "conversion.json":
+        if name not in ("conversion.json", "README.md"):
             assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
 
 
@@ -216,3 +217,23 @@ def test_the_program_takes_magistral_when_no_source_is_named(
     assert ended.stdout == f"{folder}\n"
     assert_same_model(folder, expected)
     assert not any("blobs" in name for name in written(tmp_path))
+
+
+def test_a_converted_folder_is_uploaded_whole(
+    hub: HubServer, expected: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert upload(expected, "me/mine") == f"{hub.url}/me/mine"
+    files = {path.name: path.read_bytes() for path in expected.iterdir()}
+    assert hub.uploaded == files
+
+
+def test_an_upload_without_a_token_is_one_sentence(hub: HubServer, expected: Path) -> None:
+    with pytest.raises(CheckpointError, match="HF_TOKEN") as caught:
+        upload(expected, "me/mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_upload_to_no_name_is_refused_before_the_work() -> None:
+    with pytest.raises(CheckpointError, match="give OWNER/NAME"):
+        check_repository_name("mine")

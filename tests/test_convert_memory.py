@@ -17,7 +17,7 @@ LIMIT = 300 << 20
 CONVERT = """
 import pathlib, re, resource, sys
 from magistral_mlx.convert import convert
-convert(sys.argv[1], sys.argv[2])
+convert(sys.argv[1], sys.argv[2], rtn=True)
 if sys.platform == "darwin":
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 else:

@@ -274,7 +274,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def some_requests(world: World) -> list[Request]:
     """Prompts that share beginnings, near the ends of blocks, and some that go on from others."""
-    draw = random.Random(3)
+    draw = random.Random(6)
     requests = [a_request(draw) for _ in range(30)]
     for request in requests[:10]:
         output = world.alone(request).tokens
@@ -298,7 +298,8 @@ def a_request(draw: random.Random) -> Request:
         min_tokens=draw.choice((0, 1)),
         ignore_eos=draw.random() < 0.3,
         logprobs=draw.choice((None, None, 2)),
-        kv_precision=draw.choice((None, None, kv_precision(8), kv_precision(4, start=64))),
+        # Most as computed: caches that are small are seldom paused.
+        kv_precision=draw.choice((*6 * [None], kv_precision(8), kv_precision(4, start=64))),
     )
 
 

@@ -118,6 +118,7 @@ def tokens(model: magistral_mlx.Magistral, prompts: list[list[int]], count: int)
     return [s.ids[len(s.request.prompt) :] for s in sequences]
 
 
+@pytest.mark.timeout(400)
 def test_it_reasons_and_answers_held_out_questions_in_every_language_and_skill(
     model: magistral_mlx.Magistral,
 ) -> None:

@@ -34,7 +34,8 @@ def memory_row(gigabytes: int) -> str:
 
 
 def test_every_command_line_shown_is_one_that_the_program_takes() -> None:
-    lines = re.findall(r"magistral-mlx ((?:ask|chat|app|serve|plan|convert|demo|eval)\b[^|`>\n]*)", README)
+    names = "ask|chat|app|serve|plan|convert|demo|eval"
+    lines = re.findall(rf"magistral-mlx ((?:{names})\b[^|`>\n]*)", README)
     assert len(lines) >= 12
     group = get_command(app)
     assert isinstance(group, TyperGroup)

@@ -58,11 +58,11 @@ def test_text_that_has_gathered_comes_as_one_piece_with_all_its_logprobs() -> No
     async def run() -> list[ChoiceEvent]:
         answers = Answers(1)
         receive = answers.receiver(0)
-        for event in (
-            ReasoningText("a"), ReasoningText("b"), AnswerText("c", (one,)), AnswerText("d", (two,)),
-            END,
-        ):  # fmt: skip
-            receive(event)
+        for text in "ab":
+            receive(ReasoningText(text))
+        receive(AnswerText("c", (one,)))
+        receive(AnswerText("d", (two,)))
+        receive(END)
         return [event async for batch in answers.batches(quiet=5) for event in batch]
 
     events = [one.event for one in asyncio.run(run())]

@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 import magistral_mlx
 from magistral_mlx import GenerationOptions, Magistral, Message, SamplingParams
 from magistral_mlx.engine_status import StepReport
-from tests.running_server import RunningServer, running_server
+from tests.running_server import RunningServer, running_server, wait_for
 
 QUESTION = "What is 12 + 30?"
 ASKED: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
@@ -335,6 +335,79 @@ def test_json_schemas_are_kept_whole_and_streamed(client: openai.OpenAI, name: s
         extra_body={"logit_bias": {}},
     )
     assert isinstance(json.loads(streamed(list(chunks), "content")), dict)
+
+
+def test_the_history_without_its_reasoning_is_prefilled_while_the_user_reads(
+    client: openai.OpenAI, name: str, model: Magistral, steps: list[StepReport]
+) -> None:
+    asked: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is 61 + 27?"}]
+    first = client.chat.completions.create(model=name, messages=asked, temperature=0)
+    assert first.usage is not None
+    answered = len(steps)
+    # The prompt up to the question is there already; the answer without its reasoning is new.
+    wait_for(lambda: sum(step.prefill_tokens for step in steps[answered:]) > 8)
+    wait_for(lambda: model.status.running == 0)
+    text = first.choices[0].message.content or ""
+    again = client.chat.completions.create(
+        model=name,
+        messages=[
+            *asked,
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": "And 5 more?"},
+        ],
+        max_tokens=2,
+    )
+    assert again.usage is not None
+    assert again.usage.prompt_tokens_details is not None
+    cached = again.usage.prompt_tokens_details.cached_tokens or 0
+    assert cached >= first.usage.prompt_tokens + len(model.tokenizer.encode(text)) - 2
+
+
+def test_the_async_client_has_every_feature(server: RunningServer, name: str) -> None:
+    schema: dict[str, object] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+    async def run() -> None:
+        async with openai.AsyncOpenAI(base_url=server.v1, api_key="x", max_retries=0) as client:
+            assert [model.id async for model in client.models.list()] == [name]
+            several = await client.chat.completions.create(
+                model=name, messages=ASKED, n=2, seed=1, max_tokens=3, logprobs=True
+            )
+            assert [choice.finish_reason for choice in several.choices] == ["length", "length"]
+            called = await client.chat.completions.create(
+                model=name,
+                messages=ASKED,
+                reasoning_effort="none",
+                tool_choice="required",
+                parallel_tool_calls=False,
+                tools=[
+                    {
+                        "type": "function",
+                        "function": {"name": "f", "parameters": schema, "strict": True},
+                    }
+                ],
+            )
+            assert called.choices[0].finish_reason == "tool_calls"
+            held = await client.chat.completions.create(
+                model=name,
+                messages=ASKED,
+                reasoning_effort="none",
+                response_format={
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": schema},
+                },
+            )
+            assert json.loads(held.choices[0].message.content or "") == {}
+            completed = await client.completions.create(model=name, prompt="1 + 1 =", max_tokens=2)
+            assert completed.choices[0].finish_reason == "length"
+            async with client.responses.stream(
+                model=name, input=QUESTION, reasoning={"effort": "none"}, max_output_tokens=3
+            ) as stream:
+                kinds = [event.type async for event in stream]
+            assert kinds[-1] == "response.incomplete"
+            with pytest.raises(openai.NotFoundError):
+                await client.models.retrieve("nothing")
+
+    asyncio.run(run())
 
 
 def choice_text(got: ChatCompletion, index: int) -> str:

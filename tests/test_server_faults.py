@@ -35,9 +35,11 @@ def process(folder: Path, *options: str) -> Iterator[tuple["subprocess.Popen[str
     """The command line's server as a process of its own, and where it answers."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "magistral_mlx", "serve", "--model", str(folder)]
+    command = [sys.executable, "-m", "magistral_mlx", "serve", "--no-page"]
     server = subprocess.Popen(
-        [*command, "--port", str(port), *options], stderr=subprocess.PIPE, text=True
+        [*command, "--model", str(folder), "--port", str(port), *options],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -1,5 +1,6 @@
 """Anthropic's client: whole and streamed messages, thinking, tools, counts, errors."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -162,6 +163,19 @@ def test_a_tool_is_used_and_its_result_goes_back(
         tool_choice={"type": "none"},
     )
     assert second.stop_reason == "max_tokens"
+
+
+def test_the_async_client_streams_too(server: RunningServer, name: str) -> None:
+    async def run() -> str:
+        async with anthropic.AsyncAnthropic(base_url=server.url, api_key="x") as client:
+            whole = await client.messages.create(model=name, messages=ASKED, max_tokens=2)
+            assert whole.stop_reason == "max_tokens"
+            async with client.messages.stream(
+                model=name, messages=ASKED, max_tokens=12, extra_body={"temperature": 0}
+            ) as stream:
+                return "".join([text async for text in stream.text_stream])
+
+    assert asyncio.run(run())
 
 
 def test_tokens_are_counted_as_the_prompt_has_them(

@@ -179,8 +179,10 @@ def test_a_client_that_goes_away_ends_its_answer(
                 next(response.iter_bytes())
         except httpx.ReadTimeout:
             assert not streamed
-    wait_for(lambda: model.status.running == 0, seconds=2)
-    wait_for(lambda: server.service.active == 0, seconds=2)
+    wait_for(lambda: model.status.running == 0, seconds=5)
+    wait_for(lambda: server.service.active == 0, seconds=5)
+    figures = httpx.get(f"{server.url}/metrics").text
+    assert 'magistral_answers_total{reason="cancelled"}' in figures
 
 
 def test_a_client_that_goes_away_while_its_prompt_is_read_ends_that(

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,6 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from magistral_mlx.server.errors import ApiError
 from magistral_mlx.server.refusal import refuse
 from magistral_mlx.server.settings import ServerSettings
+
+LINGER_BYTES, LINGER_SECONDS = 4_000_000, 2
+"""What is still read of a body that is too large."""
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -36,6 +40,8 @@ class BodyGuard:
             await refuse(scope, receive, send, ApiError(408, message, code="body_timeout"))
             return
         except ApiError as error:
+            if error.status == 413:
+                await _discard(receive)
             await refuse(scope, receive, send, error)
             return
         if body is not None:  # otherwise the client has gone
@@ -65,6 +71,17 @@ class BodyGuard:
             message_text = "The JSON has one half of a surrogate pair: it is no text."
             raise ApiError(400, message_text, code="invalid_unicode")
         return bytes(body)
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on a little: a client whose sending breaks does not see why it was refused."""
+    left, more = LINGER_BYTES, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while more and left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 def has_lone_surrogate(body: bytes | bytearray) -> bool:

@@ -51,11 +51,12 @@ class Metrics:
         """A request was answered."""
         self._requests.labels(route, str(status)).inc()
 
-    def answer(self, end: Finished | None) -> None:
-        """An answer has ended; None: it failed."""
-        self._endings.labels("failed" if end is None else end.reason).inc()
-        if end is None:
-            return
+    def ended(self, reason: str) -> None:
+        """An answer has ended, for this reason."""
+        self._endings.labels(reason).inc()
+
+    def answer(self, end: Finished) -> None:
+        """What an answer took."""
         usage = end.usage
         self._tokens.labels("prompt").inc(usage.prompt_tokens)
         self._tokens.labels("cached").inc(usage.cached_tokens)

@@ -28,18 +28,18 @@ class RequestRecord:
     prompt: object = None
     started: float = field(default_factory=time.perf_counter)
 
-    def add_ends(self, ends: list[Finished | None]) -> None:
-        """What the answers took; None for one that failed or was given up."""
-        known = [end for end in ends if end is not None]
+    def add_work(self, ends: list[Finished], reasons: list[str]) -> None:
+        """What the answers took that came to an end, and why each of them ended."""
+        first = ends[0] if ends else None
         self.model_work |= {
-            "prompt_tokens": known[0].usage.prompt_tokens if known else None,
-            "cached_tokens": known[0].usage.cached_tokens if known else None,
-            "reasoning_tokens": sum(end.usage.reasoning_tokens for end in known),
-            "completion_tokens": sum(end.usage.completion_tokens for end in known),
-            "first_token_ms": _milliseconds(known[0].timings.seconds_to_first_token)
-            if known
-            else None,
-            "reason": ",".join("failed" if end is None else end.reason for end in ends),
+            "prompt_tokens": first.usage.prompt_tokens if first else None,
+            "cached_tokens": first.usage.cached_tokens if first else None,
+            "reasoning_tokens": sum(end.usage.reasoning_tokens for end in ends),
+            "completion_tokens": sum(end.usage.completion_tokens for end in ends),
+            "first_token_ms": _milliseconds(
+                first.timings.seconds_to_first_token if first else None
+            ),
+            "reason": ",".join(reasons),
         }
 
     def write(self) -> None:

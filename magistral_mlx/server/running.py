@@ -38,6 +38,7 @@ class RunningAnswers:
         self._sequences: list[EngineSequence] = []
         self._lock = threading.Lock()
         self._closed = False
+        self._failed = False
         self._began = time.perf_counter()
 
     def submit(self, requests: Sequence[Request]) -> None:
@@ -86,6 +87,12 @@ class RunningAnswers:
         """Whether the engine has taken any of them."""
         return bool(self._sequences)
 
+    def reasons(self) -> list[str]:
+        """Why each has ended; those without an end of their own failed, or nobody waited."""
+        otherwise = "failed" if self._failed else "cancelled"
+        ends = [builder.end for builder in self.builders]
+        return [otherwise if end is None else end.reason for end in ends]
+
     def cancel(self) -> None:
         """End the answers where they are; their last events still come."""
         with self._lock:
@@ -110,6 +117,7 @@ class RunningAnswers:
     def _check(self, choice_event: ChoiceEvent) -> None:
         event = choice_event.event
         if isinstance(event, Failed):
+            self._failed = True
             if not self.model.status.alive:
                 raise ApiError(503, event.message, code="engine_dead")
             raise ApiError(500, event.message, code="model_failed")

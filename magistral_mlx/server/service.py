@@ -92,8 +92,10 @@ class Service:
             self._running.discard(answers)
             if not answers.begun:
                 return
-            ends = [builder.end for builder in answers.builders]
-            record.add_ends(ends)
+            ends = [builder.end for builder in answers.builders if builder.end is not None]
+            record.add_work(ends, answers.reasons())
+            for reason in answers.reasons():
+                self.metrics.ended(reason)
             for end in ends:
                 self.metrics.answer(end)
             settle(answers)

@@ -1,0 +1,147 @@
+"""The report of a run, in Markdown for people and in JSON for programs."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from magistral_mlx.evaluation.language_share import LanguageShare
+from magistral_mlx.evaluation.published import PUBLISHED
+from magistral_mlx.evaluation.question import QuestionSet
+from magistral_mlx.evaluation.results import Results
+from magistral_mlx.evaluation.results_view import (
+    interval,
+    metrics,
+    others,
+    part_columns,
+    percent,
+    verdict,
+)
+from magistral_mlx.evaluation.run_settings import RunSettings
+from magistral_mlx.spec import LANGUAGES
+from magistral_mlx.version import VERSION
+
+MARKDOWN_FILE = "report.md"
+JSON_FILE = "report.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run's questions, settings and figures; command: what makes it again."""
+
+    command: str
+    questions: QuestionSet
+    settings: RunSettings
+    results: Results
+    languages: Sequence[LanguageShare]
+
+    def write(self, folder: Path) -> None:
+        """Write both files, over older ones."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKDOWN_FILE).write_text(self.markdown(), encoding="utf-8")
+        text = json.dumps(self.fields(), ensure_ascii=False, indent=2)
+        (folder / JSON_FILE).write_text(text + "\n", encoding="utf-8")
+
+    def fields(self) -> dict[str, object]:
+        """Everything, as JSON has it; shares are from 0 to 1."""
+        return {
+            "command": self.command,
+            "date": date.today().isoformat(),
+            "machine": machine(),
+            "versions": versions(),
+            "questions": {"title": self.questions.title, "origin": self.questions.origin},
+            "settings": asdict(self.settings),
+            "results": asdict(self.results),
+            "languages": [asdict(share) for share in self.languages],
+            "published": [asdict(each) for each in PUBLISHED.get(self.questions.name, ())],
+        }
+
+    def markdown(self) -> str:
+        """A page with the tables that the terminal shows, and how they came about."""
+        parts = [
+            f"# {self.questions.title}, {self.settings.model}",
+            f"    {self.command}",
+            self._state(),
+            markdown_table(
+                ("", "right, %", "95 % interval", "by", "questions"), self._metric_rows()
+            ),
+        ]
+        if self.languages:
+            parts += ["## In the language of the question", self._language_table()]
+        parts += ["## How", self._how()]
+        return "\n\n".join(parts) + "\n"
+
+    def _state(self) -> str:
+        results = self.results
+        state = "All" if results.finished else "**Unfinished**:"
+        return (
+            f"{state} {results.done:,} of {results.wanted:,} samples, {results.k} of each of "
+            f"{results.questions:,} questions ({self.questions.origin}). "
+            f"{results.mean_tokens:,.0f} tokens a sample, {results.mean_reasoning_tokens:,.0f} of "
+            f"them reasoning, which was closed by force in {percent(results.forced)} %. "
+            f"{percent(results.unanswered)} % came to nothing that can be graded."
+        )
+
+    def _metric_rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [
+            (f"**{name}**", percent(each.value), interval(each), each.method, f"{asked:,}")
+            for name, each, asked in metrics(self.results)
+        ]
+        rows += [
+            (name, percent(each.value), interval(each), each.method, "")
+            for name, each in self.results.by_group.items()
+        ]
+        for published in PUBLISHED.get(self.questions.name, ()):
+            place = verdict(published, self.results)
+            rows.append((f"{published.model}, published", percent(published.value), place, "", ""))
+        return rows
+
+    def _language_table(self) -> str:
+        columns = ("", "reasoning, %", "95 % interval", "texts", "answer, %", "95 % interval")
+        rows = [
+            (
+                LANGUAGES.get(share.language, share.language),
+                *part_columns(share.reasoning),
+                *part_columns(share.answer),
+                others(share),
+            )
+            for share in self.languages
+        ]
+        return markdown_table((*columns, "texts", "otherwise"), rows)
+
+    def _how(self) -> str:
+        sources = {each.source for each in PUBLISHED.get(self.questions.name, ())}
+        settings = ", ".join(f"{name} {value}" for name, value in asdict(self.settings).items())
+        lines = [
+            f"- Settings: {settings}.",
+            "- pass@1 is the mean over questions of the share of right samples; pass@k is "
+            "Chen et al.'s unbiased estimator; maj@k takes the answer that most samples come to.",
+            "- Intervals are over questions: Wilson's where every score is 0 or 1, otherwise a "
+            "bootstrap of 10,000 draws.",
+            *(f"- Published: {source}." for source in sorted(sources)),
+            f"- {date.today().isoformat()}, {machine()}; "
+            + ", ".join(f"{name} {number}" for name, number in versions().items())
+            + ".",
+        ]
+        return "\n".join(lines)
+
+
+def machine() -> str:
+    """What it ran on."""
+    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def versions() -> dict[str, str]:
+    """Of what the figures hang on."""
+    packages = ("mlx", "mistral-common", "math-verify", "py3langid")
+    return {"magistral-mlx": VERSION} | {name: version(name) for name in packages}
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose named columns are set to the right."""
+    marks = ["---" if not name else "---:" for name in header]
+    lines = [header, marks, *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

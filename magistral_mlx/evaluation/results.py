@@ -1,0 +1,115 @@
+"""What the samples of a run come to."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from magistral_mlx.evaluation.estimate import Estimate, estimate_mean
+from magistral_mlx.evaluation.question import Question
+from magistral_mlx.evaluation.sample import Sample
+from magistral_mlx.evaluation.scores import majority_score, pass_at_k
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Figures of the samples that there are; the estimates are None where there are none yet.
+
+    k: samples wanted of each question; wanted: of all questions; done: samples that there are.
+    begun: questions with at least one sample, on which pass@1 rests; complete: those with all k,
+        on which pass@k and maj@k rest.
+    pass_at: by k, from 2 on; by_group: pass@1 of each kind of question.
+    mean_tokens: of output, reasoning included; forced: share whose reasoning was closed by force.
+    """
+
+    k: int
+    questions: int
+    begun: int
+    complete: int
+    wanted: int
+    done: int
+    pass_at_1: Estimate | None
+    pass_at: dict[int, Estimate]
+    majority: Estimate | None
+    by_group: dict[str, Estimate]
+    mean_tokens: float
+    mean_reasoning_tokens: float
+    forced: float
+    unanswered: float
+    ends: dict[str, int]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every sample is there."""
+        return self.done == self.wanted
+
+
+def compute_results(questions: Sequence[Question], samples: Sequence[Sample], *, k: int) -> Results:
+    """Figures of the first k samples of each question; others are left out."""
+    kept = wanted_samples(questions, samples, k=k)
+    by_question = [[s for s in kept if s.digest == question.digest] for question in questions]
+    begun = [drawn for drawn in by_question if drawn]
+    complete = [drawn for drawn in by_question if len(drawn) == k]
+    return Results(
+        k=k,
+        questions=len(questions),
+        begun=len(begun),
+        complete=len(complete),
+        wanted=k * len(questions),
+        done=len(kept),
+        pass_at_1=_estimate(begun, lambda drawn: _pass(drawn, 1)),
+        pass_at=_pass_at(complete, k),
+        majority=_estimate(complete, _majority) if k > 2 else None,
+        by_group=_by_group(questions, by_question),
+        mean_tokens=_mean([sample.completion_tokens for sample in kept]),
+        mean_reasoning_tokens=_mean([sample.reasoning_tokens for sample in kept]),
+        forced=_mean([sample.closed_by_force for sample in kept]),
+        unanswered=_mean([sample.extracted is None for sample in kept]),
+        ends=dict(Counter(sample.finish_reason for sample in kept)),
+    )
+
+
+def wanted_samples(
+    questions: Sequence[Question], samples: Sequence[Sample], *, k: int
+) -> list[Sample]:
+    """Those of the first k samples of these questions, each once."""
+    digests = {question.digest for question in questions}
+    found = {s.key: s for s in samples if s.digest in digests and s.index < k}
+    return list(found.values())
+
+
+def _pass_at(complete: Sequence[list[Sample]], k: int) -> dict[int, Estimate]:
+    """pass@2, @4, … and @k."""
+    powers = {2**power for power in range(1, k.bit_length())}
+    sizes = sorted(size for size in powers | {k} if 1 < size <= k)
+    if not complete:
+        return {}
+    return {size: estimate_mean([_pass(drawn, size) for drawn in complete]) for size in sizes}
+
+
+def _by_group(
+    questions: Sequence[Question], by_question: Sequence[list[Sample]]
+) -> dict[str, Estimate]:
+    groups: dict[str, list[list[Sample]]] = {}
+    for question, drawn in zip(questions, by_question, strict=True):
+        if question.group is not None and drawn:
+            groups.setdefault(question.group, []).append(drawn)
+    found = {name: _estimate(drawn, lambda each: _pass(each, 1)) for name, drawn in groups.items()}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+
+def _estimate(
+    drawn: Sequence[list[Sample]], score: Callable[[list[Sample]], float]
+) -> Estimate | None:
+    return estimate_mean([score(each) for each in drawn]) if drawn else None
+
+
+def _pass(drawn: list[Sample], k: int) -> float:
+    return pass_at_k([sample.grade for sample in drawn], k)
+
+
+def _majority(drawn: list[Sample]) -> float:
+    return majority_score([sample.grade for sample in drawn])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

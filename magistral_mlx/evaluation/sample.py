@@ -1,0 +1,61 @@
+"""One answer of the model to one question, as it is kept on disk."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
+
+from magistral_mlx.evaluation.grade import Grade
+from magistral_mlx.evaluation.question import Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """question, digest: which question it was; index: which of its samples, from 0.
+
+    seconds: from its submission to its end, waiting included.
+    """
+
+    question: str
+    digest: str
+    index: int
+    seed: int
+    extracted: str | None
+    right: bool
+    finish_reason: str
+    closed_by_force: bool
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    seconds: float
+    reasoning: str
+    answer: str
+
+    @property
+    def grade(self) -> Grade:
+        """What it comes to."""
+        return Grade(self.extracted, self.right)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What is asked, and the how manieth time."""
+        return self.digest, self.index
+
+
+def sample_line(sample: Sample) -> str:
+    """The sample as one line of JSON, its end included."""
+    return json.dumps(asdict(sample), ensure_ascii=False) + "\n"
+
+
+def read_sample(line: str) -> Sample:
+    """The sample of a line. Raises ValueError when the line is something else."""
+    data = json.loads(line)
+    names = {field.name for field in fields(Sample)}
+    if not isinstance(data, dict) or set(data) != names:
+        raise ValueError(f"its fields are not {', '.join(sorted(names))}")
+    return Sample(**data)
+
+
+def sample_seed(question: Question, index: int, *, seed: int) -> int:
+    """A seed of its own for every sample, the same in every run with this base seed."""
+    name = f"{seed}\0{question.digest}\0{index}".encode()
+    return int.from_bytes(blake2b(name, digest_size=8).digest()) >> 1
