@@ -81,6 +81,8 @@ class Chain {
   patch(chain, budget) {
     this.id = chain.message;
     this.running = !["done", "failed", "stopped"].includes(chain.state);
+    // The reader may have scrolled since the last event told.
+    if (this.isOpen && this.thoughts.childElementCount) this.noteScroll();
     const grew = patchText(this.thoughts, chain.reasoning);
     patchText(this.said, chain.answer);
     if (grew && this.following && this.isOpen) this.thoughts.scrollTop = this.thoughts.scrollHeight;

@@ -7,7 +7,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from magistral_mlx.app.services import open_services
+from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab
+from tests.typist import Typist, as_magistral
 
 pytestmark = pytest.mark.slow
 
@@ -115,21 +118,41 @@ def test_panes_stack_and_the_reasoning_is_folded_on_a_phone(open_tab: OpenTab) -
     assert above["y"] + above["height"] <= below["y"]
 
 
-def test_the_reader_who_scrolls_up_is_left_alone_and_can_jump_back(open_tab: OpenTab) -> None:
-    tab = open_tab(height=420)
-    tab.begin("There are 8 boxes with 97 books each and 568 more books. How many are there in all?")
-    thoughts = tab.reasoning
-    expect(thoughts).to_contain_text("tens: 7 + 6")
-    thoughts.evaluate("body => body.scrollTo(0, 0)")
-    jump = tab.button("jump_to_latest")
-    expect(jump).to_be_visible()
-    tab.page.wait_for_timeout(300)
-    assert thoughts.evaluate("body => body.scrollTop") == 0
-    jump.click()
-    expect(jump).to_be_hidden()
-    assert thoughts.evaluate("b => b.scrollHeight - b.scrollTop - b.clientHeight") < 40
-    tab.button("stop").click()
-    tab.finish()
+def test_the_reader_who_scrolls_up_is_left_alone_and_can_jump_back(
+    open_tab: OpenTab, tmp_path: Path
+) -> None:
+    typist = Typist("Another line of thought.\n\n" * 400, "Done.", pause=0.01)
+    with (
+        open_services(
+            data_folder=None,
+            open_model=lambda choice: as_magistral(typist),
+            state_folder=tmp_path,
+        ) as services,
+        served(services) as url,
+    ):
+        services.models.open("demo")
+        tab = open_tab(url)
+        tab.begin("Think.")
+        thoughts = tab.reasoning
+        rest = "body => body.scrollHeight - body.scrollTop - body.clientHeight"
+        expect(thoughts.locator("p")).not_to_have_count(0)
+        tab.page.wait_for_function(
+            "document.querySelector('.reasoning .written').scrollTop > 200", timeout=30_000
+        )
+        assert thoughts.evaluate(rest) < 60, "it follows"
+        thoughts.hover()
+        tab.page.mouse.wheel(0, -150)
+        jump = tab.button("jump_to_latest")
+        expect(jump).to_be_visible()
+        before = thoughts.evaluate("body => body.scrollTop")
+        tab.page.wait_for_timeout(500)
+        assert thoughts.evaluate("body => body.scrollTop") == before
+        jump.click()
+        expect(jump).to_be_hidden()
+        tab.page.wait_for_timeout(300)
+        assert thoughts.evaluate(rest) < 60, "it follows again"
+        tab.button("stop").click()
+        tab.finish()
 
 
 def test_the_choice_of_light_or_dark_is_kept(tab: Tab) -> None:
