@@ -92,7 +92,7 @@ def test_without_a_model_ask_and_chat_name_the_three_ways_and_exit_with_2(state:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["ask", "hi", "--model", "no/such-model"], "magistral-mlx convert FOLDER"),
+        (["ask", "hi", "--model", "no/such-model"], "magistral-mlx convert"),
         (["ask", "hi", "--model", str(ROOT / "tests")], "config.json"),
         (["ask", "hi", "--model", "demo", "--temperature", "-1"], "temperature is -1"),
         (["ask", "hi", "--model", "demo", "--think", "-5"], "thinking_budget is -5"),

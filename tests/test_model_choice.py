@@ -19,7 +19,7 @@ def models(tmp_path: Path) -> Path:
 def test_without_any_model_one_message_names_the_three_ways(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as refused:
         choose_model(None, state=tmp_path)
-    for way in ("magistral-mlx demo", "magistral-mlx convert FOLDER", "--model FOLDER"):
+    for way in ("magistral-mlx demo", "magistral-mlx convert", "--model FOLDER"):
         assert way in str(refused.value)
 
 
@@ -71,7 +71,7 @@ def test_folders_that_only_begin_like_the_name_are_others(tmp_path: Path, models
 
 def test_what_was_never_converted_is_refused_with_the_command(tmp_path: Path, models: Path) -> None:
     for name in ("mistralai/Magistral-Medium", "nowhere"):
-        with pytest.raises(CheckpointError, match="magistral-mlx convert FOLDER"):
+        with pytest.raises(CheckpointError, match="magistral-mlx convert"):
             choose_model(name, state=tmp_path, models=models)
 
 
