@@ -1,9 +1,9 @@
 // How full the window and the memory are, with a word of advice when it gets tight.
 const windowRing = el("span", { class: "ring", "aria-hidden": "true" });
-const windowText = el("span", { class: "long" });
+const windowText = el("span", { class: "long", dir: "ltr" });
 const windowGauge = el("button", { type: "button", class: "pill", id: "window-gauge", hidden: true, onclick: showGauges }, windowRing, windowText);
 const memoryRing = el("span", { class: "ring", "aria-hidden": "true" });
-const memoryText = el("span", { class: "long" });
+const memoryText = el("span", { class: "long", dir: "ltr" });
 const memoryGauge = el("button", { type: "button", class: "pill", id: "memory-gauge", hidden: true, onclick: showGauges }, memoryRing, memoryText);
 const advice = el("p", { class: "advice-line", role: "status", hidden: true });
 const TIGHT = 75; // per cent

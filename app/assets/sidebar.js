@@ -88,11 +88,12 @@ function listEntry(record) {
       {
         type: "button",
         class: "open-conversation",
+        dir: "auto",
         title: record.title,
         "aria-current": shown ? "page" : undefined,
         onclick: () => showConversation(record.id),
       },
-      el("bdi", {}, record.title || t("untitled")),
+      record.title || t("untitled"),
     ),
     running.has(record.id) ? el("span", { class: "running", title: t("thinking") }) : null,
     iconButton("more", t("more"), (event) => conversationMenu(event.currentTarget, record), {
