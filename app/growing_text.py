@@ -1,8 +1,15 @@
 """A Markdown text that grows: what of its HTML changed since a tab last asked."""
 
+import re
 from dataclasses import dataclass
 
 from magistral_mlx.app.rendering import Block, MarkdownRenderer
+
+_FORMULAS = (
+    (re.compile(r"\\\["), re.compile(r"\\\]")),
+    (re.compile(r"\\begin\{"), re.compile(r"\\end\{[^}]*\}")),
+)
+"""How formulas begin and end that may have blank lines or headings in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +74,44 @@ class GrowingText:
         self._changed[same:] = [version] * len(new)
 
     def _settle(self, tail: str, blocks: list[Block]) -> None:
-        """All but the last two: the last line may still change what it belongs to."""
+        """All but the last two: the last line may still change what it belongs to.
+
+        And none from where a formula has begun: when it ends, all between is part of it.
+        """
         done = len(blocks) - 2
+        formula = _open_formula(tail)
+        while formula is not None and done > 0 and (blocks[done].start or 0) > formula:
+            done -= 1
         if done < 1 or (start := blocks[done].start) is None or "\r" in tail:
             return
         self._offset += sum(len(line) + 1 for line in tail.split("\n")[:start])
         self._settled += done
 
 
+def _ends_in_code(text: str) -> bool:
+    """Whether a fence of code has begun that has not ended yet."""
+    inside = False
+    for line in map(str.strip, text.split("\n")):
+        if line.startswith("```") and (not inside or line == "```"):
+            inside = not inside
+    return inside
+
+
+def _open_formula(text: str) -> int | None:
+    """The first line in which a formula may have begun that has not ended yet."""
+    begins = [text.find("$$")] if text.count("$$") % 2 else []
+    for opening, closing in _FORMULAS:
+        opened = [match.start() for match in opening.finditer(text)]
+        closed = [match.start() for match in closing.finditer(text)]
+        if opened and (len(opened) > len(closed) or opened[-1] > closed[-1]):
+            begins.append(opened[0])
+    return text.count("\n", 0, min(begins)) if begins else None
+
+
 def with_ends(text: str) -> str:
     """The text with what its last line has opened closed: bold and code show as such at once."""
     line = text.rpartition("\n")[2]
-    if text.count("```") % 2 or "```" in line:
+    if "```" in line or _ends_in_code(text):
         return text
     for mark in ("`", "**"):
         if line.count(mark) % 2:

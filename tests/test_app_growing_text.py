@@ -22,7 +22,7 @@ def whole(text: str) -> list[str]:
 
 
 @given(st.lists(st.sampled_from(LINES), max_size=25).map("\n".join), st.data())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 def test_pieces_give_what_the_whole_text_gives(text: str, data: st.DataObject) -> None:
     growing, shown = GrowingText(RENDERER), list[str]()
     seen = version = at = 0
@@ -34,7 +34,9 @@ def test_pieces_give_what_the_whole_text_gives(text: str, data: st.DataObject) -
             patch = growing.since(seen)
             shown[patch.start :] = patch.blocks
             seen = version
-            assert shown == whole(with_ends(text[:at]))
+            # What the last line has opened is closed in the last block, for the time being.
+            plain = whole(text[:at])
+            assert shown[: len(plain) - 1] == plain[:-1]
     growing.finish(text, version + 1)
     patch = growing.since(seen)
     shown[patch.start :] = patch.blocks

@@ -341,11 +341,12 @@ def test_the_history_without_its_reasoning_is_prefilled_while_the_user_reads(
     client: openai.OpenAI, name: str, model: Magistral, steps: list[StepReport]
 ) -> None:
     asked: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is 61 + 27?"}]
+    before = len(steps)
     first = client.chat.completions.create(model=name, messages=asked, temperature=0)
     assert first.usage is not None
-    answered = len(steps)
     # The prompt up to the question is there already; the answer without its reasoning is new.
-    wait_for(lambda: sum(step.prefill_tokens for step in steps[answered:]) > 8)
+    most = first.usage.prompt_tokens
+    wait_for(lambda: sum(step.prefill_tokens for step in steps[before:]) > most + 8)
     wait_for(lambda: model.status.running == 0)
     text = first.choices[0].message.content or ""
     again = client.chat.completions.create(
