@@ -127,7 +127,7 @@ def test_an_install_imports_the_mapped_folders_and_runs_the_command(
     assert Path(run(fresh_python, "-c", PROBE, cwd=tmp_path).strip()).is_relative_to(home)
     script = fresh_python.parent / "magistral-mlx"
     assert "ask" in run(script, "--help", cwd=tmp_path)
-    assert "group-size" in run(fresh_python, "-m", "magistral_mlx.convert", "--help", cwd=tmp_path)
+    assert "inspect" in run(fresh_python, "-m", "magistral_mlx.convert", "--help", cwd=tmp_path)
     # An installed copy that is run inside a checkout finds the folders there too.
     run(fresh_python, "-c", PROBE, cwd=checkout)
 
@@ -138,7 +138,7 @@ def test_a_plain_checkout_works_without_an_install(
 ) -> None:
     assert str(checkout) in run(fresh_python, "-c", PROBE, cwd=checkout)
     assert "ask" in run(fresh_python, "-m", "magistral_mlx", "--help", cwd=checkout)
-    assert "group-size" in run(fresh_python, "-m", "magistral_mlx.convert", "--help", cwd=checkout)
+    assert "inspect" in run(fresh_python, "-m", "magistral_mlx.convert", "--help", cwd=checkout)
 
 
 def pyproject() -> dict[str, dict[str, dict[str, list[str]]]]:
