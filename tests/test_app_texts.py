@@ -100,6 +100,7 @@ def test_another_language_is_refused_not_looked_for() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_demo_answers_the_examples_of_every_language() -> None:
     options = GenerationOptions(sampling=SamplingParams(temperature=0))
     with open_model("demo", window=1_024) as model:

@@ -178,7 +178,7 @@ convert(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_twenty_kills_at_random_moments_give_the_bytes_of_a_run_without(
     source: Path, place: Path
 ) -> None:

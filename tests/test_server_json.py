@@ -108,7 +108,7 @@ def as_call(client: openai.OpenAI, schema: Schema, seed: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("ask", [as_json, as_call])
 def test_every_answer_fits_its_schema(
     client: openai.OpenAI, ask: Callable[[openai.OpenAI, Schema, int], str]
