@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -185,8 +186,10 @@ def test_twenty_kills_at_random_moments_give_the_bytes_of_a_run_without(
     whole = convert(source, place / "whole", rtn=True, shard_bytes=SHARD_BYTES)
     moments = random.Random(7)
     kills = 0
-    while kills < 20:
-        output = place / f"out-{kills}"
+    for number in count():
+        if kills >= 20:
+            break
+        output = place / f"out-{number}"
         while not output.exists():
             # Opening the source takes a third of the time, and each run goes on a bit further.
             kills += killed_after(moments.uniform(0.1, 1.2), source, output)
