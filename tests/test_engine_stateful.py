@@ -590,7 +590,7 @@ def test_loading_that_fails_in_any_way_is_told_and_does_not_hang(
     def fail(*_: object, **__: object) -> None:
         raise KeyError("model.norm.weight")
 
-    monkeypatch.setattr(magistral_mlx.engine_loop, "load_decoder", fail)
+    monkeypatch.setattr(magistral_mlx.ranks.team, "load_decoder", fail)
     dead = threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda _: dead.set())
     raised: list[BaseException] = []
