@@ -154,9 +154,9 @@ def prompt(answer: dict[str, object]) -> int:
 
 
 def served(port: int) -> float:
-    """Requests that a replica has ended."""
+    """Answers that a replica has given."""
     text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-    return sum(float(n) for n in re.findall(r"^magistral_requests_total\{.*\} (\S+)$", text, re.M))
+    return sum(float(n) for n in re.findall(r"^magistral_answers_total\{.*\} (\S+)$", text, re.M))
 
 
 def answers(port: int) -> bool:

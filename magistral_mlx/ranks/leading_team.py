@@ -94,7 +94,7 @@ class LeadingTeam(Team):
 
     def close(self, *, failed: bool = False) -> None:
         """Let the others end; when this rank has failed, they end in failure, and so does it."""
-        if self._closed:
+        if self._closed or self._failure is not None:
             return
         if failed:
             self._lose(0, "its engine has died")
