@@ -70,7 +70,8 @@ def scenario(engine: Engine) -> dict[str, Any]:
         temperature=0.8, seed=5, presence_penalty=1, repetition_penalty=1.3, logit_bias={1500: 3.0}
     )
     ruled = run(engine, replace(ask(20, 4), sampling=sampled), ask(20, 5))
-    guided = run(engine, replace(ask(20, 6), guidance=Regex("[a-f]{4,20}"), state="answer"))
+    grammar = Regex("[a-f]{4,20}")
+    guided = run(engine, replace(ask(20, 6), guidance=grammar, ignore_eos=False))
     thinking = run(engine, replace(ask(20, 7), state="reasoning", thinking_budget=8))
     logprobs = run(engine, replace(ask(20, 8), logprobs=2))
     cancelled = cancel_one(engine)

@@ -112,8 +112,9 @@ def test_ranks_on_one_machine_share_its_memory_and_the_smallest_decides() -> Non
 
 
 def what_is_seen_of(end: Callable[[Watch], None]) -> list[str]:
-    one, other = socket.socketpair()
-    one_line, other_line = Line(one), Line(other)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        other_line = Line(socket.create_connection(server.getsockname()))
+        one_line = Line(server.accept()[0])
     seen: list[str] = []
     noticed = threading.Event()
 
