@@ -27,7 +27,10 @@ GREEDY = SamplingParams(temperature=0)
 
 
 def main() -> None:
-    """Print what comes out, and the peak of memory, as JSON; other ranks print their peak."""
+    """Print what comes out, and the peak of memory, as JSON; other ranks print their peak.
+
+    Arguments: the model's folder, "all" or "batch", and where the time of steps is kept.
+    """
     checkpoint = open_checkpoint(Path(sys.argv[1]))
     launch = find_launch(os.environ)
     if launch is not None and launch.rank > 0:
@@ -46,11 +49,11 @@ def main() -> None:
         # Room for four blocks: what outgrows them is paused.
         kv_bytes=4 * budget.needs(256, KVPrecision()),
         prefix_bytes=4 * budget.needs(256, KVPrecision()),
-        costs_folder=Path(sys.argv[2]) if sys.argv[2:] else None,
+        costs_folder=Path(sys.argv[3]) if sys.argv[3:] else None,
         team=team,
     )
     loaded = mx.get_peak_memory()
-    results = scenario(engine)
+    results = scenario(engine) if sys.argv[2] == "all" else {"batch": tokens(batch(engine))}
     engine.close()
     print_json({"loaded": loaded, "peak": mx.get_peak_memory(), **results})
 
@@ -62,8 +65,8 @@ def print_json(value: object) -> None:
 
 def scenario(engine: Engine) -> dict[str, Any]:
     """Tokens and cached tokens of many requests, by what they are about."""
-    batch = run(engine, *[ask(n, n) for n in (5, 40, 90)])
-    paused = run(engine, *[ask(240, n, tokens=60) for n in (11, 12, 13, 14)])
+    batched = batch(engine)
+    paused = run(engine, *[ask(240, n, tokens=30) for n in (11, 12, 13, 14)])
     precisions = [KVPrecision(), KVPrecision(8), KVPrecision(4, 4)]
     quantised = run(engine, *[replace(ask(50, 3), kv_precision=p) for p in precisions])
     sampled = SamplingParams(
@@ -81,7 +84,7 @@ def scenario(engine: Engine) -> dict[str, Any]:
     engine.prefill_when_idle(prompt(120, seed=10))
     idle = run(engine, replace(ask(1, 0), prompt=(*prompt(120, seed=10), 1003)))
     return {
-        "batch": tokens(batch),
+        "batch": tokens(batched),
         "paused": tokens(paused),
         "quantised": tokens(quantised),
         "ruled": tokens(ruled),
@@ -92,6 +95,10 @@ def scenario(engine: Engine) -> dict[str, Any]:
         "reused": [tokens(again), again[0].end.usage.cached_tokens],
         "idle": tokens(idle),
     }
+
+
+def batch(engine: Engine) -> list[Output]:
+    return run(engine, *[ask(n, n) for n in (5, 40, 90)])
 
 
 def ask(length: int, seed: int, *, tokens: int = 16) -> Request:

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 )
 
 import magistral_mlx.engine_loop
+import magistral_mlx.ranks.team
 import magistral_mlx.stopwatch
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.engine import Engine

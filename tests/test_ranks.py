@@ -33,8 +33,8 @@ HEAVY = replace(
     SHAPE,
     vocab_size=20_000,
     hidden_size=512,
-    intermediate_size=6_144,
-    num_hidden_layers=12,
+    intermediate_size=4_096,
+    num_hidden_layers=6,
     quantization=None,
 )
 
@@ -48,14 +48,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return run_alone(folder)
+    return run_alone(folder, "all")
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_several_ranks_draw_the_tokens_of_one_process_with_every_feature_of_the_engine(
     folder: Path, alone: dict[str, Any], tmp_path: Path, size: int
 ) -> None:
-    together = run_together(folder, tmp_path, size)[0]
+    command = python("tests.rank_scenario", str(folder), "all", str(tmp_path))
+    together = run_together([command] * size, tmp_path)[0]
     for name in ("batch", "paused", "quantised", "ruled", "guided", "thinking", "cancelled"):
         assert together[name] == alone[name], name
     assert together["reused"] == alone["reused"]
@@ -66,9 +67,10 @@ def test_several_ranks_draw_the_tokens_of_one_process_with_every_feature_of_the_
 
 def test_each_rank_holds_its_part_of_the_weights_and_never_the_whole(tmp_path: Path) -> None:
     folder = write_random_model(tmp_path / "heavy", HEAVY)
-    whole = run_alone(folder)["loaded"]
+    whole = run_alone(folder, "batch")["loaded"]
     assert whole >= weight_bytes(HEAVY, "float32")
-    first, second = run_together(folder, tmp_path, 2, timed=False)
+    command = python("tests.rank_scenario", str(folder), "batch")
+    first, second = run_together([command] * 2, tmp_path)
     largest = 4 * HEAVY.intermediate_size * HEAVY.hidden_size
     part = weight_bytes(shard_config(HEAVY, 2), "float32")
     head = 4 * HEAVY.vocab_size * HEAVY.hidden_size
@@ -77,17 +79,14 @@ def test_each_rank_holds_its_part_of_the_weights_and_never_the_whole(tmp_path: P
     assert second["peak"] < first["peak"] - head / 2
 
 
-def run_alone(folder: Path) -> dict[str, Any]:
-    process = start(python("tests.rank_scenario", str(folder)), os.environ)
+def run_alone(folder: Path, what: str) -> dict[str, Any]:
+    process = start(python("tests.rank_scenario", str(folder), what), os.environ)
     [output] = outputs([process])
     result: dict[str, Any] = json.loads(output)
     return result
 
 
-def run_together(
-    folder: Path, scratch: Path, size: int, *, timed: bool = True
-) -> list[dict[str, Any]]:
-    """What each rank prints. timed: they measure their steps first, too."""
-    command = python("tests.rank_scenario", str(folder), *([str(scratch)] if timed else []))
-    with ranks([command] * size, scratch) as processes:
+def run_together(commands: list[list[str]], scratch: Path) -> list[dict[str, Any]]:
+    """What each rank prints."""
+    with ranks(commands, scratch) as processes:
         return [json.loads(output) for output in outputs(processes)]

@@ -1,6 +1,7 @@
 """What the ranks other than 0 do: the same steps on the same caches, each with its own part."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import mlx.core as mx
 
@@ -17,12 +18,12 @@ class Follower:
         self._group = group
         self._caches: dict[int, KVCache] = {}
 
-    def do(self, entries: Iterable[Sequence[object]]) -> None:
+    def do(self, entries: Iterable[Any]) -> None:
         """Follow a part of the journal."""
         for entry in entries:
             self._do(entry)
 
-    def _do(self, entry: Sequence[object]) -> None:
+    def _do(self, entry: Any) -> None:
         match entry:
             case ["step", [*shares]]:
                 self._step(shares)

@@ -32,8 +32,8 @@ def load_shard(
     decoder.config = config
     if group.rank() > 0 and not config.tie_word_embeddings:
         del decoder.lm_head
-    for _, array in tree_flatten(decoder.parameters()):
-        mx.eval(array)
+    for named in tree_flatten(decoder.parameters()):
+        mx.eval(named[1])
         mx.clear_cache()  # the whole tensor that this is a part of
 
 
