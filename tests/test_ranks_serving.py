@@ -111,9 +111,8 @@ def test_rank_0_may_come_later_than_mlx_would_wait(folder: Path, tmp_path: Path)
         first.kill()
 
 
-@pytest.mark.parametrize("command", [["magistral-mlx"], [sys.executable, "-m", "magistral_mlx"]])
 def test_mlx_launch_runs_ask_as_written_and_the_reply_is_that_of_one_process(
-    nano: Path, command: list[str]
+    nano: Path,
 ) -> None:
     question = ["ask", "What is 12 + 30?", "--model", str(nano), "--temperature", "0", "--json"]
     alone = subprocess.run(
@@ -125,7 +124,7 @@ def test_mlx_launch_runs_ask_as_written_and_the_reply_is_that_of_one_process(
         [
             bin_folder / "mlx.launch",
             *("-n", "2", "--backend", "ring", "--starting-port", str(free_ports(3)), "--"),
-            *command,
+            "magistral-mlx",
             *question,
         ],
         cwd=ROOT,
