@@ -26,7 +26,7 @@ from tests.rank_processes import (
     ranks,
     start,
 )
-from tests.running_server import wait_for
+from tests.server.running_server import wait_for
 from tests.test_ranks import SHAPE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -17,7 +17,7 @@ import pytest
 
 from magistral_mlx.demo.random_model import write_random_model
 from tests.rank_processes import PATIENCE, ROOT, free_ports, start
-from tests.running_server import wait_for
+from tests.server.running_server import wait_for
 from tests.test_ranks import SHAPE
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/opt/homebrew/bin")
