@@ -1,4 +1,4 @@
-"""The command line of the converter: SOURCE [OUTPUT], verify FOLDER, inspect FOLDER."""
+"""The command line of the converter: SOURCE [OUTPUT], verify, inspect and importance."""
 
 import sys
 import time
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from magistral_mlx.convert.importance import write_importance
 from magistral_mlx.convert.open_source import open_source
 from magistral_mlx.convert.progress_bar import convert_with_bar
 from magistral_mlx.convert.recipe import RECIPES, TARGET_BITS
@@ -25,7 +26,7 @@ INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended: 128 and the signal's number."""
 
 
-COMMANDS = ("convert", "verify", "inspect")
+COMMANDS = ("convert", "verify", "inspect", "importance")
 
 app = typer.Typer(
     add_completion=False,
@@ -87,6 +88,21 @@ def convert_command(
     rtn: Annotated[
         bool, typer.Option("--rtn", help="Round plainly, as mlx-lm does: faster, less exact.")
     ] = False,
+    importance: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file that says what the error of each column counts; the command importance "
+            "makes one.",
+            show_default=False,
+        ),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text to run through the model while it is quantised: slower, more exact.",
+            show_default=False,
+        ),
+    ] = None,
     dtype: Annotated[
         str, typer.Option(help="Type of scales and norms: bfloat16, float16 or float32.")
     ] = "bfloat16",
@@ -105,7 +121,8 @@ def convert_command(
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="tekken.json for a GGUF file, instead of one rebuilt from its vocabulary.",
+            help="tekken.json or tokenizer.json for a GGUF file, instead of one rebuilt from its "
+            "vocabulary.",
             show_default=False,
         ),
     ] = None,
@@ -134,6 +151,8 @@ def convert_command(
             target_bits=target_bits,
             modules=module or (),
             rtn=rtn,
+            importance=importance,
+            calibrate=calibrate,
             dtype=dtype,
             force=force,
             restart=restart,
@@ -177,6 +196,29 @@ def inspect_command(
     with _user_errors(_errors()):
         stored = open_stored(folder)
     print_tensors(stored, _tables())
+
+
+@app.command("importance")
+def importance_command(
+    source: Annotated[
+        str,
+        typer.Argument(help="What is to be converted, as for convert.", show_default=False),
+    ],
+    text: Annotated[Path, typer.Argument(help="A text file.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write.", show_default=False)
+    ],
+) -> None:
+    """Run a text through a model, layer by layer, and note what its columns are worth.
+
+    convert --importance takes the file.
+    """
+    errors = _errors()
+    with _user_errors(errors), TemporaryDirectory() as scratch:
+        opened = open_source(source, fetched=Path(scratch))
+        tokens = write_importance(opened, text, output)
+    errors.print(f"Measured on {tokens:,} tokens.")
+    sys.stdout.write(f"{output}\n")
 
 
 def _tables() -> Console:

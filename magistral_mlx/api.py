@@ -19,9 +19,9 @@ from magistral_mlx.machine_plan import plan_for_this_machine
 from magistral_mlx.magistral import Magistral
 from magistral_mlx.memory import MemoryPlan
 from magistral_mlx.model import compute_dtype
+from magistral_mlx.open_tokenizer import open_tokenizer
 from magistral_mlx.reply import Reply
 from magistral_mlx.spec import WINDOW
-from magistral_mlx.tokenizer import Tokenizer
 
 __all__ = ["Magistral", "Reply", "open_model"]
 
@@ -71,7 +71,7 @@ def open_model(
     compute = _dtype(dtype)
     kv_precision(kv_bits, start=kv_start)  # refused before anything is planned
     made = plan_for_this_machine(checkpoint.config, window=window, kv_bits=kv_bits, dtype=dtype)
-    tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
+    tokenizer = open_tokenizer(checkpoint.tokenizer_file)
     kv_bytes = made.kv + made.prefix_cache
     engine = Engine(
         checkpoint,
