@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from magistral_mlx.commands.option_groups import takes_groups
+from magistral_mlx.convert.command_options import Converting
 from magistral_mlx.convert.importance import write_importance
 from magistral_mlx.convert.open_source import open_source
-from magistral_mlx.convert.progress_bar import convert_with_bar
-from magistral_mlx.convert.recipe import RECIPES, TARGET_BITS
+from magistral_mlx.convert.progress_bar import conversion_bar
 from magistral_mlx.convert.report import print_tensors, print_verification
 from magistral_mlx.convert.stored_model import open_stored
 from magistral_mlx.convert.upload import check_repository_name, upload
@@ -45,6 +46,7 @@ def main() -> None:
 
 
 @app.command("convert")
+@takes_groups
 def convert_command(
     source: Annotated[
         str,
@@ -60,115 +62,20 @@ def convert_command(
             show_default=False,
         ),
     ] = None,
-    bits: Annotated[int, typer.Option(help="Bits a weight: 2, 3, 4, 5, 6 or 8.")] = 4,
-    group_size: Annotated[
-        int, typer.Option(help="Weights that share a scale: 32, 64 or 128.")
-    ] = 64,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="How the matrices are stored, instead of --bits: " + ", ".join(RECIPES) + ".",
-            show_default="q4",
-        ),
-    ] = None,
-    target_bits: Annotated[
-        float | None,
-        typer.Option(
-            help="Bits a weight of the recipe mixed, scales included.",
-            show_default=str(TARGET_BITS),
-        ),
-    ] = None,
-    module: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An exception, as '*.v_proj=q6' or 'lm_head=q8/32'; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    rtn: Annotated[
-        bool, typer.Option("--rtn", help="Round plainly, as mlx-lm does: faster, less exact.")
-    ] = False,
-    importance: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file that says what the error of each column counts; the command importance "
-            "makes one.",
-            show_default=False,
-        ),
-    ] = None,
-    calibrate: Annotated[
-        Path | None,
-        typer.Option(
-            help="A text to run through the model while it is quantised: slower, more exact.",
-            show_default=False,
-        ),
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Type of scales and norms: bfloat16, float16 or float32.")
-    ] = "bfloat16",
-    force: Annotated[bool, typer.Option("--force", help="Replace an older output.")] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Do not go on from a run that ended early.")
-    ] = False,
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Branch, tag or commit on the Hub.", show_default=False),
-    ] = None,
-    keep_source: Annotated[
-        bool,
-        typer.Option("--keep-source", help="Download the Hub's files and keep them in its cache."),
-    ] = False,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            help="tekken.json or tokenizer.json for a GGUF file, instead of one rebuilt from its "
-            "vocabulary.",
-            show_default=False,
-        ),
-    ] = None,
+    *,
     upload_to: Annotated[
         str | None,
         typer.Option(
             "--upload", help="Put the result on the Hub as OWNER/NAME.", show_default=False
         ),
     ] = None,
+    converting: Converting,
 ) -> None:
     """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory.
 
     A run that is interrupted goes on where it was with the same command.
     """
-    errors = _errors()
-    started = time.monotonic()
-    with _user_errors(errors):
-        if upload_to is not None:
-            check_repository_name(upload_to)
-        folder = convert_with_bar(
-            source,
-            output,
-            bits=bits,
-            group_size=group_size,
-            recipe=recipe,
-            target_bits=target_bits,
-            modules=module or (),
-            rtn=rtn,
-            importance=importance,
-            calibrate=calibrate,
-            dtype=dtype,
-            force=force,
-            restart=restart,
-            revision=revision,
-            keep_source=keep_source,
-            tokenizer=tokenizer,
-            console=errors,
-        )
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    seconds = time.monotonic() - started
-    kind = recipe or f"{bits} bits"
-    errors.print(f"Converted to {kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
-    sys.stdout.write(f"{folder}\n")
-    if upload_to is not None:
-        with _user_errors(errors):
-            errors.print(f"Uploaded to {upload(folder, upload_to)}")
+    run_conversion(source, output, converting, upload_to=upload_to)
 
 
 @app.command("verify")
@@ -201,8 +108,7 @@ def inspect_command(
 @app.command("importance")
 def importance_command(
     source: Annotated[
-        str,
-        typer.Argument(help="What is to be converted, as for convert.", show_default=False),
+        str, typer.Argument(help="What is to be converted, as for convert.", show_default=False)
     ],
     text: Annotated[Path, typer.Argument(help="A text file.", show_default=False)],
     output: Annotated[
@@ -219,6 +125,33 @@ def importance_command(
         tokens = write_importance(opened, text, output)
     errors.print(f"Measured on {tokens:,} tokens.")
     sys.stdout.write(f"{output}\n")
+
+
+def run_conversion(
+    source: str, output: Path | None, converting: Converting, *, upload_to: str | None = None
+) -> None:
+    """Convert with a bar on standard error, and write the folder's name to standard output."""
+    errors = _errors()
+    started = time.monotonic()
+    with _user_errors(errors):
+        if upload_to is not None:
+            check_repository_name(upload_to)
+        with conversion_bar(errors) as show:
+            folder = converting.run(
+                source,
+                output,
+                on_progress=show,
+                on_note=lambda note: errors.print(note, markup=False),
+            )
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    seconds = time.monotonic() - started
+    errors.print(
+        f"Converted to {converting.kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at"
+    )
+    sys.stdout.write(f"{folder}\n")
+    if upload_to is not None:
+        with _user_errors(errors):
+            errors.print(f"Uploaded to {upload(folder, upload_to)}")
 
 
 def _tables() -> Console:

@@ -11,12 +11,12 @@ from magistral_mlx.convert.importance import Importance, importance_digest, read
 from magistral_mlx.convert.manifest import package_versions
 from magistral_mlx.convert.quantise import stored_names
 from magistral_mlx.convert.settings import Settings
-from magistral_mlx.convert.shards import PlannedTensor, Shard, plan_shards
+from magistral_mlx.convert.shards import Shard, plan_shards
 from magistral_mlx.convert.source import Source, SourceTensor
 from magistral_mlx.convert.vocabulary import Vocabulary, open_vocabulary
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model_config import ModelConfig, Quantization
-from magistral_mlx.safetensors_header import TensorEntry
+from magistral_mlx.safetensors_header import TensorEntry, TensorSpec
 from magistral_mlx.weight_shapes import FLOAT, stored_type, weight_shapes
 
 
@@ -116,12 +116,12 @@ def _calibrated(plan: ConversionPlan, pieces: Pieces) -> ConversionPlan:
     return replace(plan, settings=settings, calibration=pieces)
 
 
-def _stored_tensors(config: ModelConfig) -> list[PlannedTensor]:
+def _stored_tensors(config: ModelConfig) -> list[TensorSpec]:
     """The output's tensors in the order in which they are written."""
     shapes = weight_shapes(config)
     floating = next(code for code, name in DTYPE_NAMES.items() if name == config.dtype)
     types = {name: stored_type(config, name, shapes) for name in shapes}
     return [
-        PlannedTensor(name, floating if types[name] == FLOAT else types[name], shape)
+        TensorSpec(name, floating if types[name] == FLOAT else types[name], shape)
         for name, shape in shapes.items()
     ]
