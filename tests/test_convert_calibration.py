@@ -8,6 +8,7 @@ import pytest
 import torch
 from mlx_lm.utils import load as mlx_load
 from transformers import LlamaForCausalLM
+from typer.testing import CliRunner
 
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import Progress, convert
@@ -16,6 +17,7 @@ from magistral_mlx.convert.calibration import (
     embedded_rows,
     load_stored,
 )
+from magistral_mlx.convert.cli import app
 from magistral_mlx.convert.feedback import Feedback
 from magistral_mlx.convert.importance import read_importance, write_importance
 from magistral_mlx.convert.layer_walk import product, walk
@@ -225,3 +227,22 @@ def test_what_cannot_be_calibrated_is_refused(source: Path, text: Path, tmp_path
     with pytest.raises(CheckpointError, match="cannot be read"):
         convert(source, tmp_path / "out", group_size=32, importance=short)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_commands_make_a_file_of_importances_and_take_it(
+    source: Path, text: Path, tmp_path: Path
+) -> None:
+    file, plain = str(tmp_path / "importance.safetensors"), ["--recipe", "q3", "--group-size", "32"]
+    runner = CliRunner()
+    made = runner.invoke(app, ["importance", str(source), str(text), "-o", file])
+    assert (made.exit_code, made.stdout) == (0, f"{file}\n")
+    for name, options in (("weighted", ["--importance", file]), ("alike", [])):
+        command = ["convert", str(source), str(tmp_path / name), *plain, *options]
+        assert runner.invoke(app, command).exit_code == 0
+    weighted, alike = (tmp_path / name / WEIGHTS for name in ("weighted", "alike"))
+    assert weighted.read_bytes() != alike.read_bytes()
+    assert "weighted by importance" in (tmp_path / "weighted" / "README.md").read_text()
+    both = [str(source), str(tmp_path / "b"), "--importance", file, "--calibrate", str(text)]
+    refused = runner.invoke(app, ["convert", *both])
+    assert refused.exit_code == 2
+    assert "--importance or --calibrate" in refused.stderr
