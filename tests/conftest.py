@@ -33,7 +33,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def demo_folder(folders_of_their_own: None) -> Path:
     """The nano at 4 bits, where `open_model("demo")` finds it too. Not to be written to."""
     folder = default_output("demo", bits=4)
-    return folder if folder.is_dir() else convert("demo")
+    return folder if folder.is_dir() else convert("demo", rtn=True)
 
 
 @pytest.fixture(scope="session")
