@@ -1,4 +1,4 @@
-"""The command line of the converter: SOURCE [OUTPUT], verify FOLDER, inspect FOLDER."""
+"""The command line of the converter: SOURCE [OUTPUT], verify, inspect and importance."""
 
 import sys
 import time
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from magistral_mlx.commands.option_groups import takes_groups
 from magistral_mlx.convert.command_options import Converting
+from magistral_mlx.convert.importance import write_importance
 from magistral_mlx.convert.open_source import open_source
 from magistral_mlx.convert.progress_bar import conversion_bar
 from magistral_mlx.convert.report import print_tensors, print_verification
@@ -26,7 +27,7 @@ INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended: 128 and the signal's number."""
 
 
-COMMANDS = ("convert", "verify", "inspect")
+COMMANDS = ("convert", "verify", "inspect", "importance")
 
 app = typer.Typer(
     add_completion=False,
@@ -102,6 +103,28 @@ def inspect_command(
     with _user_errors(_errors()):
         stored = open_stored(folder)
     print_tensors(stored, _tables())
+
+
+@app.command("importance")
+def importance_command(
+    source: Annotated[
+        str, typer.Argument(help="What is to be converted, as for convert.", show_default=False)
+    ],
+    text: Annotated[Path, typer.Argument(help="A text file.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write.", show_default=False)
+    ],
+) -> None:
+    """Run a text through a model, layer by layer, and note what its columns are worth.
+
+    convert --importance takes the file.
+    """
+    errors = _errors()
+    with _user_errors(errors), TemporaryDirectory() as scratch:
+        opened = open_source(source, fetched=Path(scratch))
+        tokens = write_importance(opened, text, output)
+    errors.print(f"Measured on {tokens:,} tokens.")
+    sys.stdout.write(f"{output}\n")
 
 
 def run_conversion(

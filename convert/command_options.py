@@ -42,6 +42,21 @@ class Converting:
     rtn: Annotated[
         bool, typer.Option("--rtn", help="Round plainly, as mlx-lm does: faster, less exact.")
     ] = False
+    importance: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file that says what the error of each column counts; the command importance "
+            "makes one.",
+            show_default=False,
+        ),
+    ] = None
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text to run through the model while it is quantised: slower, more exact.",
+            show_default=False,
+        ),
+    ] = None
     dtype: Annotated[
         str, typer.Option(help="Type of scales and norms: bfloat16, float16 or float32.")
     ] = "bfloat16"
@@ -60,7 +75,8 @@ class Converting:
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="tekken.json for a GGUF file, instead of one rebuilt from its vocabulary.",
+            help="tekken.json or tokenizer.json for a GGUF file, instead of one rebuilt from its "
+            "vocabulary.",
             show_default=False,
         ),
     ] = None
@@ -88,6 +104,8 @@ class Converting:
             target_bits=self.target_bits,
             modules=self.module or (),
             rtn=self.rtn,
+            importance=self.importance,
+            calibrate=self.calibrate,
             dtype=self.dtype,
             force=self.force,
             restart=self.restart,

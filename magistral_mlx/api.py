@@ -20,12 +20,12 @@ from magistral_mlx.machine_plan import plan_for_this_machine
 from magistral_mlx.magistral import Magistral
 from magistral_mlx.memory import MemoryPlan
 from magistral_mlx.model import compute_dtype
+from magistral_mlx.open_tokenizer import open_tokenizer
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.reply import Reply
 from magistral_mlx.spec import WINDOW
-from magistral_mlx.tokenizer import Tokenizer
 
 __all__ = ["Magistral", "Reply", "open_model"]
 
@@ -95,7 +95,7 @@ def open_model(
             ranks=team.size,
             limit=team.limit,
         )
-        tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
+        tokenizer = open_tokenizer(checkpoint.tokenizer_file)
         kv_bytes = made.kv + made.prefix_cache
         engine = Engine(
             checkpoint,
