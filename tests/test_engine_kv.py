@@ -9,8 +9,8 @@ import mlx.core as mx
 import pytest
 
 from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine import Engine
-from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.engine_status import StepReport
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import AnswerText, Failed

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from magistral_mlx import engine_loop as engine_module
 from magistral_mlx import kv_store, prefix_cache
 from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine import Engine
-from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv_file import KVFile
 from magistral_mlx.kv_store import KVStore

@@ -1,5 +1,6 @@
 """The command that serves the page."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from magistral_mlx.commands import options as opt
 from magistral_mlx.commands.exit_codes import consoles, exit_codes
 from magistral_mlx.commands.option_groups import takes_groups
 from magistral_mlx.errors import RequestError
+from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.terminal.opening import Opening
 
 
@@ -40,6 +42,11 @@ def page_command(
     """Serve the page: reasoning and answer, side by side."""
     console, errors = consoles()
     with exit_codes(errors):
+        if find_launch(os.environ) is not None:
+            raise RequestError(
+                "The page opens one model after another, which several ranks cannot: use "
+                "magistral-mlx serve, which shows the page too."
+            )
         try:
             from magistral_mlx.app.command import PageOptions, run_page
         except ModuleNotFoundError as error:
