@@ -33,6 +33,8 @@ from magistral_mlx.weight_shapes import plain_shapes
 Vector = npt.NDArray[np.float32]
 Importance = Mapping[str, Vector]
 
+EMBEDDING = "model.embed_tokens"
+
 UNLIKELY = 0.01
 """Of a module's mean, added to every column: what the text lacks is not worth nothing."""
 
@@ -52,6 +54,9 @@ def write_importance(
         found |= dict.fromkeys(stage.modules, squares)
         if on_progress is not None:
             on_progress(Progress(len(found), len(_modules(source.config)), stage.modules[-1]))
+    if source.config.tie_word_embeddings:
+        # As a head it multiplies; as an embedding it is only looked up.
+        found[EMBEDDING] = found.pop("lm_head")
     try:
         save_file(found, output)
     except (OSError, SafetensorError) as error:
@@ -116,5 +121,5 @@ def _modules(config: ModelConfig) -> dict[str, int]:
     return {
         name.removesuffix(".weight"): shape[1]
         for name, shape in plain_shapes(config).items()
-        if len(shape) > 1 and name != "model.embed_tokens.weight"
+        if len(shape) > 1 and (config.tie_word_embeddings or name != f"{EMBEDDING}.weight")
     }
