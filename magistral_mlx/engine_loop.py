@@ -13,7 +13,7 @@ import mlx.core as mx
 from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.engine_status import EngineStatus, StepReport
 from magistral_mlx.errors import UserError
-from magistral_mlx.inbox import AnswerNow, Cancel, Close, Inbox, Message, Submit
+from magistral_mlx.inbox import AnswerNow, Cancel, Close, Forget, Inbox, Message, Submit
 from magistral_mlx.kv_cache import KVCache
 from magistral_mlx.model import Decoder, load_decoder
 from magistral_mlx.prefix_cache import LEAST_TOKENS, REST_SECONDS, PrefixCache
@@ -88,6 +88,10 @@ class EngineLoop:
             # What MLX keeps for a thread must go before the thread does, or the process aborts.
             mx.clear_streams()
 
+    def load(self, checkpoint: Checkpoint, dtype: mx.Dtype | None) -> Decoder:
+        """The model; bench overrides it to run shapes without a checkpoint's weights."""
+        return load_decoder(checkpoint, dtype=dtype)
+
     def _set_device_limits(self) -> Callable[[], None]:
         """They are the whole process's, so what is returned sets them back."""
         limits = ExitStack()
@@ -99,7 +103,7 @@ class EngineLoop:
 
     def _serve(self, loaded: "queue.SimpleQueue[BaseException | None]") -> None:
         try:
-            decoder = load_decoder(self._checkpoint, dtype=self._device.dtype)
+            decoder = self.load(self._checkpoint, self._device.dtype)
             if self._costs_folder is not None:
                 self._pace(decoder, self._costs_folder)
         except (UserError, OSError, RuntimeError, ValueError) as error:
@@ -251,6 +255,8 @@ class EngineLoop:
                 sequence.finish("cancelled")
             case AnswerNow(sequence):
                 sequence.answer_now()
+            case Forget():
+                self.prefixes.clear()
         return not isinstance(message, Close)
 
     def _give_up(self, message: str) -> None:
