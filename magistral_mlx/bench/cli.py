@@ -134,7 +134,7 @@ def bench_command(
             every=every,
         )
         command = BenchCommand(
-            words=["magistral-mlx", *sys.argv[1:]],
+            words=["magistral-mlx", "bench", *_arguments()],
             model=name,
             synthetic=synthetic,
             axes=axes,
@@ -151,6 +151,11 @@ def bench_command(
 def main() -> None:
     """The command by itself, for benchmarks/tps.py."""
     typer.run(bench_command)
+
+
+def _arguments() -> list[str]:
+    """What follows `bench`, or the script's name."""
+    return sys.argv[2:] if sys.argv[1:2] == ["bench"] else sys.argv[1:]
 
 
 def _default(quick: bool, short: str, full: str) -> str:

@@ -50,7 +50,7 @@ def _series(results: Sequence[CaseResult]) -> Series:
 
 
 def _draw(axes: Axes, results: Sequence[CaseResult], colour: str, marker: str) -> None:
-    contexts = [result.case.context for result in results]
+    contexts = [result.case.prompt for result in results]
     spreads = [result.decode for result in results if result.decode is not None]
     axes.errorbar(
         contexts,
@@ -72,8 +72,8 @@ def _draw(axes: Axes, results: Sequence[CaseResult], colour: str, marker: str) -
 
 def _style(axes: Axes, results: Sequence[CaseResult]) -> None:
     axes.set_xscale("log", base=2)
-    contexts = sorted({result.case.context for result in results})
-    axes.set_xticks(contexts, [f"{context:,.0f}" for context in contexts])
+    contexts = sorted({result.case.prompt for result in results})
+    axes.set_xticks(contexts, [f"{context:,}" for context in contexts])
     axes.xaxis.set_minor_formatter(NullFormatter())
     figures = [result.bound for result in results]
     figures += [result.decode.median for result in results if result.decode is not None]
@@ -83,7 +83,7 @@ def _style(axes: Axes, results: Sequence[CaseResult]) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
-    axes.set_xlabel("Context, tokens", color=INK)
+    axes.set_xlabel("Context, tokens of the prompt", color=INK)
     axes.set_ylabel("Decoding, tokens a second of all streams", color=INK)
     axes.tick_params(colors=INK, which="both")
     axes.grid(axis="y", color=INK, alpha=0.25)

@@ -25,9 +25,10 @@ class Spread:
         return (self.most - self.least) / 2 / self.median
 
     def text(self) -> str:
-        """The median with three digits, and its noise in percent."""
+        """The median with three digits, and its noise in percent where there is any."""
         digits = 0 if self.median >= 100 else 1 if self.median >= 10 else 2
-        return f"{self.median:,.{digits}f} ±{100 * self.noise:.0f}%"
+        noise = f" ±{100 * self.noise:.0f}%" if self.most > self.least else ""
+        return f"{self.median:,.{digits}f}{noise}"
 
     def json(self) -> dict[str, float]:
         """With four digits."""
