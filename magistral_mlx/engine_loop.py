@@ -256,6 +256,7 @@ class EngineLoop:
             case AnswerNow(sequence):
                 sequence.answer_now()
             case Forget():
+                self._keep(self.scheduler.retire())  # what has just ended goes too
                 self.prefixes.clear()
         return not isinstance(message, Close)
 

@@ -9,6 +9,7 @@ from magistral_mlx.bench.counted_engine import CountedEngine, counted_engine
 from magistral_mlx.bench.prompts import random_ids
 from magistral_mlx.conversation import Message
 from magistral_mlx.kv_cache import kv_precision
+from magistral_mlx.reply import collect_reply
 from magistral_mlx.sampling import SamplingParams
 
 PROMPT, SAMPLES, DECODED = 300, 4, 8
@@ -33,7 +34,7 @@ def count_everything(folder: Path) -> dict[str, float]:
 
 def _prefilled(counted: CountedEngine) -> Mapping[str, float]:
     """A prompt that is new, one that is known, and several samples of one."""
-    prompt, other = _ids(PROMPT, seed=1), _ids(PROMPT, seed=2)
+    prompt, other = random_ids(PROMPT, seed=1), random_ids(PROMPT, seed=2)
     _, cold = counted.run([prompt], DECODED)
     _, known = counted.run([prompt], DECODED)
     _, samples = counted.run([other] * SAMPLES, DECODED)
@@ -62,7 +63,8 @@ def _second_turn(counted: CountedEngine) -> Mapping[str, float]:
     counted.wait_for_idle_prefill(start)
     idle = counted.since(start).prefilled_idle
     turns = [first, Message("assistant", reply.answer, reply.reasoning), Message("user", "two")]
-    second = model.generate(turns, options)
+    # Submitted by ourselves, it prepares no third turn, which would run in between what follows.
+    second = collect_reply(model.engine.submit(model.request(turns, options)))
     return {
         "prefilled_while_idle": idle,
         "prefilled_second_turn": second.usage.prompt_tokens - second.usage.cached_tokens,
@@ -72,7 +74,7 @@ def _second_turn(counted: CountedEngine) -> Mapping[str, float]:
 def _mixed_streams(counted: CountedEngine) -> Mapping[str, float]:
     """Eight prompts of mixed lengths at once, and what is kept of them."""
     counted.engine.forget_finished()
-    prompts = [_ids(length, seed=10 + length) for length in MIXED]
+    prompts = [random_ids(length, seed=10 + length) for length in MIXED]
     _, counts = counted.run(prompts, MIXED_TOKENS)
     return {
         "steps_mixed_streams": counts.steps,
@@ -83,12 +85,8 @@ def _mixed_streams(counted: CountedEngine) -> Mapping[str, float]:
 
 def _kv_bytes(counted: CountedEngine) -> Mapping[str, float]:
     """Of one sequence, at each precision; as computed is float32 here."""
-    prompt, found = _ids(PROMPT, seed=3), {}
+    prompt, found = random_ids(PROMPT, seed=3), {}
     for bits in (16, 8, 4):
         (output,), _ = counted.run([prompt], DECODED, precision=kv_precision(bits))
         found[f"kv_bytes_{bits}_bits" if bits < 16 else "kv_bytes_as_computed"] = output.kv_bytes
     return found
-
-
-def _ids(length: int, *, seed: int) -> list[int]:
-    return [token % 1_000 + 1_000 for token in random_ids(length, seed=seed)]

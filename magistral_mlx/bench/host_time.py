@@ -44,7 +44,7 @@ def measure_host_time(
     """By number of streams, in turn; a folder to work in; `done` follows each run."""
     written = write_random_model(folder / "deep", small_model(LAYERS, inner=64))
     mlx_lm, counted = load_mlx_lm(written), CountedEngine(written)
-    prompts = [[t % 1_000 + 1_000 for t in random_ids(PROMPT, seed=n)] for n in range(max(STREAMS))]
+    prompts = [random_ids(PROMPT, seed=number) for number in range(max(STREAMS))]
     found: dict[int, HostTime] = {}
     try:
         for streams in STREAMS:

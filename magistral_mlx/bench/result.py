@@ -57,7 +57,7 @@ class CaseResult:
             "tokens": self.case.tokens,
             **{name: spread.json() if spread else None for name, spread in spreads.items()},
             "decode_bound_tokens_s": float(f"{self.bound:.4g}"),
-            "reached": None if self.reached is None else round(self.reached, 4),
+            "reached": None if self.reached is None else float(f"{self.reached:.4g}"),
             "peak_memory_bytes": self.peak_bytes,
             "compared": {name: each.json() for name, each in self.comparisons.items()},
         }
