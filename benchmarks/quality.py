@@ -1,9 +1,11 @@
 """What quantised weights cost: perplexity and KL divergence from the bf16 source, recipe by recipe.
 
-    python benchmarks/quality.py [--source FOLDER --text FILE]
+    python benchmarks/quality.py [--source FOLDER_OR_GGUF --text FILE --calibration FILE]
+                                 [--pieces 16] [--only NAME ...]
 
 By default the nano model that comes with the package, on held-out questions with their reasoning
-and answers. Another source is measured on a text file, in pieces of 512 tokens.
+and answers. Another source is measured on a text file, in pieces of 512 tokens. With --calibration,
+also what is weighted by importance and calibrated on that text, which should be another one.
 """
 
 import argparse
@@ -12,10 +14,11 @@ import math
 import platform
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -27,42 +30,43 @@ from magistral_mlx import spec
 from magistral_mlx.byte_counts import weight_bytes
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.stored_model import open_stored
+from magistral_mlx.convert.calibration import embedded_rows, load_stored
+from magistral_mlx.convert.importance import write_importance
+from magistral_mlx.convert.layer_walk import product, walk
+from magistral_mlx.convert.open_source import open_source
+from magistral_mlx.convert.stored_model import StoredModel, open_stored
 from magistral_mlx.demo.questions import held_out_questions
-from magistral_mlx.model import Decoder, Segment, load_decoder
+from magistral_mlx.open_tokenizer import open_tokenizer
 from magistral_mlx.tokenizer import Tokenizer
 
 PIECE = 512
+FITTED, ROUNDED, WEIGHTED, CALIBRATED = "fitted", "rounded", "weighted", "calibrated"
+METHODS = (ROUNDED, FITTED, WEIGHTED, CALIBRATED)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to convert."""
+    """One way to convert; weighted and calibrated need a text to calibrate on."""
 
     recipe: str
     group_size: int
-    rtn: bool
+    method: str
     target_bits: float | None = None
 
     @property
     def name(self) -> str:
-        if self.recipe == "mixed":
-            return f"mixed to {self.target_bits}, group {self.group_size}"
-        return f"{self.recipe}, group {self.group_size}" + (", rounded" if self.rtn else ", fitted")
+        kind = "mixed" if self.target_bits is None else f"mixed to {self.target_bits}"
+        kind = kind if self.recipe == "mixed" else self.recipe
+        return f"{kind}, group {self.group_size}, {self.method}"
 
 
+PLAIN = (("q4", 64), ("q3", 64), ("q4", 32), ("q3", 32))
 SETTINGS = (
-    Setting("q4", 64, rtn=True),
-    Setting("q4", 64, rtn=False),
-    Setting("q4", 32, rtn=True),
-    Setting("q4", 32, rtn=False),
-    Setting("mixed", 64, rtn=False, target_bits=5.0),
-    Setting("q3", 32, rtn=True),
-    Setting("q3", 32, rtn=False),
-    Setting("q3", 64, rtn=True),
-    Setting("q3", 64, rtn=False),
-    Setting("q8", 64, rtn=True),
-    Setting("q8", 64, rtn=False),
+    *(Setting(recipe, size, method) for recipe, size in PLAIN for method in METHODS),
+    Setting("mixed", 64, FITTED, target_bits=4.0),
+    Setting("mixed", 64, CALIBRATED, target_bits=4.0),
+    Setting("q8", 64, ROUNDED),
+    Setting("q8", 64, FITTED),
 )
 
 
@@ -72,6 +76,14 @@ class Piece:
 
     ids: list[int]
     start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A model's last hidden states, piece by piece, and its head: logits are made when needed."""
+
+    hidden: list[mx.array]
+    head: mx.array
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +101,41 @@ class Figures:
 
 def main() -> None:
     """Convert, measure, print a table, and end with one line of JSON."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--source", default="demo")
-    parser.add_argument("--text", type=Path)
-    parser.add_argument("--questions", type=int, default=40)
-    options = parser.parse_args()
+    options = arguments()
     with tempfile.TemporaryDirectory() as scratch:
-        plain = convert(options.source, Path(scratch) / "bf16", recipe="bf16")
-        tokenizer = Tokenizer.open(plain / "tekken.json")
-        if options.text is None:
-            pieces = questions(tokenizer, options.questions)
-        else:
-            pieces = cut(tokenizer.encode(options.text.read_text(encoding="utf-8")))
-        exact = load_decoder(open_checkpoint(plain), dtype=mx.float32)
-        # Dense float32 products are slow on the CPU backend: once is enough.
-        expected = [log_probabilities(exact, piece) for piece in pieces]
-        mx.eval(expected)
+        work = Path(scratch)
+        plain = convert(options.source, work / "bf16", recipe="bf16")
+        pieces = text_pieces(open_tokenizer(plain), options)
+        expected = output(open_stored(plain), pieces)
         results = [Figures("bf16", 16.0, 0.0, *compare(expected, expected, pieces), 0.0)]
-        for setting in SETTINGS:
-            results.append(measure(setting, options.source, Path(scratch), expected, pieces))
+        print(results[0], flush=True)
+        for setting, importance in chosen(options, work):
+            results.append(measure(setting, options, work, importance, expected, pieces))
             print(results[-1], flush=True)
     tokens = sum(len(piece.ids) - piece.start for piece in pieces)
     show(results, tokens)
     print(json.dumps(report(results, tokens)))
+
+
+def arguments() -> argparse.Namespace:
+    """What to measure, and on what."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--source", default="demo")
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--calibration", type=Path)
+    parser.add_argument("--questions", type=int, default=40)
+    parser.add_argument("--pieces", type=int, default=16)
+    parser.add_argument("--only", nargs="*", default=[], help="settings whose names contain these")
+    return parser.parse_args()
+
+
+def text_pieces(tokenizer: Tokenizer, options: argparse.Namespace) -> list[Piece]:
+    """Questions with answers, or pieces of a text, each predicted from its own beginning."""
+    if options.text is None:
+        return questions(tokenizer, options.questions)
+    ids = tokenizer.encode(options.text.read_text(encoding="utf-8"))
+    cuts = pairwise(range(0, len(ids) + 1, PIECE))
+    return [Piece(ids[start:stop], 1) for start, stop in cuts][: options.pieces]
 
 
 def questions(tokenizer: Tokenizer, count: int) -> list[Piece]:
@@ -126,27 +150,38 @@ def questions(tokenizer: Tokenizer, count: int) -> list[Piece]:
     return pieces
 
 
-def cut(ids: list[int]) -> list[Piece]:
-    """Pieces of a text, each predicted from its own beginning."""
-    return [Piece(ids[i : i + PIECE], 1) for i in range(0, len(ids) - PIECE, PIECE)]
+def chosen(options: argparse.Namespace, work: Path) -> Iterator[tuple[Setting, Path | None]]:
+    """The settings that can be measured, with the file of importances where they take one."""
+    importance = work / "importance.safetensors"
+    if options.calibration is not None:
+        source = open_source(options.source, fetched=work / "fetched")
+        write_importance(source, options.calibration, importance)
+    for setting in SETTINGS:
+        named = not options.only or any(part in setting.name for part in options.only)
+        needs_text = setting.method in (WEIGHTED, CALIBRATED)
+        if named and (options.calibration is not None or not needs_text):
+            yield setting, importance if setting.method == WEIGHTED else None
 
 
 def measure(
     setting: Setting,
-    source: str,
-    scratch: Path,
-    expected: Sequence[mx.array],
+    options: argparse.Namespace,
+    work: Path,
+    importance: Path | None,
+    expected: Output,
     pieces: Sequence[Piece],
 ) -> Figures:
     """Convert with one setting and compare with the exact model."""
     started = time.monotonic()
     folder = convert(
-        source,
-        scratch / "converted",
+        options.source,
+        work / "converted",
         recipe=setting.recipe,
         group_size=setting.group_size,
         target_bits=setting.target_bits,
-        rtn=setting.rtn,
+        rtn=setting.method == ROUNDED,
+        importance=importance,
+        calibrate=options.calibration if setting.method == CALIBRATED else None,
         force=True,
     )
     seconds = time.monotonic() - started
@@ -156,32 +191,41 @@ def measure(
     weights = weight_bytes(plain, "bfloat16") // 2
     bits = 8 * weight_bytes(config, "bfloat16") / weights
     errors = [error.mean for error in stored.errors.values()]
-    decoder = load_decoder(stored.checkpoint, dtype=mx.float32)
-    found = [log_probabilities(decoder, piece) for piece in pieces]
-    figures = compare(found, expected, pieces)
+    figures = compare(output(stored, pieces), expected, pieces)
     return Figures(setting.name, bits, sum(errors) / len(errors), *figures, seconds)
 
 
-def compare(
-    models: Sequence[mx.array], exact: Sequence[mx.array], pieces: Sequence[Piece]
-) -> tuple[float, float, float]:
+def output(stored: StoredModel, pieces: Sequence[Piece]) -> Output:
+    """Run a folder's model over the pieces, one layer in memory at a time."""
+    config = open_checkpoint(stored.checkpoint.folder).config
+    load = load_stored(config, stored.places)
+    inputs = [embedded_rows(config, piece.ids[:-1], stored.places) for piece in pieces]
+    *_, last = walk(config, inputs, load)
+    wanted = [
+        states[piece.start - 1 :] for states, piece in zip(last.inputs(), pieces, strict=True)
+    ]
+    mx.eval(wanted)
+    name = "model.embed_tokens" if config.tie_word_embeddings else "lm_head"
+    return Output(wanted, load(f"{name}.weight"))
+
+
+def compare(found: Output, exact: Output, pieces: Sequence[Piece]) -> tuple[float, float, float]:
     """Perplexity, KL from the exact model, and how often both have the same likeliest token."""
     loss = kl = same = 0.0
     count = 0
-    for found, expected, piece in zip(models, exact, pieces, strict=True):
+    for index, piece in enumerate(pieces):
+        ours, theirs = (log_probabilities(model, index) for model in (found, exact))
         targets = mx.array(piece.ids[piece.start :])[:, None]
-        loss -= number(mx.take_along_axis(found, targets, axis=1).sum())
-        kl += number((mx.exp(expected) * (expected - found)).sum())
-        same += number((mx.argmax(found, axis=1) == mx.argmax(expected, axis=1)).sum())
+        loss -= number(mx.take_along_axis(ours, targets, axis=1).sum())
+        kl += number((mx.exp(theirs) * (theirs - ours)).sum())
+        same += number((mx.argmax(ours, axis=1) == mx.argmax(theirs, axis=1)).sum())
         count += len(piece.ids) - piece.start
     return math.exp(loss / count), kl / count, same / count
 
 
-def log_probabilities(decoder: Decoder, piece: Piece) -> mx.array:
+def log_probabilities(model: Output, index: int) -> mx.array:
     """(tokens counted, vocabulary), in float32."""
-    ids = piece.ids[:-1]
-    wanted = len(piece.ids) - piece.start
-    logits = decoder(mx.array(ids), [Segment(decoder.make_cache(), len(ids), wanted)])
+    logits = product(model.hidden[index], model.head).astype(mx.float32)
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
@@ -201,7 +245,7 @@ def show(results: list[Figures], tokens: int) -> None:
             f"{row.bits:.2f}",
             f"{row.weight_error:.2%}",
             f"{row.perplexity:.4f}",
-            f"{row.kl:.2e}",
+            f"{row.kl:.3e}",
             f"{row.same_top:.2%}",
             f"{row.seconds:.0f}",
         )

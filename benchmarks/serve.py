@@ -1,10 +1,12 @@
 """The server under load beside mlx_lm.server on the same folder, and its cost over the engine.
 
-    python benchmarks/serve.py FOLDER [--requests 60] [--rate 1.5]
+    python benchmarks/serve.py [FOLDER] [--requests 40] [--rate 0.5]
 
 Requests arrive at random (Poisson), the same ones at the same moments for both servers, one server
 after the other. Prompts and answers are short and long. Everything is greedy, so both have the same
-work. Gaps are between chunks that carry text, as the client sees them.
+work. Gaps are between chunks that carry text, as the client sees them. Without a folder it is the
+nano, written in the type that both compute in: on the CPU, mlx-lm would be slow in bfloat16
+for no reason of its own.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 from rich.table import Table
+from side_by_side.models import temporary_models
 
 import magistral_mlx
 from magistral_mlx import AnswerText, GenerationOptions, Message, ReasoningText, SamplingParams
@@ -62,21 +65,27 @@ class Seen:
 def main() -> None:
     """Measure, print tables, and end with one line of JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="a converted model")
-    parser.add_argument("--requests", type=int, default=60)
-    parser.add_argument("--rate", type=float, default=1.5, help="requests a second")
+    parser.add_argument("folder", type=Path, nargs="?", help="a converted model; the nano if none")
+    parser.add_argument("--requests", type=int, default=40)
+    parser.add_argument("--rate", type=float, default=0.5, help="requests a second")
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.bare:
         answer_bare(asked.folder)
         return
-    jobs = make_jobs(asked.requests, asked.rate)
-    loads = {name: under_load(name, asked.folder, jobs) for name in (OURS, THEIRS)}
-    cost = overhead(asked.folder)
+    with temporary_models() as models:
+        measure(asked.folder or models.nano, asked.requests, asked.rate)
+
+
+def measure(folder: Path, requests: int, rate: float) -> None:
+    """Both servers under the same load, then ours beside the bare engine."""
+    jobs = make_jobs(requests, rate)
+    loads = {name: under_load(name, folder, jobs) for name in (OURS, THEIRS)}
+    cost = overhead(folder)
     show(loads, cost)
     machine = {"machine": platform.platform(), "date": date.today().isoformat()}
     packages = {name: version(name) for name in ("mlx", "mlx-lm", "uvicorn")}
-    asked_for = {"requests": asked.requests, "rate": asked.rate}
+    asked_for = {"requests": requests, "rate": rate}
     print(json.dumps({"load": loads, "overhead": cost} | asked_for | machine | packages))
 
 

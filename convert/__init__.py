@@ -3,7 +3,7 @@
 from magistral_mlx.convert.conversion import convert
 from magistral_mlx.convert.locations import default_output
 from magistral_mlx.convert.progress import Progress
-from magistral_mlx.convert.progress_bar import convert_with_bar
+from magistral_mlx.convert.progress_bar import conversion_bar
 from magistral_mlx.folders import models_folder
 
-__all__ = ["Progress", "convert", "convert_with_bar", "default_output", "models_folder"]
+__all__ = ["Progress", "conversion_bar", "convert", "default_output", "models_folder"]

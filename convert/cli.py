@@ -1,4 +1,4 @@
-"""The command line of the converter: SOURCE [OUTPUT], verify FOLDER, inspect FOLDER."""
+"""The command line of the converter: SOURCE [OUTPUT], verify, inspect and importance."""
 
 import sys
 import time
@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from magistral_mlx.commands.option_groups import takes_groups
+from magistral_mlx.convert.command_options import Converting
+from magistral_mlx.convert.importance import write_importance
 from magistral_mlx.convert.open_source import open_source
-from magistral_mlx.convert.progress_bar import convert_with_bar
-from magistral_mlx.convert.recipe import RECIPES, TARGET_BITS
+from magistral_mlx.convert.progress_bar import conversion_bar
 from magistral_mlx.convert.report import print_tensors, print_verification
 from magistral_mlx.convert.stored_model import open_stored
 from magistral_mlx.convert.upload import check_repository_name, upload
@@ -25,7 +27,7 @@ INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended: 128 and the signal's number."""
 
 
-COMMANDS = ("convert", "verify", "inspect")
+COMMANDS = ("convert", "verify", "inspect", "importance")
 
 app = typer.Typer(
     add_completion=False,
@@ -44,6 +46,7 @@ def main() -> None:
 
 
 @app.command("convert")
+@takes_groups
 def convert_command(
     source: Annotated[
         str,
@@ -59,97 +62,20 @@ def convert_command(
             show_default=False,
         ),
     ] = None,
-    bits: Annotated[int, typer.Option(help="Bits a weight: 2, 3, 4, 5, 6 or 8.")] = 4,
-    group_size: Annotated[
-        int, typer.Option(help="Weights that share a scale: 32, 64 or 128.")
-    ] = 64,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="How the matrices are stored, instead of --bits: " + ", ".join(RECIPES) + ".",
-            show_default="q4",
-        ),
-    ] = None,
-    target_bits: Annotated[
-        float | None,
-        typer.Option(
-            help="Bits a weight of the recipe mixed, scales included.",
-            show_default=str(TARGET_BITS),
-        ),
-    ] = None,
-    module: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An exception, as '*.v_proj=q6' or 'lm_head=q8/32'; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    rtn: Annotated[
-        bool, typer.Option("--rtn", help="Round plainly, as mlx-lm does: faster, less exact.")
-    ] = False,
-    dtype: Annotated[
-        str, typer.Option(help="Type of scales and norms: bfloat16, float16 or float32.")
-    ] = "bfloat16",
-    force: Annotated[bool, typer.Option("--force", help="Replace an older output.")] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Do not go on from a run that ended early.")
-    ] = False,
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Branch, tag or commit on the Hub.", show_default=False),
-    ] = None,
-    keep_source: Annotated[
-        bool,
-        typer.Option("--keep-source", help="Download the Hub's files and keep them in its cache."),
-    ] = False,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            help="tekken.json for a GGUF file, instead of one rebuilt from its vocabulary.",
-            show_default=False,
-        ),
-    ] = None,
+    *,
     upload_to: Annotated[
         str | None,
         typer.Option(
             "--upload", help="Put the result on the Hub as OWNER/NAME.", show_default=False
         ),
     ] = None,
+    converting: Converting,
 ) -> None:
     """Convert a Mistral checkpoint to a quantised MLX folder, in a few hundred MB of memory.
 
     A run that is interrupted goes on where it was with the same command.
     """
-    errors = _errors()
-    started = time.monotonic()
-    with _user_errors(errors):
-        if upload_to is not None:
-            check_repository_name(upload_to)
-        folder = convert_with_bar(
-            source,
-            output,
-            bits=bits,
-            group_size=group_size,
-            recipe=recipe,
-            target_bits=target_bits,
-            modules=module or (),
-            rtn=rtn,
-            dtype=dtype,
-            force=force,
-            restart=restart,
-            revision=revision,
-            keep_source=keep_source,
-            tokenizer=tokenizer,
-            console=errors,
-        )
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    seconds = time.monotonic() - started
-    kind = recipe or f"{bits} bits"
-    errors.print(f"Converted to {kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at")
-    sys.stdout.write(f"{folder}\n")
-    if upload_to is not None:
-        with _user_errors(errors):
-            errors.print(f"Uploaded to {upload(folder, upload_to)}")
+    run_conversion(source, output, converting, upload_to=upload_to)
 
 
 @app.command("verify")
@@ -177,6 +103,55 @@ def inspect_command(
     with _user_errors(_errors()):
         stored = open_stored(folder)
     print_tensors(stored, _tables())
+
+
+@app.command("importance")
+def importance_command(
+    source: Annotated[
+        str, typer.Argument(help="What is to be converted, as for convert.", show_default=False)
+    ],
+    text: Annotated[Path, typer.Argument(help="A text file.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write.", show_default=False)
+    ],
+) -> None:
+    """Run a text through a model, layer by layer, and note what its columns are worth.
+
+    convert --importance takes the file.
+    """
+    errors = _errors()
+    with _user_errors(errors), TemporaryDirectory() as scratch:
+        opened = open_source(source, fetched=Path(scratch))
+        tokens = write_importance(opened, text, output)
+    errors.print(f"Measured on {tokens:,} tokens.")
+    sys.stdout.write(f"{output}\n")
+
+
+def run_conversion(
+    source: str, output: Path | None, converting: Converting, *, upload_to: str | None = None
+) -> None:
+    """Convert with a bar on standard error, and write the folder's name to standard output."""
+    errors = _errors()
+    started = time.monotonic()
+    with _user_errors(errors):
+        if upload_to is not None:
+            check_repository_name(upload_to)
+        with conversion_bar(errors) as show:
+            folder = converting.run(
+                source,
+                output,
+                on_progress=show,
+                on_note=lambda note: errors.print(note, markup=False),
+            )
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    seconds = time.monotonic() - started
+    errors.print(
+        f"Converted to {converting.kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds, at"
+    )
+    sys.stdout.write(f"{folder}\n")
+    if upload_to is not None:
+        with _user_errors(errors):
+            errors.print(f"Uploaded to {upload(folder, upload_to)}")
 
 
 def _tables() -> Console:

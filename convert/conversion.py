@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 
 from magistral_mlx.checkpoint import INDEX_FILE, open_checkpoint
+from magistral_mlx.convert.calibration import calibration_note
 from magistral_mlx.convert.hub import hub_name
 from magistral_mlx.convert.journal import Finished, check_task, read_task
 from magistral_mlx.convert.locations import default_output
@@ -28,7 +29,7 @@ from magistral_mlx.convert.recipe import recipe_of
 from magistral_mlx.convert.settings import Settings
 from magistral_mlx.convert.shards import SHARD_BYTES, index_json
 from magistral_mlx.convert.size_note import size_note
-from magistral_mlx.convert.tokenizer_check import check_round_trip, open_tekken
+from magistral_mlx.convert.vocabulary import check_ids, open_vocabulary
 from magistral_mlx.convert.weights import NoteCallback, write_weights
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.spec import HUB_ID
@@ -47,6 +48,8 @@ def convert(
     target_bits: float | None = None,
     modules: Sequence[str] = (),
     rtn: bool = False,
+    importance: Path | None = None,
+    calibrate: Path | None = None,
     dtype: str = "bfloat16",
     force: bool = False,
     restart: bool = False,
@@ -69,7 +72,10 @@ def convert(
 
     `recipe` names how the matrices are stored (recipe.RECIPES) instead of `bits`; `target_bits` is
     for "mixed"; `modules` are exceptions, "PATTERN=RECIPE". Scale and bias of a group are chosen
-    for the least squared error; `rtn` rounds plainly, as mlx-lm does.
+    for the least squared error; `rtn` rounds plainly, as mlx-lm does. `importance` is a file that
+    says what the error of each column counts (importance.write_importance); `calibrate` a text
+    that is run through the model layer by layer, so that later columns make up for the error of
+    earlier ones. It takes more memory, which a note says, and is better.
 
     A run that ends early, however, leaves what it has finished: the same call goes on from there
     and gives the same bytes. `restart` begins anew. `on_note` gets sentences for the person.
@@ -98,7 +104,13 @@ def convert(
             keep_source=keep_source,
             tokenizer=tokenizer,
         )
-        plan = make_plan(opened, settings, shard_bytes=shard_bytes)
+        plan = make_plan(
+            opened,
+            settings,
+            shard_bytes=shard_bytes,
+            importance=importance,
+            calibrate=calibrate,
+        )
         check_space(place.output, plan.nbytes + SPARE_BYTES)
         return plan
 
@@ -115,6 +127,8 @@ def convert(
             for note in plan.source.notes:
                 notes(note)
             notes(size_note(plan.config, plan.settings.recipe.name))
+            if plan.calibration is not None:
+                notes(calibration_note(plan.config, plan.calibration))
             _write(plan, place, on_progress, notes)
             publish(place)
     except OSError as error:
@@ -149,12 +163,12 @@ def _write(
 def _write_small_files(plan: ConversionPlan, folder: Path, finished: dict[str, Finished]) -> None:
     parameters = sum(prod(tensor.shape) for tensor in plan.source.tensors)
     write_json(folder / INDEX_FILE, index_json(plan.shards, parameters=parameters))
-    config = config_json(plan.source, plan.config, plan.tekken)
+    config = config_json(plan.source, plan.config, plan.vocabulary)
     file_digests = write_model_files(
         folder,
         plan.source,
         config=config,
-        tekken=plan.tekken,
+        vocabulary=plan.vocabulary,
         card=model_card(plan, finished),
     )
     manifest = manifest_json(
@@ -173,9 +187,10 @@ def _verify(plan: ConversionPlan, folder: Path) -> None:
     before, after = plan.source.tokenizer_file, checkpoint.tokenizer_file
     if sha256(before.read_bytes()).digest() != sha256(after.read_bytes()).digest():
         raise CheckpointError(f"{before} changed while it was copied: run this again.")
-    reopened = open_tekken(after, vocab_size=plan.config.vocab_size)
-    if check_round_trip(reopened, after) != check_round_trip(plan.tekken, before):
+    reopened = open_vocabulary(after, vocab_size=plan.config.vocab_size)
+    if reopened.check() != plan.vocabulary.check():
         raise CheckpointError(f"{after} gives other token ids than {before}: check the disk.")
+    check_ids(folder, reopened)
 
 
 def _nobody(_: str) -> None:

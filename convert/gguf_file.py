@@ -11,11 +11,13 @@ from gguf import GGMLQuantizationType, GGUFReader, ReaderTensor
 from gguf.quants import dequantize
 
 from magistral_mlx.convert.fingerprint import SAMPLE_BYTES
+from magistral_mlx.convert.gguf_json import write_json_of
 from magistral_mlx.convert.gguf_tekken import write_tekken_of
 from magistral_mlx.convert.mistral_folder import ROTATED, RotaryRows, hf_config_of
 from magistral_mlx.convert.source import Rows, Source, SourceTensor
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.tokenizer import TEKKEN_FILE
 from magistral_mlx.weight_shapes import check_shapes, weight_shapes
 
 ARCHITECTURES = ("llama", "mistral3")
@@ -70,7 +72,8 @@ class GGUFTensor:
 def open_gguf(path: Path, *, name: str, tokenizer: Path | None, fetched: Path) -> Source:
     """Check a GGUF file, or all files of a split one, and present it under mlx-lm's names.
 
-    tokenizer: a tekken.json; without it, one is written to `fetched` from the file's vocabulary.
+    tokenizer: a tekken.json or tokenizer.json; without it, one is written to `fetched` from the
+    file's vocabulary.
     Raises CheckpointError when the file is damaged or holds another kind of model.
     """
     readers = [_open(part) for part in _parts(path)]
@@ -85,8 +88,7 @@ def open_gguf(path: Path, *, name: str, tokenizer: Path | None, fetched: Path) -
     tensors = _tensors(found, config, path)
     if tokenizer is None:
         fetched.mkdir(parents=True, exist_ok=True)
-        tokenizer = fetched / "tekken.json"
-        write_tekken_of(fields.values("tokenizer.ggml."), tokenizer, path)
+        tokenizer = _write_tokenizer(fields, fetched)
     return Source(
         name=name,
         layout="gguf",
@@ -99,6 +101,16 @@ def open_gguf(path: Path, *, name: str, tokenizer: Path | None, fetched: Path) -
         licence=fields.text("general.license"),
         notes=_notes(found),
     )
+
+
+def _write_tokenizer(fields: "_Fields", folder: Path) -> Path:
+    """Tekken's vocabulary, or a plain Llama-architecture model's."""
+    vocabulary = dict(fields.values("tokenizer.ggml."))
+    if vocabulary.get("pre") == "tekken":
+        write_tekken_of(vocabulary, folder / TEKKEN_FILE, fields.path)
+        return folder / TEKKEN_FILE
+    vocabulary["chat_template"] = fields.get("tokenizer.chat_template")
+    return write_json_of(vocabulary, folder, fields.path)
 
 
 def gguf_name(name: str) -> str:

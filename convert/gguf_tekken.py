@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from magistral_mlx.byte_alphabet import byte_alphabet
 from magistral_mlx.errors import CheckpointError
 
 NORMAL = 1
@@ -30,7 +31,7 @@ def write_tekken_of(vocabulary: Mapping[str, object], path: Path, source: Path) 
         )
     count = next((n for n, kind in enumerate(kinds) if kind == NORMAL), len(kinds))
     special = [str(token) for token in tokens[:count]]
-    alphabet = _printable_bytes()
+    alphabet = {character: byte for byte, character in byte_alphabet().items()}
     data = {
         "config": {
             "pattern": _tekken_pattern(),
@@ -75,11 +76,3 @@ def _tekken_pattern() -> str:
     pattern = json.loads(file.read_text(encoding="utf-8"))["config"]["pattern"]
     assert isinstance(pattern, str), "mistral-common's own file"
     return pattern
-
-
-def _printable_bytes() -> dict[str, int]:
-    """GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 and on."""
-    itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in itself]
-    alphabet = {chr(byte): byte for byte in itself}
-    return alphabet | {chr(0x100 + place): byte for place, byte in enumerate(others)}

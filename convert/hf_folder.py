@@ -9,6 +9,7 @@ from magistral_mlx.convert.file_tensor import FileTensor
 from magistral_mlx.convert.fingerprint import files_fingerprint
 from magistral_mlx.convert.mlx_tensor import MlxTensor
 from magistral_mlx.convert.source import Source, SourceTensor, StoredTensor
+from magistral_mlx.convert.vocabulary import tokenizer_files, vocabulary_file
 from magistral_mlx.json_file import existing_file, read_json
 from magistral_mlx.model_config import ModelConfig
 from magistral_mlx.weight_shapes import check_entries, plain_shapes
@@ -20,9 +21,9 @@ def open_hf_folder(folder: Path, *, name: str, companions: tuple[Path, ...]) -> 
     Raises CheckpointError with the file and what is wrong with it.
     """
     read_json(folder / "config.json")
-    tokenizer_file = existing_file(folder / "tekken.json")
+    tokenizer_file = existing_file(vocabulary_file(folder))
     entries = read_entries(find_weight_files(folder))
-    small_files = (folder / "config.json", tokenizer_file, *companions)
+    small_files = (folder / "config.json", *tokenizer_files(tokenizer_file), *companions)
     return hf_source(
         folder,
         name=name,
@@ -50,7 +51,7 @@ def hf_source(
         config=replace(config, quantization=None, module_quantization=()),
         hf_config=hf_config,
         tensors=tuple(_tensor(name, tensors, config) for name in plain_shapes(config)),
-        tokenizer_file=existing_file(folder / "tekken.json"),
+        tokenizer_file=existing_file(vocabulary_file(folder)),
         companions=companions,
         fingerprint=fingerprint,
         notes=_notes(config),

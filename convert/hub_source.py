@@ -12,9 +12,12 @@ from magistral_mlx.convert.local_source import COMPANIONS, open_folder
 from magistral_mlx.convert.mistral_folder import WEIGHTS, mistral_source
 from magistral_mlx.convert.remote_file import RemoteFile, RemoteTensor
 from magistral_mlx.convert.source import Source
+from magistral_mlx.convert.tekken_json import TOKENIZER_JSON
+from magistral_mlx.convert.vocabulary import TEMPLATE_FILES
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.json_file import read_json
 from magistral_mlx.safetensors_header import HEADER_LIMIT, LENGTH_BYTES, parse_header
+from magistral_mlx.tokenizer import TEKKEN_FILE
 
 READERS = 6
 """Ranges in flight: enough that the next tensor is there when one is quantised."""
@@ -68,7 +71,8 @@ def _needed_files(repository: HubRepository) -> tuple[tuple[str, ...], tuple[str
             f"{repository.name} has no model*.safetensors and no {WEIGHTS}: give the repository of "
             "the original checkpoint."
         )
-    small += ["tekken.json", *COMPANIONS]
+    small += [TEKKEN_FILE] if TEKKEN_FILE in names else [TOKENIZER_JSON, *TEMPLATE_FILES]
+    small += COMPANIONS
     return tuple(n for n in small if n in repository.files), tuple(weights)
 
 

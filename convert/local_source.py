@@ -10,7 +10,8 @@ from magistral_mlx.json_file import read_json
 
 COMPANIONS = ("generation_config.json", "SYSTEM_PROMPT.txt", "LICENSE", "LICENSE.txt", "NOTICE")
 """Small files that belong to the model and are copied unchanged, where they exist. No
-tokenizer.json: tekken.json is the authority, and converted ones have differed from it."""
+tokenizer.json beside tekken.json: that is the authority, and others have differed from it, so
+tokenizer.json is made from it."""
 
 
 def open_folder(folder: Path, *, name: str) -> Source:

@@ -55,7 +55,14 @@ def _method(plan: ConversionPlan) -> str:
         return "Weights are the source's, in that type."
     if plan.settings.method == "rtn" or not plan.config.quantization.has_biases:
         return "Weights were rounded to the nearest step."
-    return "Scale and bias of every group were chosen for the least squared error of its weights."
+    if plan.calibration is not None:
+        tokens = sum(map(len, plan.calibration))
+        return (
+            f"Weights were calibrated on {tokens:,} tokens of a text: columns make up for the "
+            "error of those before them (GPTQ), which the error below does not show."
+        )
+    chosen = "Scale and bias of every group were chosen for the least squared error of its weights"
+    return chosen + (", weighted by importance." if plan.importance is not None else ".")
 
 
 def _error(finished: Mapping[str, Finished]) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from mistral_common.tokens.tokenizers.tekken import Tekkenizer
-
 from magistral_mlx.convert.manifest import MANIFEST_FILE
 from magistral_mlx.convert.source import Source
+from magistral_mlx.convert.vocabulary import Vocabulary
 from magistral_mlx.model_config import ModelConfig, Quantization
+
+SYSTEM_PROMPT_FILE = "SYSTEM_PROMPT.txt"
 
 LEFT_OUT = ("_name_or_path", "transformers_version", "dtype")
 """Fields of the source's config.json that are about its own export; torch_dtype is set anew."""
@@ -19,7 +20,7 @@ NULLS = ("sliding_window",)
 """Fields whose null must stay: without it transformers takes a window of 4,096."""
 
 
-def config_json(source: Source, config: ModelConfig, tekken: Tekkenizer) -> dict[str, object]:
+def config_json(source: Source, config: ModelConfig, vocabulary: Vocabulary) -> dict[str, object]:
     """config.json as mlx-lm writes it.
 
     rope_theta and tie_word_embeddings are always at the top: mlx-lm falls back to 10,000 and to
@@ -31,7 +32,7 @@ def config_json(source: Source, config: ModelConfig, tekken: Tekkenizer) -> dict
         if key not in LEFT_OUT and (value is not None or key in NULLS)
     }
     fields = {
-        **_special_ids(tekken),
+        **_special_ids(vocabulary),
         **kept,
         "rope_theta": source.config.rope_theta,
         "tie_word_embeddings": source.config.tie_word_embeddings,
@@ -64,18 +65,22 @@ def write_model_files(
     source: Source,
     *,
     config: Mapping[str, object],
-    tekken: Tekkenizer,
+    vocabulary: Vocabulary,
     card: str,
 ) -> dict[str, str]:
     """Write and copy everything but the weights; the SHA-256 (hex) of each file."""
     write_json(folder / "config.json", config)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    # AutoTokenizer takes mistral-common when it finds tekken.json: no tokenizer.json is needed.
-    shutil.copyfile(source.tokenizer_file, folder / "tekken.json")
     for path in source.companions:
         shutil.copyfile(path, folder / path.name)
+    prompt = folder / SYSTEM_PROMPT_FILE
+    vocabulary.write(
+        folder,
+        window=source.config.max_position_embeddings,
+        system_prompt=prompt.read_text(encoding="utf-8") if prompt.is_file() else None,
+    )
     if not (folder / "generation_config.json").exists():
-        write_json(folder / "generation_config.json", _special_ids(tekken))
+        write_json(folder / "generation_config.json", _special_ids(vocabulary))
     return {path.name: file_digest(path) for path in sorted(folder.iterdir()) if _is_small(path)}
 
 
@@ -89,8 +94,8 @@ def file_digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-def _special_ids(tekken: Tekkenizer) -> dict[str, object]:
-    return {"bos_token_id": tekken.bos_id, "eos_token_id": tekken.eos_id}
+def _special_ids(vocabulary: Vocabulary) -> dict[str, object]:
+    return {"bos_token_id": vocabulary.bos_id, "eos_token_id": vocabulary.eos_id}
 
 
 def _is_small(path: Path) -> bool:

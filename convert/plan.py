@@ -5,17 +5,18 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from mistral_common.tokens.tokenizers.tekken import Tekkenizer
-
 from magistral_mlx.checkpoint import DTYPE_NAMES
+from magistral_mlx.convert.calibration import Pieces, calibration_pieces, pieces_digest
+from magistral_mlx.convert.importance import Importance, importance_digest, read_importance
 from magistral_mlx.convert.manifest import package_versions
 from magistral_mlx.convert.quantise import stored_names
 from magistral_mlx.convert.settings import Settings
-from magistral_mlx.convert.shards import PlannedTensor, Shard, plan_shards
+from magistral_mlx.convert.shards import Shard, plan_shards
 from magistral_mlx.convert.source import Source, SourceTensor
-from magistral_mlx.convert.tokenizer_check import check_round_trip, open_tekken
+from magistral_mlx.convert.vocabulary import Vocabulary, open_vocabulary
+from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model_config import ModelConfig, Quantization
-from magistral_mlx.safetensors_header import TensorEntry
+from magistral_mlx.safetensors_header import TensorEntry, TensorSpec
 from magistral_mlx.weight_shapes import FLOAT, stored_type, weight_shapes
 
 
@@ -27,7 +28,9 @@ class ConversionPlan:
     settings: Settings
     config: ModelConfig
     shards: tuple[Shard, ...]
-    tekken: Tekkenizer
+    vocabulary: Vocabulary
+    importance: Importance | None = None
+    calibration: Pieces | None = None
 
     @property
     def nbytes(self) -> int:
@@ -64,21 +67,61 @@ class ConversionPlan:
         }
 
 
-def make_plan(source: Source, settings: Settings, *, shard_bytes: int) -> ConversionPlan:
-    """Check source, settings and tokenizer against each other. Raises CheckpointError."""
+def make_plan(
+    source: Source,
+    settings: Settings,
+    *,
+    shard_bytes: int,
+    importance: Path | None = None,
+    calibrate: Path | None = None,
+) -> ConversionPlan:
+    """Check source, settings, tokenizer and texts against each other. Raises CheckpointError."""
     config = settings.recipe.apply(replace(source.config, dtype=settings.dtype))
-    tekken = open_tekken(source.tokenizer_file, vocab_size=config.vocab_size)
-    check_round_trip(tekken, source.tokenizer_file)
+    vocabulary = open_vocabulary(source.tokenizer_file, vocab_size=config.vocab_size)
+    vocabulary.check()
     shards = plan_shards(_stored_tensors(config), shard_bytes=shard_bytes)
-    return ConversionPlan(source, settings, config, shards, tekken)
+    plan = ConversionPlan(source, settings, config, shards, vocabulary)
+    if importance is not None and calibrate is not None:
+        raise CheckpointError(
+            "A calibrated conversion finds out itself what counts: leave out --importance or "
+            "--calibrate."
+        )
+    if importance is not None or calibrate is not None:
+        _check_method(plan)
+    if importance is not None:
+        plan = _weighted(plan, read_importance(importance, config))
+    if calibrate is not None:
+        plan = _calibrated(plan, calibration_pieces(calibrate, vocabulary))
+    return plan
 
 
-def _stored_tensors(config: ModelConfig) -> list[PlannedTensor]:
+def _check_method(plan: ConversionPlan) -> None:
+    """Refuse where nothing can be weighted: there must be scales and biases to choose."""
+    stored = {plan.quantization(tensor) for tensor in plan.source.tensors}
+    if plan.settings.method == "rtn" or not any(q and q.has_biases for q in stored):
+        raise CheckpointError(
+            "--importance and --calibrate choose scales and biases, which plain rounding "
+            f"(--rtn) and recipe {plan.settings.recipe.name} leave no choice about: leave them out "
+            "or take one of the recipes q2 to q8 or mixed."
+        )
+
+
+def _weighted(plan: ConversionPlan, importance: Importance) -> ConversionPlan:
+    settings = replace(plan.settings, importance=importance_digest(importance))
+    return replace(plan, settings=settings, importance=importance)
+
+
+def _calibrated(plan: ConversionPlan, pieces: Pieces) -> ConversionPlan:
+    settings = replace(plan.settings, calibration=pieces_digest(pieces))
+    return replace(plan, settings=settings, calibration=pieces)
+
+
+def _stored_tensors(config: ModelConfig) -> list[TensorSpec]:
     """The output's tensors in the order in which they are written."""
     shapes = weight_shapes(config)
     floating = next(code for code, name in DTYPE_NAMES.items() if name == config.dtype)
     types = {name: stored_type(config, name, shapes) for name in shapes}
     return [
-        PlannedTensor(name, floating if types[name] == FLOAT else types[name], shape)
+        TensorSpec(name, floating if types[name] == FLOAT else types[name], shape)
         for name, shape in shapes.items()
     ]

@@ -1,7 +1,7 @@
-"""A conversion with a bar on the terminal."""
+"""A conversion's bar on the terminal."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -13,31 +13,14 @@ from rich.progress import (
 )
 from rich.progress import Progress as ProgressBar
 
-from magistral_mlx.convert.conversion import convert
-from magistral_mlx.convert.progress import Progress
+from magistral_mlx.convert.progress import Progress, ProgressCallback
 
 
-def convert_with_bar(
-    source: str | Path,
-    output: str | Path | None,
-    *,
-    bits: int = 4,
-    group_size: int = 64,
-    recipe: str | None = None,
-    target_bits: float | None = None,
-    modules: Sequence[str] = (),
-    rtn: bool = False,
-    dtype: str = "bfloat16",
-    force: bool = False,
-    restart: bool = False,
-    revision: str | None = None,
-    keep_source: bool = False,
-    tokenizer: Path | None = None,
-    console: Console,
-) -> Path:
-    """Run `convert` and show bytes of source weights, their rate and the time left.
+@contextmanager
+def conversion_bar(console: Console) -> Iterator[ProgressCallback]:
+    """Show bytes of source weights, their rate and the time left; yields `convert`'s on_progress.
 
-    A console that is no terminal shows notes only. Raises what `convert` raises.
+    A console that is no terminal shows nothing.
     """
     with _bar(console) as bar:
         task = bar.add_task("Checking", total=None)
@@ -50,24 +33,7 @@ def convert_with_bar(
                 description=progress.tensor.removesuffix(".weight"),
             )
 
-        return convert(
-            source,
-            output,
-            bits=bits,
-            group_size=group_size,
-            recipe=recipe,
-            target_bits=target_bits,
-            modules=modules,
-            rtn=rtn,
-            dtype=dtype,
-            force=force,
-            restart=restart,
-            revision=revision,
-            keep_source=keep_source,
-            tokenizer=tokenizer,
-            on_progress=show,
-            on_note=lambda note: console.print(note, markup=False),
-        )
+        yield show
 
 
 def _bar(console: Console) -> ProgressBar:

@@ -3,6 +3,7 @@
 import mlx.core as mx
 
 from magistral_mlx.convert.affine_fit import fit_groups
+from magistral_mlx.convert.feedback import Feedback
 from magistral_mlx.convert.packing import pack
 from magistral_mlx.convert.read_ahead import Block
 from magistral_mlx.convert.settings import Method
@@ -31,18 +32,29 @@ def stored_names(name: str, quantization: Quantization | None) -> tuple[str, ...
 
 
 def stored_rows(
-    block: Block, rows: Rows, *, quantization: Quantization | None, dtype: str, method: Method
+    block: Block,
+    rows: Rows,
+    *,
+    quantization: Quantization | None,
+    dtype: str,
+    method: Method,
+    importance: mx.array | None = None,
+    feedback: Feedback | None = None,
 ) -> tuple[mx.array, tuple[mx.array, ...]]:
     """The rows in `dtype`, and what is stored for them, in the order of `stored_names`.
 
+    importance: (columns,), what the squared error of each counts. feedback: rounds the rows
+    instead, where they have scales and biases to choose.
     Plain rounding takes the steps of `mlx_lm.convert`: cast to `dtype` first, quantise then.
     Raises NotFiniteError when a value does not fit `dtype`.
     """
     weights = as_array(rows, block.tensor.dtype).astype(DTYPES[dtype])
     if quantization is None:
         stored: tuple[mx.array, ...] = (weights,)
-    elif method == "optimal" and quantization.mode == "affine":
-        stored = fitted(weights, quantization)
+    elif method == "optimal" and quantization.has_biases and feedback is not None:
+        stored = feedback.stored(weights, quantization)
+    elif method == "optimal" and quantization.has_biases:
+        stored = fitted(weights, quantization, importance)
     else:
         stored = tuple(
             mx.quantize(
@@ -59,13 +71,15 @@ def stored_rows(
     return weights, stored
 
 
-def fitted(weights: mx.array, quantization: Quantization) -> tuple[mx.array, mx.array, mx.array]:
+def fitted(
+    weights: mx.array, quantization: Quantization, importance: mx.array | None = None
+) -> tuple[mx.array, mx.array, mx.array]:
     """Packed weights, scales and biases of least squared error, in MLX's affine format."""
     on_cpu = mx.default_device().type == mx.DeviceType.cpu
     step = max(1, CPU_WEIGHTS // weights.shape[1]) if on_cpu else weights.shape[0]
     parts = []
     for start in range(0, weights.shape[0], step):
-        part = _fitted_rows(weights[start : start + step], quantization)
+        part = _fitted_rows(weights[start : start + step], quantization, importance)
         mx.eval(part)
         parts.append(part)
     packed, scales, biases = (mx.concatenate([part[n] for part in parts]) for n in range(3))
@@ -73,12 +87,13 @@ def fitted(weights: mx.array, quantization: Quantization) -> tuple[mx.array, mx.
 
 
 def _fitted_rows(
-    weights: mx.array, quantization: Quantization
+    weights: mx.array, quantization: Quantization, importance: mx.array | None
 ) -> tuple[mx.array, mx.array, mx.array]:
     size, bits = quantization.group_size, quantization.bits
     rows = weights.shape[0]
     groups = weights.astype(mx.float32).reshape(rows, -1, size)
-    fit = fit_groups(groups, bits=bits, dtype=weights.dtype)
+    counts = None if importance is None else importance.reshape(1, -1, size)
+    fit = fit_groups(groups, bits=bits, dtype=weights.dtype, importance=counts)
     found = (
         pack(fit.steps.reshape(rows, -1), bits=bits),
         fit.scales.squeeze(-1),
@@ -86,17 +101,24 @@ def _fitted_rows(
     )
     plain = tuple(mx.quantize(weights, group_size=size, bits=bits))
     # Far from zero, a bias of 16 bits is too coarse to be fitted: rounding picks a better one.
-    better = _errors(groups, found, quantization) <= _errors(groups, plain, quantization)
+    better = _errors(groups, found, quantization, counts) <= _errors(
+        groups, plain, quantization, counts
+    )
     words = (rows, -1, size * bits // 32)
     packed = mx.where(better[..., None], found[0].reshape(words), plain[0].reshape(words))
     scales, biases = (mx.where(better, found[n], plain[n]) for n in (1, 2))
     return packed.reshape(rows, -1), scales, biases
 
 
-def _errors(groups: mx.array, stored: tuple[mx.array, ...], quantization: Quantization) -> mx.array:
+def _errors(
+    groups: mx.array,
+    stored: tuple[mx.array, ...],
+    quantization: Quantization,
+    counts: mx.array | None,
+) -> mx.array:
     """The squared error of every group: (rows, groups)."""
-    kept = dequantise(stored, quantization)
-    return mx.square(kept.reshape(groups.shape) - groups).sum(-1)
+    squares = mx.square(dequantise(stored, quantization).reshape(groups.shape) - groups)
+    return (squares if counts is None else squares * counts).sum(-1)
 
 
 def _check_finite(name: str, stored: tuple[mx.array, ...], dtype: str) -> None:

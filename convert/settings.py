@@ -13,11 +13,17 @@ Method = Literal["optimal", "rtn"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The recipe and how it is carried out; dtype of scales, biases and norms."""
+    """The recipe and how it is carried out; dtype of scales, biases and norms.
+
+    importance, calibration: digests (hex) of what the errors are weighted with, or of the text
+    that the weights are calibrated on.
+    """
 
     recipe: Recipe
     dtype: str
     method: Method
+    importance: str | None = None
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -34,4 +40,6 @@ class Settings:
             "modules": list(self.recipe.modules),
             "dtype": self.dtype,
             "method": self.method,
+            "importance": self.importance,
+            "calibration": self.calibration,
         }

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -13,23 +12,10 @@ from typing import BinaryIO
 import mlx.core as mx
 import numpy as np
 
-from magistral_mlx.safetensors_header import ITEM_BYTES, LENGTH_BYTES, TensorEntry
+from magistral_mlx.safetensors_header import LENGTH_BYTES, TensorEntry, TensorSpec
 
 SHARD_BYTES = 5 << 30
 """mlx-lm's MAX_FILE_SIZE_GB."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedTensor:
-    """Name, safetensors type and shape of a tensor to be written."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +32,13 @@ class Shard:
 
 
 def plan_shards(
-    tensors: Iterable[PlannedTensor], *, shard_bytes: int = SHARD_BYTES
+    tensors: Iterable[TensorSpec], *, shard_bytes: int = SHARD_BYTES
 ) -> tuple[Shard, ...]:
     """Distribute tensors over files of at most `shard_bytes`, in order, as mlx-lm does.
 
     A tensor that is larger gets a file of its own.
     """
-    groups: list[list[PlannedTensor]] = [[]]
+    groups: list[list[TensorSpec]] = [[]]
     size = 0
     for tensor in tensors:
         if groups[-1] and size + tensor.nbytes > shard_bytes:
@@ -143,7 +129,7 @@ def _file_name(number: int, count: int) -> str:
     return "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
 
 
-def _shard(file_name: str, tensors: list[PlannedTensor]) -> Shard:
+def _shard(file_name: str, tensors: list[TensorSpec]) -> Shard:
     header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
     offsets: dict[str, tuple[int, int]] = {}
     position = 0

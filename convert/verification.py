@@ -17,7 +17,8 @@ from magistral_mlx.convert.quantise import stored_names
 from magistral_mlx.convert.read_ahead import Block, read_ahead
 from magistral_mlx.convert.source import Source, as_array
 from magistral_mlx.convert.stored_model import StoredModel, open_stored
-from magistral_mlx.convert.tokenizer_check import check_round_trip, open_tekken
+from magistral_mlx.convert.tekken_json import TOKENIZER_JSON
+from magistral_mlx.convert.vocabulary import check_ids, open_vocabulary
 from magistral_mlx.convert.weight_error import ErrorMeter
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.memory_limit import machine_limit
@@ -116,12 +117,17 @@ def _is_file(path: Path, digest: str) -> bool:
 def _verify_tokens(checkpoint: Checkpoint, found: Verification) -> None:
     path = checkpoint.tokenizer_file
     try:
-        tekken = open_tekken(path, vocab_size=checkpoint.config.vocab_size)
-        count = len(check_round_trip(tekken, path))
+        vocabulary = open_vocabulary(path, vocab_size=checkpoint.config.vocab_size)
+        count = len(vocabulary.check())
+        has_json = (checkpoint.folder / TOKENIZER_JSON).is_file()
+        if has_json:
+            check_ids(checkpoint.folder, vocabulary)
     except CheckpointError as error:
         found.failed.append(str(error))
         return
     found.passed.append(f"The {count} tokens of a multilingual text decode to it again.")
+    if has_json and path.name != TOKENIZER_JSON:
+        found.passed.append(f"{TOKENIZER_JSON} gives the same ids for it as {path.name}.")
 
 
 def _verify_text(checkpoint: Checkpoint, found: Verification) -> None:
@@ -131,10 +137,11 @@ def _verify_text(checkpoint: Checkpoint, found: Verification) -> None:
     if weight_bytes(checkpoint.config, dtype) > limit:
         found.skipped.append(f"Text: the weights do not fit into {limit / 1e9:.1f} GB here.")
         return
-    tekken = open_tekken(checkpoint.tokenizer_file, vocab_size=checkpoint.config.vocab_size)
+    vocabulary = open_vocabulary(checkpoint.tokenizer_file, vocab_size=checkpoint.config.vocab_size)
     decoder = load_decoder(checkpoint)
     cache = decoder.make_cache()
-    ids = tekken.encode(PROMPT, bos=True, eos=False)
+    bos = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
+    ids = [*bos, *vocabulary.encode(PROMPT)]
     written: list[int] = []
     while len(written) < NEW_TOKENS:
         logits = decoder(mx.array(ids), [Segment(cache, len(ids), 1)])
@@ -143,7 +150,7 @@ def _verify_text(checkpoint: Checkpoint, found: Verification) -> None:
             return
         ids = [cast("int", mx.argmax(logits[-1]).item())]
         written += ids
-    text = tekken.decode([token for token in written if token < tekken.n_words])
+    text = vocabulary.decode(written)
     found.passed.append(f"{NEW_TOKENS} tokens were generated: {text!r}.")
 
 

@@ -10,8 +10,8 @@ from magistral_mlx.convert.journal import Finished, Journal, read_finished
 from magistral_mlx.convert.output_folder import Workplace
 from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.progress import Progress, ProgressCallback
-from magistral_mlx.convert.quantise import stored_rows
 from magistral_mlx.convert.read_ahead import read_ahead
+from magistral_mlx.convert.rounding import Rounding
 from magistral_mlx.convert.shards import ShardWriter
 from magistral_mlx.convert.source import SourceTensor, tensor_bytes
 from magistral_mlx.convert.weight_error import ErrorMeter
@@ -39,7 +39,7 @@ def write_weights(
         Journal(place.journal, plan.task) as journal,
         ShardWriter(place.model, plan.shards) as writer,
     ):
-        run = _Run(plan, journal, writer, on_progress, finished)
+        run = _Run(plan, place, journal, writer, on_progress, finished)
         run.convert(pending)
         writer.sync()
         journal.sync()
@@ -53,6 +53,7 @@ class _Run:
     def __init__(
         self,
         plan: ConversionPlan,
+        place: Workplace,
         journal: Journal,
         writer: ShardWriter,
         on_progress: ProgressCallback | None,
@@ -63,6 +64,7 @@ class _Run:
         self._writer = writer
         self._on_progress = on_progress
         self._finished = finished
+        self._rounding = Rounding(plan, place.model)
         self._total = sum(map(tensor_bytes, plan.source.tensors))
         self._done = sum(
             tensor_bytes(tensor) for tensor in plan.source.tensors if tensor.name in finished
@@ -74,13 +76,7 @@ class _Run:
             tensor, quantization = block.tensor, self._plan.quantization(block.tensor)
             if block.start == 0:
                 meter = None if quantization is None else ErrorMeter(quantization)
-            weights, stored = stored_rows(
-                block,
-                rows,
-                quantization=quantization,
-                dtype=self._plan.settings.dtype,
-                method=self._plan.settings.method,
-            )
+            weights, stored = self._rounding.stored(block, rows, quantization)
             if meter is not None:
                 meter.add(weights, stored)
             for name, part in zip(self._plan.stored_names(tensor), stored, strict=True):

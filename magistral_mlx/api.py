@@ -1,16 +1,17 @@
 """The public API: open a model."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
 
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine import Engine
-from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.engine_status import StepReport
-from magistral_mlx.errors import RequestError
+from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.folders import cache_folder
 from magistral_mlx.kv_cache import kv_precision
 from magistral_mlx.kv_folder import kv_folder
@@ -19,9 +20,12 @@ from magistral_mlx.machine_plan import plan_for_this_machine
 from magistral_mlx.magistral import Magistral
 from magistral_mlx.memory import MemoryPlan
 from magistral_mlx.model import compute_dtype
+from magistral_mlx.open_tokenizer import open_tokenizer
+from magistral_mlx.ranks.joining import follow, lead
+from magistral_mlx.ranks.launch import find_launch
+from magistral_mlx.ranks.team import Team
 from magistral_mlx.reply import Reply
 from magistral_mlx.spec import WINDOW
-from magistral_mlx.tokenizer import Tokenizer
 
 __all__ = ["Magistral", "Reply", "open_model"]
 
@@ -61,30 +65,54 @@ def open_model(
             have panicked with it (mlx 3186, mlx-lm 1666).
         on_step: is told of every step, on the engine's thread: be quick.
 
+    Where mlx.launch has started several processes, each takes a part of the model, and rank 0 alone
+    returns: the others follow it until it closes the model, and then end with SystemExit. When one
+    is lost, requests fail and all processes end.
+
     Raises:
         CheckpointError: the folder is missing, damaged, or holds another kind of model.
-        RequestError: an option is not possible here, or the disk cannot be used.
+        RequestError: an option is not possible here, the disk cannot be used, or the ranks do not
+            fit together.
         MemoryPlanError: the model and its window do not fit this machine.
+        EngineError: a rank did not come, or went while the model was being loaded.
     """
     checkpoint = open_checkpoint(_demo_folder() if model == "demo" else Path(model).expanduser())
     _check_window(window, checkpoint)
     compute = _dtype(dtype)
     kv_precision(kv_bits, start=kv_start)  # refused before anything is planned
-    made = plan_for_this_machine(checkpoint.config, window=window, kv_bits=kv_bits, dtype=dtype)
-    tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
-    kv_bytes = made.kv + made.prefix_cache
-    engine = Engine(
-        checkpoint,
-        tokenizer,
-        window=made.window,
-        device=_device(made, compute, wired=wired),
-        kv_bytes=kv_bytes,
-        kv_precision=kv_precision(made.kv_bits, start=kv_start),
-        prefix_bytes=kv_bytes,
-        kv_store=_kv_store(kv_disk, checkpoint, compute),
-        costs_folder=cache_folder(),
-        on_step=on_step,
-    )
+    launch = find_launch(os.environ)
+    if launch is not None and kv_disk is not None:
+        raise RequestError("--kv-disk is not possible with several ranks: leave it out.")
+    if launch is not None and launch.rank > 0:
+        follow(launch, checkpoint)
+    team = lead(launch, checkpoint) if launch else Team()
+    try:
+        made = plan_for_this_machine(
+            checkpoint.config,
+            window=window,
+            kv_bits=kv_bits,
+            dtype=dtype,
+            ranks=team.size,
+            limit=team.limit,
+        )
+        tokenizer = open_tokenizer(checkpoint.tokenizer_file)
+        kv_bytes = made.kv + made.prefix_cache
+        engine = Engine(
+            checkpoint,
+            tokenizer,
+            window=made.window,
+            device=_device(made, compute, wired=wired),
+            kv_bytes=kv_bytes,
+            kv_precision=kv_precision(made.kv_bits, start=kv_start),
+            prefix_bytes=kv_bytes,
+            kv_store=_kv_store(kv_disk, checkpoint, compute),
+            costs_folder=cache_folder(),
+            on_step=on_step,
+            team=team,
+        )
+    except UserError as error:
+        team.refuse(str(error))
+        raise
     return Magistral(checkpoint, tokenizer, engine, made)
 
 

@@ -22,7 +22,9 @@ __all__ = [
 ]
 
 INDEX_FILE = "model.safetensors.index.json"
-TOKENIZER_FILE = "tekken.json"
+TOKENIZER_FILES = ("tekken.json", "tokenizer.json")
+"""The first that a folder has: tekken.json is the authority where there is one."""
+
 DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 SAMPLE_BYTES = 4096
@@ -52,7 +54,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """
     folder = Path(folder)
     config = ModelConfig.from_hf(read_json(_config_file(folder)))
-    tokenizer_file = existing_file(folder / TOKENIZER_FILE)
+    tokenizer_file = find_tokenizer_file(folder)
     weight_files = find_weight_files(folder)
     entries = {name: entry for name, (_, entry) in read_entries(weight_files).items()}
     check_entries(config, entries, folder)
@@ -80,6 +82,12 @@ def load_weights(checkpoint: Checkpoint) -> dict[str, mx.array]:
     shapes = {name: tuple(array.shape) for name, array in weights.items()}
     check_shapes(checkpoint.config, shapes, checkpoint.folder)
     return {name: weights[name] for name in weight_shapes(checkpoint.config)}
+
+
+def find_tokenizer_file(folder: Path) -> Path:
+    """tekken.json, or tokenizer.json of a plain Llama-architecture checkpoint."""
+    found = (folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
+    return existing_file(next(found, folder / TOKENIZER_FILES[0]))
 
 
 def find_weight_files(folder: Path) -> tuple[Path, ...]:

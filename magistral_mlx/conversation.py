@@ -106,6 +106,7 @@ def build_prompt(
     Raises RequestError for messages that mistral-common or this function refuses.
     """
     _check_choices(reasoning, history, system)
+    reasoning = _possible(tokenizer, reasoning)
     if not messages:
         raise RequestError("There are no messages: give at least one of the user's.")
     turns = [_turn(message) for message in messages]
@@ -141,6 +142,15 @@ def _check_choices(reasoning: str, history: str, system: str) -> None:
     for name, value, allowed in choices:
         if value not in allowed:
             raise RequestError(f"{name}={value!r} is unknown: use one of {', '.join(allowed)}.")
+
+
+def _possible(tokenizer: Tokenizer, reasoning: Reasoning) -> Reasoning:
+    """A model without reasoning has none to open or to close."""
+    if tokenizer.has_reasoning:
+        return reasoning
+    if reasoning == "on":
+        raise RequestError("This model's chat template has no reasoning: leave out reasoning='on'.")
+    return "auto"
 
 
 def _turn(message: Message) -> _Turn:
@@ -181,7 +191,7 @@ def _system_messages(
     tokenizer: Tokenizer, turns: Sequence[_Turn], reasoning: Reasoning, system: SystemPolicy
 ) -> list[ChatMessage]:
     texts = [turn.message.content for turn in turns[: _leading_systems(turns)]]
-    if system == "replace":
+    if system == "replace" or not tokenizer.is_magistral:
         return [SystemMessage(content=text) for text in texts if text.strip()]
     prompt = compose_system(texts, template=reasoning != "off")
     parts = split_default(prompt) if tokenizer.has_think_control else None
@@ -269,6 +279,8 @@ def _call_id(tokenizer: Tokenizer, call_id: str) -> str:
 def _ended(
     tokenizer: Tokenizer, ids: list[int], beginning: _Turn | None, reasoning: Reasoning
 ) -> Prompt:
+    if not tokenizer.has_reasoning:
+        return Prompt(ids, "answer")
     if beginning is not None:
         return Prompt(ids, "answer" if beginning.closed else "reasoning")
     if reasoning == "on":

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from magistral_mlx.checkpoint import Checkpoint
-from magistral_mlx.engine_loop import DeviceOptions, EngineLoop
+from magistral_mlx.device_options import DeviceOptions
+from magistral_mlx.engine_loop import EngineLoop
 from magistral_mlx.engine_status import EngineStatus, StepReport
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Event
@@ -21,6 +22,7 @@ from magistral_mlx.kv_store import KVStore
 from magistral_mlx.model import compute_dtype
 from magistral_mlx.prefix_cache import PrefixCache
 from magistral_mlx.quantised_kv_cache import kv_group
+from magistral_mlx.ranks.team import Team
 from magistral_mlx.request import Request, limits
 from magistral_mlx.scheduler import Scheduler
 from magistral_mlx.sequence import Sequence
@@ -58,6 +60,7 @@ class Engine:
         kv_store: KVStore | None = None,
         costs_folder: Path | None = None,
         on_step: Callable[[StepReport], None] | None = None,
+        team: Team | None = None,
     ) -> None:
         """Start the thread and load the model; return when it is ready.
 
@@ -69,6 +72,7 @@ class Engine:
         costs_folder: where the time of steps is kept, which prompts are cut by so that they do
             not more than double the steps of running answers; None: they are not.
         on_step: is told of every step, on the engine's thread: be quick.
+        team: the ranks that the model is divided between; None: this process has all of it.
 
         Raises CheckpointError, from the thread, when the weights cannot be loaded, and
         RequestError when the model's KV cannot be stored at that precision.
@@ -76,8 +80,9 @@ class Engine:
         device = device or DeviceOptions()
         compute = device.dtype or compute_dtype(checkpoint.config.dtype)
         name = str(compute).removeprefix("mlx.core.")
-        self._config = checkpoint.config
-        self._kv = kv_budget(checkpoint.config, name, limit=kv_bytes)
+        team = team or Team()
+        self._config = team.part_of(checkpoint.config)
+        self._kv = kv_budget(self._config, name, limit=kv_bytes)
         self._kv_precision = kv_precision
         self._most_window = window
         self._max_waiting = max_waiting
@@ -95,6 +100,7 @@ class Engine:
             device=device,
             costs_folder=costs_folder,
             on_step=on_step,
+            team=team,
         )
         self._thread = self._started()
         # A daemon thread inside MLX when the interpreter goes away would crash the process.
@@ -174,14 +180,9 @@ class Engine:
 
     def _started(self) -> threading.Thread:
         """The thread, with the model loaded; its failure is raised here."""
-        loaded: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        thread = threading.Thread(
-            target=self._loop.run, args=(loaded,), name="magistral-engine", daemon=True
-        )
+        thread = threading.Thread(target=self._loop.run, name="magistral-engine", daemon=True)
         thread.start()
-        failure = loaded.get()
-        if failure is not None:
-            raise failure
+        self._loop.wait_until_loaded()
         return thread
 
     def _sequence(self, request: Request, send: Callable[[Event], None]) -> Sequence:

@@ -2,44 +2,34 @@
 
 import logging
 import queue
-import time
+import threading
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
 
 from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine_status import EngineStatus, StepReport
 from magistral_mlx.errors import UserError
 from magistral_mlx.inbox import AnswerNow, Cancel, Close, Forget, Inbox, Message, Submit
-from magistral_mlx.kv_cache import KVCache
-from magistral_mlx.model import Decoder, load_decoder
-from magistral_mlx.prefix_cache import LEAST_TOKENS, REST_SECONDS, PrefixCache
-from magistral_mlx.scheduler import Scheduler, shared_tokens
+from magistral_mlx.known_beginning import known_beginning
+from magistral_mlx.model import Decoder
+from magistral_mlx.prefix_cache import REST_SECONDS, PrefixCache
+from magistral_mlx.ranks.team import Team
+from magistral_mlx.scheduler import Scheduler
 from magistral_mlx.sequence import Sequence
 from magistral_mlx.step import Step, dispatch, settle
 from magistral_mlx.step_costs import known_step_costs
+from magistral_mlx.step_reports import StepReports
 from magistral_mlx.stream import EngineError
 
 DEATH = "The engine has died: open the model again."
 
+ENDING_SECONDS = 1.0
+"""What the thread has to end by itself when a rank is lost."""
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceOptions:
-    """What the thread asks of MLX.
-
-    dtype: to compute in; None: the checkpoint's, or float32 on the CPU.
-    spare_bytes: most freed memory that MLX keeps for the next arrays; None: as MLX likes.
-    wired_bytes: that macOS must not page out; None: MLX's wired limit is left alone.
-    """
-
-    dtype: mx.Dtype | None = None
-    spare_bytes: int | None = None
-    wired_bytes: int | None = None
 
 
 class EngineLoop:
@@ -58,6 +48,7 @@ class EngineLoop:
         device: DeviceOptions,
         costs_folder: Path | None,
         on_step: Callable[[StepReport], None] | None,
+        team: Team,
     ) -> None:
         """See Engine."""
         self.scheduler = scheduler
@@ -67,19 +58,33 @@ class EngineLoop:
         self._inbox = inbox
         self._device = device
         self._costs_folder = costs_folder
-        self._on_step = on_step
-        self._step_began = 0.0
+        self._reports = StepReports(on_step)
+        self._team = team
+        self._failure: str | None = None
+        self._loaded: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._ended = threading.Event()
+        team.on_lost(self._lose)
 
-    def run(self, loaded: "queue.SimpleQueue[BaseException | None]") -> None:
-        """Load the model, tell in `loaded` how that went, and serve."""
+    def wait_until_loaded(self) -> None:
+        """Wait, on the thread that has started this one; raise what it failed with."""
+        failure = self._loaded.get()
+        if failure is not None:
+            raise failure
+
+    def run(self) -> None:
+        """Load the model and serve."""
         died = True
-        give_back = self._set_device_limits()
+        give_back = self._device.set_limits()
         try:
-            self._serve(loaded)
+            self._serve()
             died = False
         finally:
-            self._end(failure=DEATH if died else None)
-            loaded.put(EngineError(DEATH))  # if that was while loading, somebody waits for it
+            failure = self._failure or (DEATH if died else None)
+            self._end(failure=failure)
+            # If that was while loading, somebody waits for it.
+            self._loaded.put(EngineError(failure or DEATH))
+            self._ended.set()
+            self._team.close(failed=died)
             for sequence in self.scheduler.retire():
                 sequence.cache = None  # whoever still has the sequence does not keep its memory
             self.prefixes.clear()
@@ -88,38 +93,28 @@ class EngineLoop:
             # What MLX keeps for a thread must go before the thread does, or the process aborts.
             mx.clear_streams()
 
-    def load(self, checkpoint: Checkpoint, dtype: mx.Dtype | None) -> Decoder:
-        """The model; bench overrides it to run shapes without a checkpoint's weights."""
-        return load_decoder(checkpoint, dtype=dtype)
-
-    def _set_device_limits(self) -> Callable[[], None]:
-        """They are the whole process's, so what is returned sets them back."""
-        limits = ExitStack()
-        if self._device.spare_bytes is not None:
-            limits.callback(mx.set_cache_limit, mx.set_cache_limit(self._device.spare_bytes))
-        if self._device.wired_bytes is not None:
-            limits.callback(mx.set_wired_limit, mx.set_wired_limit(self._device.wired_bytes))
-        return limits.close
-
-    def _serve(self, loaded: "queue.SimpleQueue[BaseException | None]") -> None:
+    def _serve(self) -> None:
         try:
-            decoder = self.load(self._checkpoint, self._device.dtype)
+            decoder = self._team.load(self._checkpoint, self._device)
             if self._costs_folder is not None:
                 self._pace(decoder, self._costs_folder)
         except (UserError, OSError, RuntimeError, ValueError) as error:
-            loaded.put(error)
+            self._team.refuse(str(error))
+            self._loaded.put(EngineError(self._failure) if self._failure else error)
             return
-        loaded.put(None)
+        self._loaded.put(None)
         step: Step | None = None
         while self._read_inbox(block=step is None):
             try:
                 step = self._advance(decoder, step)
             except Exception:  # a failed step must not take the engine down with it
                 logger.exception("A step failed; the requests that were running have ended.")
+                if not self._team.can_recover:
+                    raise
                 step = None
                 self._give_up("The model failed in the middle of this request.")
             self.status = self._status()
-        self._end()
+        self._end(failure=self._failure)
         self._keep(self.scheduler.retire())
         self.prefixes.close()
 
@@ -137,11 +132,11 @@ class EngineLoop:
         self.prefixes.shrink(self.scheduler.room())
         shares = self.scheduler.plan()
         if before is None:
-            self._step_began = time.perf_counter()
+            self._reports.begin()
         step = dispatch(decoder, shares, before) if shares else None
         if before is not None:
             settle(before, after=step)
-            self._report(before)
+            self._reports.tell(before.shares, self._status())
         return step
 
     def _make_room(self) -> None:
@@ -155,34 +150,18 @@ class EngineLoop:
 
     def _pace(self, decoder: Decoder, folder: Path) -> None:
         fingerprint, largest = self._checkpoint.fingerprint, self.scheduler.prefill_tokens
-        costs = known_step_costs(decoder, fingerprint=fingerprint, largest=largest, folder=folder)
+        costs = known_step_costs(
+            decoder, fingerprint=fingerprint, largest=largest, folder=folder, ranks=self._team.size
+        )
         self.scheduler.pace(costs)
 
     def _start(self, decoder: Decoder, sequence: Sequence) -> None:
         precision = sequence.precision
-        cache = self._known_beginning(sequence) or decoder.make_cache(
+        cache = known_beginning(sequence, self.scheduler, self.prefixes) or decoder.make_cache(
             bits=precision.bits, start=precision.start
         )
         cache.reserve(len(sequence.ids))
         sequence.start(cache)
-
-    def _known_beginning(self, sequence: Sequence) -> KVCache | None:
-        """KV of the longest beginning that is stored or that a running sequence has."""
-        ids, precision = sequence.ids, sequence.precision
-        running = [s for s in self.scheduler.running if s is not sequence and _has(s, precision)]
-        lengths = [_reusable(ids, other) for other in running]
-        best = max(lengths, default=0)
-        if best > max(LEAST_TOKENS, self.prefixes.longest(ids, precision=precision)):
-            cache = running[lengths.index(best)].cache
-            return cache.copy(best) if cache is not None else None
-        others = [other.ids for other in self.scheduler.waiting if other.precision == precision]
-        return self.prefixes.take(
-            ids,
-            others=others,
-            cut=sequence.request.priority == "idle",
-            brief=len(self.scheduler.running) > 1,
-            precision=precision,
-        )
 
     def _keep(self, sequences: list[Sequence]) -> None:
         """Store the KV of sequences that have ended, were interrupted or paused."""
@@ -192,27 +171,6 @@ class EngineLoop:
                 # As long as it is lazy, a storage that was cut keeps the whole one alive.
                 mx.async_eval(released[1].arrays)
                 self.prefixes.put(*released)
-
-    def _report(self, step: Step) -> None:
-        now = time.perf_counter()
-        seconds, self._step_began = now - self._step_began, now
-        if self._on_step is None:
-            return
-        status = self._status()
-        known = sum(share.tokens for share in step.shares)
-        report = StepReport(
-            seconds=seconds,
-            prefill_tokens=known,
-            decode_tokens=sum(share.tokens == 0 for share in step.shares),
-            running=status.running,
-            waiting=status.waiting,
-            kv_bytes=status.kv_running_bytes + status.kv_stored_bytes,
-        )
-        try:
-            self._on_step(report)
-        except Exception:  # whatever the function raises, the requests go on
-            logger.exception("The receiver of step reports failed; it gets no more of them.")
-            self._on_step = None
 
     def _status(self) -> EngineStatus:
         return EngineStatus(
@@ -228,7 +186,7 @@ class EngineLoop:
         """Act on the messages that have come; wait for one when there is nothing else to do."""
         if block and not self.scheduler.unfinished():
             self._keep(self.scheduler.retire())
-            mx.clear_cache()
+            self._team.rest()
             self.status = self._status()
             if not self._handle(self._next_message()):
                 return False
@@ -266,6 +224,15 @@ class EngineLoop:
             sequence.fail(message)
         self.prefixes.clear()  # it may hold KV that the step was to compute
 
+    def _lose(self, failure: str) -> None:
+        """Another thread says that a rank is lost. A step may raise now, or never end."""
+        self._failure = failure
+        self._inbox.close()
+        if not self._ended.wait(ENDING_SECONDS):
+            # The thread hangs inside MLX, so nobody else touches the requests.
+            self._end(failure=failure)
+            self._loaded.put(EngineError(failure))
+
     def _end(self, *, failure: str | None = None) -> None:
         """Whatever ended the thread: nobody waits for events that will not come."""
         for message in self._inbox.end():
@@ -276,13 +243,3 @@ class EngineLoop:
                 sequence.finish("cancelled")
             else:
                 sequence.fail(failure)
-
-
-def _has(sequence: Sequence, precision: object) -> bool:
-    return sequence.cache is not None and sequence.precision == precision
-
-
-def _reusable(ids: list[int], other: Sequence) -> int:
-    """Tokens of these ids that another sequence has KV for; the last is always left to run."""
-    assert other.cache is not None
-    return min(shared_tokens(ids, other.ids), other.cache.length, len(ids) - 1)

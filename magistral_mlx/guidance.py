@@ -141,7 +141,7 @@ def open_guide(guidance: Guidance, tokenizer: Tokenizer, state: OutputState) -> 
 
 
 def _compile(grammars: Sequence[Mapping[str, object]], tokenizer: Tokenizer) -> LLMatcher:
-    vocabulary = tokenizer.grammar_factory.llg_tokenizer
+    vocabulary = tokenizer.guide_vocabulary
     matcher = LLMatcher(vocabulary, json.dumps({"grammars": grammars}), log_level=0)
     matcher.compute_bitmask()
     if matcher.is_error():

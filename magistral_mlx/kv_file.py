@@ -13,12 +13,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.kv_cache import KVPrecision
-from magistral_mlx.safetensors_header import ITEM_BYTES, LENGTH_BYTES, parse_header
+from magistral_mlx.safetensors_header import LENGTH_BYTES, TensorSpec, parse_header
 from magistral_mlx.version import VERSION
 
 SUFFIX = ".safetensors"
@@ -43,20 +42,6 @@ class KVKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
-    """One array of a file: safetensors' type name and a shape."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its data."""
-        return prod(self.shape) * ITEM_BYTES[self.dtype]
-
-
-@dataclass(frozen=True, slots=True)
 class KVFile:
     """What a file says of itself. model: how the checkpoint's folder was called."""
 
@@ -64,7 +49,7 @@ class KVFile:
     kind: KVKind
     model: str
     tokens: tuple[int, ...]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorSpec, ...]
 
     @property
     def nbytes(self) -> int:
@@ -101,7 +86,9 @@ def header_bytes(file: KVFile) -> bytes:
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
-def parse_kv_header(text: bytes, size: int, path: Path) -> tuple[KVKind, str, tuple[Tensor, ...]]:
+def parse_kv_header(
+    text: bytes, size: int, path: Path
+) -> tuple[KVKind, str, tuple[TensorSpec, ...]]:
     """Kind, model and all tensors of a file of so many bytes; KVFileError when it is damaged."""
     try:
         entries = parse_header(text, size, path)
@@ -109,15 +96,15 @@ def parse_kv_header(text: bytes, size: int, path: Path) -> tuple[KVKind, str, tu
         kind, model = _kind(fields), str(fields["model"])
     except (CheckpointError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise KVFileError("its header is damaged, or its end is missing") from error
-    tensors = tuple(Tensor(name, entry.dtype, entry.shape) for name, entry in entries.items())
-    if not tensors or tensors[0] != Tensor("tokens", "U32", tensors[0].shape[:1]):
+    tensors = tuple(TensorSpec(name, entry.dtype, entry.shape) for name, entry in entries.items())
+    if not tensors or tensors[0] != TensorSpec("tokens", "U32", tensors[0].shape[:1]):
         raise KVFileError("it has no tokens")
     return kind, model, tensors
 
 
-def _all_tensors(file: KVFile) -> list[Tensor]:
-    tokens = Tensor("tokens", "U32", (len(file.tokens),))
-    return [tokens, *file.tensors, Tensor("checksum", "U32", (DIGEST_BYTES // 4,))]
+def _all_tensors(file: KVFile) -> list[TensorSpec]:
+    tokens = TensorSpec("tokens", "U32", (len(file.tokens),))
+    return [tokens, *file.tensors, TensorSpec("checksum", "U32", (DIGEST_BYTES // 4,))]
 
 
 def _metadata(kind: KVKind, *, model: str) -> dict[str, str]:

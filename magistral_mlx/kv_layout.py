@@ -6,10 +6,10 @@ import mlx.core as mx
 import numpy as np
 
 from magistral_mlx.kv_cache import KVCache, KVPrecision
-from magistral_mlx.kv_file import Tensor
 from magistral_mlx.kv_transfer import Rows
 from magistral_mlx.model_config import ModelConfig
 from magistral_mlx.quantised_kv_cache import QuantisedKVCache
+from magistral_mlx.safetensors_header import TensorSpec
 
 _TYPE_NAMES = {
     mx.bfloat16: "BF16",
@@ -34,11 +34,11 @@ class KVLayout:
         example.attend(0, queries, rows, rows, scale=1.0)
         self._parts = [part.arrays for part in example._parts]
 
-    def tensors(self, length: int) -> tuple[Tensor, ...]:
+    def tensors(self, length: int) -> tuple[TensorSpec, ...]:
         """Name, type and shape of all arrays of a cache with so many tokens, in order."""
         lengths = _empty_cache(self._config, self._precision)._split(length)
         return tuple(
-            Tensor(
+            TensorSpec(
                 f"{part}.{layer}.{index}",
                 _TYPE_NAMES[array.dtype],
                 (1, array.shape[1], tokens, array.shape[3]),

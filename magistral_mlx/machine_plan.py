@@ -4,7 +4,7 @@ import mlx.core as mx
 
 from magistral_mlx.engine import PREFILL_TOKENS
 from magistral_mlx.memory import MemoryPlan, plan
-from magistral_mlx.memory_limit import machine_limit
+from magistral_mlx.memory_limit import MemoryLimit, machine_limit
 from magistral_mlx.model import compute_dtype
 from magistral_mlx.model_config import ModelConfig
 
@@ -16,18 +16,23 @@ def plan_for_this_machine(
     kv_bits: int | None = None,
     sequences: int = 1,
     dtype: str | None = None,
+    ranks: int = 1,
+    limit: MemoryLimit | None = None,
 ) -> MemoryPlan:
     """`memory.plan` with this machine's limit, compute type and attention.
+
+    ranks: processes that the model is divided between; limit: of each, if not this machine's.
 
     Raises MemoryPlanError when the model, or the window asked for, does not fit.
     """
     return plan(
         config,
-        machine_limit(),
+        limit or machine_limit(),
         dtype=dtype or str(compute_dtype(config.dtype)).removeprefix("mlx.core."),
         window=window,
         kv_bits=kv_bits,
         sequences=sequences,
+        ranks=ranks,
         chunk=PREFILL_TOKENS,
         on_gpu=mx.default_device().type != mx.DeviceType.cpu,
     )

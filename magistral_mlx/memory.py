@@ -2,19 +2,18 @@
 
 from dataclasses import dataclass, replace
 
-from magistral_mlx.byte_counts import DTYPE_BYTES, kv_bytes_per_token, step_bytes, weight_bytes
+from magistral_mlx.byte_counts import kv_bytes_per_token
 from magistral_mlx.errors import UserError
+from magistral_mlx.memory_budget import Budget
 from magistral_mlx.memory_limit import GIB, MAC_SIZES, MemoryLimit, mac_limit
 from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.ranks.shard_config import shard_config
 from magistral_mlx.spec import WINDOW
-
-QUANTISED_KV_BITS = (8, 4)
 
 WORTHY_SHARE = 0.75
 """KV is not quantised further for a window that is less than a third longer: it costs accuracy."""
 
 PREFILL_CHUNK = 512
-WINDOW_STEP = 256
 LEAST_WINDOW = 2_048
 """A reasoning model is of no use in less, so less is never chosen. It can be asked for."""
 
@@ -40,7 +39,10 @@ class KVPlan:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Where the bytes go: weights + kv + step + prefix_cache + headroom == limit."""
+    """Where the bytes go: weights + kv + step + prefix_cache + headroom == limit.
+
+    With several ranks, all of these are rank 0's; the others need the head's bytes less.
+    """
 
     limit: int
     limit_source: str
@@ -54,6 +56,7 @@ class MemoryPlan:
     kv_bits: int
     kv_choices: tuple[KVPlan, ...]
     reasons: tuple[str, ...]
+    ranks: int = 1
 
 
 def plan(
@@ -66,6 +69,7 @@ def plan(
     sequences: int = 1,
     chunk: int = PREFILL_CHUNK,
     on_gpu: bool = True,
+    ranks: int = 1,
 ) -> MemoryPlan:
     """Divide the limit between weights, KV cache, the largest step and what is left.
 
@@ -77,11 +81,14 @@ def plan(
         sequences: how many run at once, each with a full window.
         chunk: most prompt tokens in a step.
         on_gpu: as on Metal and CUDA; MLX's CPU backend stores blocks of scores.
+        ranks: processes that the model is divided between, each with a limit of its own.
 
     Raises:
         MemoryPlanError: it does not fit, or a KV cache of those bits is not possible.
+        RequestError: the model cannot be divided between so many ranks.
     """
-    budget = _Budget(config, limit, dtype or config.dtype, sequences, chunk, on_gpu)
+    part = shard_config(config, ranks)
+    budget = Budget(part, limit, dtype or config.dtype, sequences, chunk, on_gpu, ranks)
     candidates = budget.kv_bits if kv_bits is None else _asked_kv_bits(kv_bits, budget)
     chosen, bits, window_reason = _choose_window(budget, window, candidates)
     kv, step = budget.kv(bits, chosen), budget.step(bits, chosen)
@@ -99,6 +106,7 @@ def plan(
         kv_bits=bits,
         kv_choices=_kv_choices(budget, chosen),
         reasons=(window_reason, _kv_reason(bits, candidates, asked=kv_bits is not None)),
+        ranks=ranks,
     )
 
 
@@ -121,63 +129,7 @@ def magistral_small(*, bits: int | None = 4) -> ModelConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Budget:
-    """What is asked of the limit, but for window and KV precision."""
-
-    config: ModelConfig
-    limit: MemoryLimit
-    dtype: str
-    sequences: int
-    chunk: int
-    on_gpu: bool
-
-    @property
-    def full_bits(self) -> int:
-        return 8 * DTYPE_BYTES[self.dtype]
-
-    @property
-    def kv_bits(self) -> tuple[int, ...]:
-        """The precisions that are possible, the finest first."""
-        divisible = self.config.head_dim % 32 == 0
-        return (self.full_bits, *(QUANTISED_KV_BITS if divisible else ()))
-
-    @property
-    def weights(self) -> int:
-        return weight_bytes(self.config, self.dtype)
-
-    def kv(self, bits: int, window: int) -> int:
-        return kv_bytes_per_token(self.config, self.dtype, bits=bits) * window * self.sequences
-
-    def step(self, bits: int, window: int) -> int:
-        return step_bytes(
-            self.config,
-            self.dtype,
-            tokens=self.chunk + self.sequences,
-            sampled=self.sequences,
-            window=window,
-            on_gpu=self.on_gpu,
-            kv_bits=bits,
-        )
-
-    def total(self, bits: int, window: int) -> int:
-        return self.weights + self.kv(bits, window) + self.step(bits, window)
-
-    def fits(self, bits: int, window: int) -> bool:
-        return self.total(bits, window) <= self.limit.bytes
-
-    def longest_window(self, bits: int) -> int:
-        """The checkpoint's maximum, or the whole steps of WINDOW_STEP that fit (0: none)."""
-        low, high = 0, -(-self.config.max_position_embeddings // WINDOW_STEP)
-        if self.fits(bits, self.config.max_position_embeddings):
-            return self.config.max_position_embeddings
-        while low < high - 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.fits(bits, middle * WINDOW_STEP) else (low, middle)
-        return low * WINDOW_STEP
-
-
-def _asked_kv_bits(kv_bits: int, budget: _Budget) -> tuple[int, ...]:
+def _asked_kv_bits(kv_bits: int, budget: Budget) -> tuple[int, ...]:
     # 16 means "as computed" on the CPU too, which computes in 32.
     bits = budget.full_bits if kv_bits in (16, 32) else kv_bits
     if bits in budget.kv_bits:
@@ -189,7 +141,7 @@ def _asked_kv_bits(kv_bits: int, budget: _Budget) -> tuple[int, ...]:
 
 
 def _choose_window(
-    budget: _Budget, window: int | None, candidates: tuple[int, ...]
+    budget: Budget, window: int | None, candidates: tuple[int, ...]
 ) -> tuple[int, int, str]:
     """The window, the precision of its KV, and the reason for the window."""
     if window is not None:
@@ -206,7 +158,7 @@ def _choose_window(
     return windows[bits], bits, reason + gigabytes(budget.total(bits, preferred))
 
 
-def _finest(budget: _Budget, window: int, candidates: tuple[int, ...]) -> int:
+def _finest(budget: Budget, window: int, candidates: tuple[int, ...]) -> int:
     """The finest precision that holds a window that was asked for."""
     maximum = budget.config.max_position_embeddings
     if not 1 <= window <= maximum:
@@ -228,7 +180,7 @@ def _kv_reason(bits: int, candidates: tuple[int, ...], *, asked: bool) -> str:
     return f"KV at {bits} bits: more would shorten the window"
 
 
-def _kv_choices(budget: _Budget, window: int) -> tuple[KVPlan, ...]:
+def _kv_choices(budget: Budget, window: int) -> tuple[KVPlan, ...]:
     return tuple(
         KVPlan(
             bits=bits,
@@ -240,7 +192,7 @@ def _kv_choices(budget: _Budget, window: int) -> tuple[KVPlan, ...]:
     )
 
 
-def _too_large(budget: _Budget, bits: int, window: int) -> MemoryPlanError:
+def _too_large(budget: Budget, bits: int, window: int) -> MemoryPlanError:
     """What was asked, the limit it hits, and everything that would fit instead."""
     parts = (
         f"weights {gigabytes(budget.weights)}, KV {gigabytes(budget.kv(bits, window))}, "
@@ -254,7 +206,7 @@ def _too_large(budget: _Budget, bits: int, window: int) -> MemoryPlanError:
     )
 
 
-def _alternatives(budget: _Budget, bits: int, window: int) -> list[str]:
+def _alternatives(budget: Budget, bits: int, window: int) -> list[str]:
     found: list[str] = []
     if longest := budget.longest_window(bits):
         found.append(f"a window of {longest:,}")
@@ -273,7 +225,8 @@ def _alternatives(budget: _Budget, bits: int, window: int) -> list[str]:
             break
     for memory in MAC_SIZES:
         if replace(budget, limit=mac_limit(memory)).fits(bits, window):
-            found.append(f"a Mac with {memory // GIB} GB")
+            macs = f"{budget.ranks} Macs" if budget.ranks > 1 else "a Mac"
+            found.append(f"{macs} with {memory // GIB} GB")
             break
     return found or ["a smaller model"]
 

@@ -4,7 +4,7 @@ Projections, norms and the MLP run once over all tokens; only attention runs seq
 The arithmetic is that of mlx-lm's models/llama.py, so greedy tokens agree.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -13,6 +13,7 @@ import mlx.nn as nn
 from magistral_mlx.checkpoint import Checkpoint, ModelConfig, load_weights
 from magistral_mlx.kv_cache import KVCache, kv_precision
 from magistral_mlx.quantised_kv_cache import QuantisedKVCache
+from magistral_mlx.weight_forms import fuse_qkv, shares_qkv, stored_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def load_decoder(checkpoint: Checkpoint, *, dtype: mx.Dtype | None = None) -> "D
     dtype = dtype or compute_dtype(checkpoint.config.dtype)
     decoder = Decoder(checkpoint.config)
     decoder.load(load_weights(checkpoint), dtype)
+    mx.eval(decoder.parameters())
     return decoder
 
 
@@ -73,12 +75,17 @@ class Decoder(nn.Module):
         Returns:
             (S, vocab) logits of the positions asked for, in order; S may be 0.
         """
-        hidden = self.model(tokens, _plan(segments))
-        for segment in segments:
-            segment.cache.advance(segment.length)
+        hidden = self.hidden(tokens, segments)
         if self.config.tie_word_embeddings:
             return self.model.embed_tokens.as_linear(hidden)
         return self.lm_head(hidden)
+
+    def hidden(self, tokens: mx.array, segments: Sequence[Segment]) -> mx.array:
+        """As calling it, but (S, hidden): what the head gets."""
+        hidden: mx.array = self.model(tokens, _plan(segments))
+        for segment in segments:
+            segment.cache.advance(segment.length)
+        return hidden
 
     def make_cache(self, *, bits: int | None = None, start: int = 0) -> KVCache:
         """An empty cache for one sequence; sequences of any precisions share a step.
@@ -95,21 +102,32 @@ class Decoder(nn.Module):
             return KVCache(config.num_hidden_layers)
         return QuantisedKVCache(config.num_hidden_layers, config.head_dim, precision)
 
+    def make_filled_cache(self, tokens: int) -> KVCache:
+        """A cache of so many tokens that never ran: to time what comes after them."""
+        cache = self.make_cache()
+        if tokens:
+            config = self.config
+            shape = (1, config.num_key_value_heads, tokens, config.head_dim)
+            rows = mx.zeros(shape, self.model.norm.weight.dtype)
+            for layer in range(cache.layers):
+                cache.update(layer, rows, rows)
+            cache.advance(tokens)
+            mx.eval(cache.arrays)
+        return cache
+
     def load(self, weights: dict[str, mx.array], dtype: mx.Dtype) -> None:
-        """Take weights with mlx-lm's names, quantised as the config says.
+        """Take weights with mlx-lm's names, quantised as the config says; nothing is read yet.
 
         The dict is emptied: a tensor that changes its form must not be held in both.
         """
-        _fuse_qkv(weights, self.config)
-        nn.quantize(self, class_predicate=_stored_as(self.config))
+        fuse_qkv(weights, self.config)
+        nn.quantize(self, class_predicate=stored_as(self.config))
         typed = [
             (name, array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array)
             for name, array in weights.items()
         ]
         weights.clear()
         self.load_weights(typed)
-        typed.clear()
-        mx.eval(self.parameters())
 
 
 class _Layers(nn.Module):
@@ -161,7 +179,7 @@ class _Attention(nn.Module):
         self.scale = config.head_dim**-0.5
         self.rope_theta = config.rope_theta
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
-        if _shares_qkv(config, index):
+        if shares_qkv(config, index):
             self.qkv_proj: nn.Module = nn.Linear(config.hidden_size, rows, bias=False)
         else:
             self.qkv_proj = _SeparateQKV(config)
@@ -274,41 +292,3 @@ def _plan(segments: Sequence[Segment]) -> _Plan:
         start = stop
     chosen = None if len(rows) == start else mx.array(rows, dtype=mx.int32)
     return _Plan(mx.array(positions, dtype=mx.int32), spans, last_spans, chosen)
-
-
-def _shares_qkv(config: ModelConfig, layer: int) -> bool:
-    """Whether q, k and v of a layer are stored alike, so that their rows make one matrix."""
-    prefix = f"model.layers.{layer}.self_attn"
-    return len({config.quantization_of(f"{prefix}.{name}_proj") for name in "qkv"}) == 1
-
-
-def _fuse_qkv(weights: dict[str, mx.array], config: ModelConfig) -> None:
-    """One matrix for q, k and v: one product and one rope call instead of three and two."""
-    for layer in range(config.num_hidden_layers):
-        prefix = f"model.layers.{layer}.self_attn"
-        shared = _shares_qkv(config, layer)
-        for part in ("weight", "scales", "biases"):
-            arrays = {
-                name: weights.pop(f"{prefix}.{name}_proj.{part}")
-                for name in "qkv"
-                if f"{prefix}.{name}_proj.{part}" in weights
-            }
-            if shared and arrays:
-                weights[f"{prefix}.qkv_proj.{part}"] = mx.concatenate([*arrays.values()])
-            elif arrays:
-                for name, array in arrays.items():
-                    weights[f"{prefix}.qkv_proj.{name}_proj.{part}"] = array
-
-
-def _stored_as(config: ModelConfig) -> Callable[[str, nn.Module], bool | dict[str, int | str]]:
-    """How `nn.quantize` finds each module of the decoder stored, by the checkpoint's names."""
-    own = dict(config.module_quantization)
-
-    def stored_as(path: str, module: nn.Module) -> bool | dict[str, int | str]:
-        name = path.replace(".qkv_proj.", ".").replace(".qkv_proj", ".q_proj")
-        found = own.get(name, config.quantization)
-        if found is None or not hasattr(module, "to_quantized"):
-            return False
-        return {"group_size": found.group_size, "bits": found.bits, "mode": found.mode}
-
-    return stored_as

@@ -7,6 +7,12 @@ from magistral_mlx.errors import CheckpointError
 from magistral_mlx.json_file import JsonFields
 
 ARCHITECTURE = "MistralForCausalLM"
+MODEL_TYPES = {ARCHITECTURE: "mistral", "LlamaForCausalLM": "llama"}
+"""Architectures that the decoder is, without whatever _refuse_other_decoders lists."""
+
+ROPE_THETA = 10_000.0
+"""Where config.json has none, as transformers fills it in."""
+
 DTYPES = ("bfloat16", "float16", "float32")
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -168,16 +174,19 @@ class ModelConfig:
 
 
 def _refuse_other_architectures(data: Mapping[str, object]) -> None:
-    names = data.get("architectures") or [ARCHITECTURE]
-    if not isinstance(names, Sequence) or ARCHITECTURE not in names:
+    named = [name for name, kind in MODEL_TYPES.items() if kind == data.get("model_type")]
+    names = data.get("architectures") or named or [ARCHITECTURE]
+    known = [name for name in MODEL_TYPES if isinstance(names, Sequence) and name in names]
+    if not known:
         raise CheckpointError(
             f"config.json: architecture {names!r} is not supported: use a checkpoint of "
-            f"{ARCHITECTURE}."
+            f"{choices([*MODEL_TYPES])}."
         )
-    if data.get("model_type") != "mistral":
+    wanted = MODEL_TYPES[known[0]]
+    if data.get("model_type") != wanted:
         raise CheckpointError(
             f"config.json: model_type {data.get('model_type')!r} is not supported: use a "
-            "checkpoint of model_type 'mistral'."
+            f"checkpoint of model_type {wanted!r}."
         )
 
 
@@ -207,6 +216,8 @@ def _rope_theta(data: Mapping[str, object]) -> float:
     """Transformers 5 keeps it inside rope_parameters, earlier ones at the top."""
     inside = _mapping(data.get("rope_parameters"))
     source = data if data.get("rope_theta") is not None else inside
+    if data.get("model_type") == "llama" and source.get("rope_theta") is None:
+        return ROPE_THETA
     return JsonFields(source, "config.json").number("rope_theta")
 
 
@@ -261,7 +272,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 def _unsupported(file: str, name: str, value: object) -> CheckpointError:
     return CheckpointError(
-        f"{file}: {name} {value!r} is not supported: use a plain Mistral checkpoint "
+        f"{file}: {name} {value!r} is not supported: use a plain Mistral or Llama checkpoint "
         "(Magistral Small 2506 is one)."
     )
 

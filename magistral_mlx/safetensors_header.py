@@ -20,6 +20,20 @@ HEADER_LIMIT = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor that a file is to hold: name, safetensors type name and shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its data."""
+        return prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
 class TensorEntry:
     """One tensor of a file: safetensors type name, shape, and the file's byte range of its data."""
 

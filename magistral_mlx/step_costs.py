@@ -12,7 +12,6 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from magistral_mlx.kv_cache import KVCache
 from magistral_mlx.model import Decoder, Segment
 
 TRIES = 3
@@ -78,10 +77,14 @@ class StepCosts:
 
 
 def known_step_costs(
-    decoder: Decoder, *, fingerprint: str, largest: int, folder: Path | None
+    decoder: Decoder, *, fingerprint: str, largest: int, folder: Path | None, ranks: int = 1
 ) -> StepCosts:
-    """The costs kept in `folder`, or else measured now and kept there; None keeps nothing."""
-    path = folder / f"step-costs-{_key(fingerprint, decoder, largest)}.json" if folder else None
+    """The costs kept in `folder`, or else measured now and kept there; None keeps nothing.
+
+    ranks: processes that the model is divided between.
+    """
+    key = _key(fingerprint, decoder, largest) + (f"-{ranks}-ranks" if ranks > 1 else "")
+    path = folder / f"step-costs-{key}.json" if folder else None
     found = _read(path) if path else None
     if found is None:
         found = measure_step_costs(decoder, largest=largest)
@@ -113,24 +116,11 @@ def _fastest_step(decoder: Decoder, tokens: int, *, behind: int = 0) -> float:
 
 
 def _timed_step(decoder: Decoder, tokens: int, behind: int) -> float:
-    cache = _filled_cache(decoder, behind)
+    cache = decoder.make_filled_cache(behind)
     start = time.perf_counter()
     logits = decoder(mx.zeros((tokens,), dtype=mx.int32), [Segment(cache, tokens, 1)])
     mx.eval(logits)
     return time.perf_counter() - start
-
-
-def _filled_cache(decoder: Decoder, tokens: int) -> KVCache:
-    """KV of so many tokens that never ran: what it holds makes no difference to the time."""
-    cache, config = decoder.make_cache(), decoder.config
-    if tokens:
-        shape = (1, config.num_key_value_heads, tokens, config.head_dim)
-        rows = mx.zeros(shape, decoder.model.norm.weight.dtype)
-        for layer in range(cache.layers):
-            cache.update(layer, rows, rows)
-        cache.advance(tokens)
-        mx.eval(cache.arrays)
-    return cache
 
 
 def _key(fingerprint: str, decoder: Decoder, largest: int) -> str:

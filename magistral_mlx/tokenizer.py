@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
+from llguidance import LLTokenizer
 from mistral_common.exceptions import MistralCommonException
 from mistral_common.guidance.grammar_factory import GrammarFactory
 from mistral_common.protocol.instruct.messages import (
@@ -36,6 +37,12 @@ _ChatTokenizer: TypeAlias = MistralTokenizer[
 
 class Tokenizer:
     """The Tekken tokenizer of a checkpoint. Immutable, so threads may share it."""
+
+    is_magistral = True
+    """Whether the model card's system prompt and sampling are this model's."""
+
+    has_reasoning = True
+    """Whether its answers may open with reasoning between tags."""
 
     def __init__(self, mistral: _ChatTokenizer, tekken: Tekkenizer) -> None:
         """Use `open` instead, which reads and checks the file."""
@@ -129,6 +136,11 @@ class Tokenizer:
     def grammar_factory(self) -> GrammarFactory:
         """mistral-common's grammars over this vocabulary; the first use takes about a second."""
         return GrammarFactory(self._mistral)
+
+    @cached_property
+    def guide_vocabulary(self) -> LLTokenizer:
+        """The vocabulary as grammars see it."""
+        return self.grammar_factory.llg_tokenizer
 
     def detokenizer(self) -> "Detokenizer":
         """A fresh stream from ids to text."""

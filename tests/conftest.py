@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
+from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.convert import convert, default_output
 from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.tokenizer import Tokenizer
+from tests.sample_checkpoints import write_hf
 from tests.token_streams import Oracle
 
 
@@ -18,6 +21,24 @@ def folders_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         for name in ("MODELS", "STATE", "CACHE", "DATA"):
             patch.setenv(f"MAGISTRAL_MLX_{name}", str(tmp_path_factory.mktemp(name.lower())))
         yield
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Random weights, as few as can be, and a small vocabulary."""
+    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def demo_folder(folders_of_their_own: None) -> Path:
+    """The nano at 4 bits, where `open_model("demo")` finds it too. Not to be written to."""
+    folder = default_output("demo", bits=4)
+    return folder if folder.is_dir() else convert("demo", rtn=True)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    return Tokenizer.open(checkpoint.folder)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
@@ -22,16 +22,11 @@ from magistral_mlx.step_costs import StepCosts
 from magistral_mlx.stream import QueueFullError
 from magistral_mlx.tokenizer import Tokenizer
 from tests.kv_samples import sample_kv
-from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB, write_hf
+from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB
 
 BLOCK_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4 * BLOCK
 SAMPLING = SamplingParams(temperature=1, seed=3)
 PLAIN = KVPrecision()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
 
 
 def open_engine(checkpoint: Checkpoint, *, blocks: int | None = None, waiting: int = 99) -> Engine:

@@ -12,15 +12,8 @@ from magistral_mlx import GenerationOptions, Magistral, open_model
 from magistral_mlx.app.models import HolderSnapshot, ModelHolder, available_models
 from magistral_mlx.app.runs import RunRegistry
 from magistral_mlx.app.store import Store
-from magistral_mlx.convert import convert, default_output
 from magistral_mlx.errors import UserError
 from magistral_mlx.folders import models_folder
-
-
-@pytest.fixture(scope="module")
-def converted() -> Path:
-    folder = default_output("demo", bits=4)
-    return folder if folder.is_dir() else convert("demo")
 
 
 class Room:
@@ -71,11 +64,11 @@ def room(tmp_path: Path) -> Iterator[Room]:
 
 
 @pytest.mark.slow
-def test_the_demo_comes_first_then_what_was_converted(converted: Path, tmp_path: Path) -> None:
+def test_the_demo_comes_first_then_what_was_converted(demo_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / ".Magistral-4bit.partial").mkdir()
     (tmp_path / "file").write_text("x")
-    shutil.copytree(converted, tmp_path / "Magistral-Small-2506-4bit")
+    shutil.copytree(demo_folder, tmp_path / "Magistral-Small-2506-4bit")
     demo, magistral = available_models(tmp_path)
     assert (demo.choice, demo.bits) == ("demo", 4)
     assert (magistral.choice, magistral.name, magistral.bits) == (
@@ -87,9 +80,9 @@ def test_the_demo_comes_first_then_what_was_converted(converted: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_the_converted_demo_is_offered_once(converted: Path) -> None:
+def test_the_converted_demo_is_offered_once(demo_folder: Path) -> None:
     assert [entry.choice for entry in available_models()] == ["demo"]
-    assert converted.parent == models_folder()
+    assert demo_folder.parent == models_folder()
 
 
 @pytest.mark.slow
@@ -113,14 +106,16 @@ def test_a_model_is_opened_while_one_watches_and_remembered(room: Room) -> None:
 
 
 @pytest.mark.slow
-def test_the_old_model_is_closed_before_the_new_one_is_opened(room: Room, converted: Path) -> None:
+def test_the_old_model_is_closed_before_the_new_one_is_opened(
+    room: Room, demo_folder: Path
+) -> None:
     room.holder.open("demo")
     first = room.until("ready")
-    room.holder.open(str(converted))
+    room.holder.open(str(demo_folder))
     second = until(room.holder, lambda s: s.state == "ready" and s.version > first.version)
-    assert second.name == converted.name
+    assert second.name == demo_folder.name
     assert room.open_at_once == [0, 0]
-    assert room.holder.last_choice() == str(converted.resolve())
+    assert room.holder.last_choice() == str(demo_folder.resolve())
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.errors import UserError
 from magistral_mlx.prefix_cache import PrefixCache
 from magistral_mlx.tokenizer import Tokenizer
-from tests.running_server import running_server
+from tests.server.running_server import running_server
 
 CASE = Case(prompt=60, streams=1, kv_bits=16, tokens=16)
 

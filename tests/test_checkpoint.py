@@ -74,7 +74,7 @@ def test_params_without_a_length_mean_the_cards_window() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"architectures": ["LlamaForCausalLM"]}, "LlamaForCausalLM"),
+        ({"architectures": ["GemmaForCausalLM"]}, "GemmaForCausalLM"),
         ({"model_type": "mixtral"}, "mixtral"),
         ({"rope_scaling": {"type": "yarn", "factor": 4}}, "yarn"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e6}}, "llama3"),

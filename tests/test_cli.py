@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 import magistral_mlx
 from magistral_mlx.cli import app
-from magistral_mlx.convert import convert, default_output
+from magistral_mlx.convert import default_output
 from magistral_mlx.memory import magistral_small, plan
 from magistral_mlx.memory_limit import GIB, mac_limit
 from magistral_mlx.model_choice import remember_model
@@ -28,10 +29,10 @@ QUESTION = "What is 21 + 34?"
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> Path:
     """A folder of converted models that holds the demo."""
     folder = tmp_path_factory.mktemp("models")
-    convert("demo", folder / demo_name())
+    shutil.copytree(demo_folder, folder / demo_name())
     return folder
 
 

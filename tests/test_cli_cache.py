@@ -10,7 +10,6 @@ from typer.testing import CliRunner, Result
 import magistral_mlx
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.cli import app
-from magistral_mlx.convert import convert
 from magistral_mlx.errors import RequestError
 from magistral_mlx.kv_folder import kv_folder, parse_disk_size
 from magistral_mlx.kv_store import KVStore
@@ -19,11 +18,9 @@ from tests.kv_samples import sample_kv
 QUESTION = "What is 21 + 34?"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "demo-4bit"
-    convert("demo", folder)
-    return folder
+@pytest.fixture
+def model(demo_folder: Path) -> Path:
+    return demo_folder
 
 
 @pytest.fixture

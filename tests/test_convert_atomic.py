@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.convert import Progress, convert, convert_with_bar
+from magistral_mlx.convert import Progress, conversion_bar, convert
 from magistral_mlx.convert.output_folder import Workplace, locked
 from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import random_weights, write_hf
@@ -125,17 +125,17 @@ def test_a_kill_between_the_two_renames_loses_nothing(source: Path, place: Path)
 def test_ctrl_c_says_so_and_leaves_no_output(source: Path, place: Path) -> None:
     program = """
         import os, signal, sys
-        from magistral_mlx.convert import cli, progress_bar
+        from magistral_mlx.convert import cli, command_options
         # A shell that runs tests in the background has Ctrl-C ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        convert = progress_bar.convert
+        convert = command_options.convert
         def interrupted(*arguments, on_progress, **options):
             def interrupt(progress):
                 on_progress(progress)
                 if progress.done > progress.total // 2:
                     os.kill(os.getpid(), signal.SIGINT)
             return convert(*arguments, on_progress=interrupt, **options)
-        progress_bar.convert = interrupted
+        command_options.convert = interrupted
         cli.main()
     """
     ended = run(program, source, place / "out")
@@ -199,7 +199,8 @@ def test_two_processes_do_not_write_the_same_output(source: Path, place: Path) -
 def test_a_terminal_sees_bytes_rate_and_time_left(source: Path, place: Path) -> None:
     screen = StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
-    convert_with_bar(source, place / "out", console=console)
+    with conversion_bar(console) as show:
+        convert(source, place / "out", on_progress=show)
     shown = screen.getvalue()
     assert re.search(r"lm_head", shown)
     assert re.search(r"\d\.\d/\d\.\d MB", shown)

@@ -1,6 +1,8 @@
 """Peak memory of a conversion does not depend on the model's size."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +91,34 @@ def test_peak_memory_is_the_same_for_a_model_three_times_the_size(tmp_path: Path
     large_peak = peak_bytes(tmp_path / "large", tmp_path / "large-out")
     assert large_peak < LIMIT, f"{large_peak / 1e6:.0f} MB"
     assert large_peak < 1.1 * small_peak, f"{small_peak / 1e6:.0f}, {large_peak / 1e6:.0f} MB"
+
+
+CALIBRATE = CONVERT.replace(
+    "from magistral_mlx.convert import convert",
+    "from pathlib import Path\nfrom magistral_mlx.convert import convert",
+).replace("rtn=True", "calibrate=Path(sys.argv[3]), on_note=lambda note: print(note)")
+
+
+def write_text(path: Path) -> Path:
+    path.write_text((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_calibration_keeps_to_the_memory_that_it_states(tmp_path: Path) -> None:
+    """Bound and peak are of one layer: twice the layers take no more."""
+    text, peaks = write_text(tmp_path / "text.txt"), []
+    for layers in (1, 2):
+        write_large(tmp_path / f"in{layers}", layers=layers, inner=2048)
+        command = [sys.executable, "-c", CALIBRATE, f"in{layers}", f"out{layers}", str(text)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment
+        )
+        *_, note, peak = ended.stdout.splitlines()
+        stated = re.search(r"at most ([\d.]+) GB of memory", note)
+        assert stated is not None, note
+        assert int(peak) < 1e9 * float(stated[1])
+        peaks.append(int(peak))
+    assert peaks[1] < 1.1 * peaks[0]

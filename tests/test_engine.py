@@ -31,16 +31,6 @@ FLAT = SamplingParams(temperature=3, top_p=0.99, seed=11)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    return Tokenizer.open(checkpoint.folder)
-
-
-@pytest.fixture(scope="module")
 def engine(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Iterator[Engine]:
     engine = Engine(checkpoint, tokenizer, window=WINDOW, max_running=4, prefill_tokens=16)
     yield engine

@@ -8,9 +8,9 @@ from typing import cast
 import mlx.core as mx
 import pytest
 
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine import Engine
-from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.engine_status import StepReport
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import AnswerText, Failed
@@ -20,22 +20,12 @@ from magistral_mlx.model import Segment, load_decoder
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.tokenizer import Tokenizer
-from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, write_hf
+from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS
 from tests.tiny_engine import Output, prompt, run
 
 BLOCK_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4 * BLOCK
 GREEDY = SamplingParams(temperature=0)
 PRECISIONS = [kv_precision(16), kv_precision(8), kv_precision(4), kv_precision(8, start=30)]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    return Tokenizer.open(checkpoint.folder)
 
 
 @pytest.fixture

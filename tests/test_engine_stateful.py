@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 )
 
 import magistral_mlx.engine_loop
+import magistral_mlx.ranks.team
 import magistral_mlx.stopwatch
 from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.engine import Engine
@@ -590,7 +591,7 @@ def test_loading_that_fails_in_any_way_is_told_and_does_not_hang(
     def fail(*_: object, **__: object) -> None:
         raise KeyError("model.norm.weight")
 
-    monkeypatch.setattr(magistral_mlx.engine_loop, "load_decoder", fail)
+    monkeypatch.setattr(magistral_mlx.ranks.team, "load_decoder", fail)
     dead = threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda _: dead.set())
     raised: list[BaseException] = []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from magistral_mlx.cli import app
-from magistral_mlx.convert import convert, default_output
 from magistral_mlx.evaluation.run_folder import SAMPLES_FILE
 from magistral_mlx.evaluation.sample import Sample, read_sample
 
@@ -21,9 +21,9 @@ SHORT = ("--max-tokens", "20", "--think", "8")
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    convert("demo", folder / default_output("demo", bits=4).name)
+    shutil.copytree(demo_folder, folder / demo_folder.name)
     return folder
 
 

@@ -18,7 +18,7 @@ from mistral_common.protocol.instruct.tool_calls import (
 )
 
 import magistral_mlx.engine_loop
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Failed
@@ -37,7 +37,6 @@ from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.step import dispatch
 from magistral_mlx.tokenizer import Tokenizer
-from tests.sample_checkpoints import write_hf
 from tests.tiny_engine import prompt, run
 
 HOT = SamplingParams(temperature=5, top_p=1, seed=1)
@@ -63,16 +62,6 @@ SCHEMAS: list[Mapping[str, object]] = [
         "anyOf": [{"$ref": "#/$defs/leaf"}, {"type": "string", "pattern": "^[a-f]{3}-[0-9]{2}$"}],
     },
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    return Tokenizer.open(checkpoint.folder)
 
 
 @pytest.fixture(scope="module")

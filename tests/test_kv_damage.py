@@ -15,20 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.kv_cache import KVCache, KVPrecision
 from magistral_mlx.kv_file import KVFile, file_name
 from magistral_mlx.kv_layout import KVLayout
 from magistral_mlx.kv_transfer import write_kv_file
 from tests.kv_samples import NOW, files, ids, never, open_store, sample_kv, warnings, write
-from tests.sample_checkpoints import write_hf
 
 PLAIN = KVCache.precision
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from magistral_mlx import engine_loop as engine_module
 from magistral_mlx import kv_store, prefix_cache
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine import Engine
-from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv_file import KVFile
 from magistral_mlx.kv_store import KVStore
@@ -24,15 +24,10 @@ from magistral_mlx.kv_transfer import read_kv_file
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.tokenizer import Tokenizer
-from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB, write_hf
+from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB
 
 GREEDY = SamplingParams(temperature=0)
 TOKEN_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
 
 
 @pytest.fixture

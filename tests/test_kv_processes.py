@@ -7,19 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.kv_cache import KVCache
 from magistral_mlx.kv_transfer import read_kv_file
 from tests.kv_samples import FILE_BYTES, files, ids, open_store, warnings, write
-from tests.sample_checkpoints import write_hf
 
 ROOT = Path(__file__).parent.parent
 PLAIN = KVCache.precision
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from magistral_mlx import kv_store
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.errors import RequestError
 from magistral_mlx.kv_cache import KVCache, KVPrecision
 from magistral_mlx.kv_store import LEAST_TOKENS
@@ -33,14 +33,8 @@ from tests.kv_samples import (
     warnings,
     write,
 )
-from tests.sample_checkpoints import write_hf
 
 PLAIN = KVCache.precision
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob
@@ -17,21 +17,10 @@ from magistral_mlx.output_text import OutputText, TextEvent
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.tokenizer import Tokenizer
-from tests.sample_checkpoints import write_hf
 from tests.tiny_engine import prompt, run
 
 # Flat enough that tokens are drawn again in full.
 FLAT = SamplingParams(temperature=3, top_p=0.99, seed=11, frequency_penalty=1)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    return Tokenizer.open(checkpoint.folder)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.logit_rules import LogitRules
@@ -18,7 +18,7 @@ from magistral_mlx.model import Decoder, Segment, load_decoder
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import Draw, SamplingParams, sample_full
 from magistral_mlx.tokenizer import Tokenizer
-from tests.sample_checkpoints import VOCAB, write_hf
+from tests.sample_checkpoints import VOCAB
 from tests.tiny_engine import prompt, run
 
 EOS = 2
@@ -26,18 +26,8 @@ FLAT = SamplingParams(temperature=3, top_p=0.99, seed=11)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
-
-
-@pytest.fixture(scope="module")
 def decoder(checkpoint: Checkpoint) -> Decoder:
     return load_decoder(checkpoint)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    return Tokenizer.open(checkpoint.folder)
 
 
 @pytest.fixture(scope="module")

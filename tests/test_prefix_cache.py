@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistral_mlx import prefix_cache
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.kv_cache import BLOCK, KVCache, KVPrecision
 from magistral_mlx.kv_store import KVStore
 from magistral_mlx.prefix_cache import LEAST_TOKENS, PrefixCache
 from tests.kv_samples import same_kv, sample_kv
-from tests.sample_checkpoints import write_hf
 
 LAYERS, KV_HEADS, HEAD_DIM = 2, 1, 4
 BLOCK_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * BLOCK * 4
@@ -148,11 +147,6 @@ def test_an_entry_larger_than_the_limit_is_not_kept() -> None:
 def test_the_caller_must_give_the_kv_of_exactly_these_tokens() -> None:
     with pytest.raises(AssertionError):
         PrefixCache(limit=10**9).put(ids(50), kv_of(ids(49)))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
 
 
 def on_disk(folder: Path, checkpoint: Checkpoint, *, limit: int = 10**9) -> PrefixCache:

@@ -9,22 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.scheduler import IDLE_TOKENS
 from magistral_mlx.tokenizer import Tokenizer
-from tests.sample_checkpoints import VOCAB, write_hf
+from tests.sample_checkpoints import VOCAB
 
 WINDOW = 2000
 GREEDY = SamplingParams(temperature=0)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny"))
 
 
 @pytest.fixture(scope="module")

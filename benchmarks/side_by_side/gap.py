@@ -22,13 +22,22 @@ ALONE = 16
 MOST = 8_192
 """Tokens that the running stream has at its disposal: more than it takes to prefill the prompt."""
 
+ROWS = {
+    "gap before": "usual",
+    "gap while it joins, median": "median",
+    "gap while it joins, longest": "longest",
+    "wait of the joining one": "first_token",
+}
+"""What the table says, and the field that it says it of."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Joining:
-    """Seconds: the longest gap while it joins, a usual one before, and the joining one's wait."""
+    """Seconds: gaps of the running stream before and while the other joins, and that one's wait."""
 
-    longest: float
     usual: float
+    median: float
+    longest: float
     first_token: float
 
 
@@ -47,11 +56,8 @@ def measure(plan: Plan) -> Result:
             warm_up=False,
         )
     rows = {
-        "longest gap": [[each.longest for each in side] for side in (turns.ours, turns.theirs)],
-        "gap before": [[each.usual for each in side] for side in (turns.ours, turns.theirs)],
-        "wait of the joining one": [
-            [each.first_token for each in side] for side in (turns.ours, turns.theirs)
-        ],
+        name: [[getattr(each, field) for each in side] for side in (turns.ours, turns.theirs)]
+        for name, field in ROWS.items()
     }
     ratios = {name: ratio_of(*sides, inverse=True) for name, sides in rows.items()}
     return _result(ratios, length, rounds)
@@ -65,9 +71,7 @@ def _result(ratios: dict[str, Ratio], length: int, rounds: int) -> Result:
         one, other = (f"{1e3 * value:,.0f}" for value in (ratio.ours, ratio.theirs))
         table.add_row(name, one, other, ratio.cells()[2])
     figures: dict[str, object] = {"prompt": length}
-    named = {
-        f"{name.replace(' ', '_')}_s": ratio.json(theirs="mlx_lm") for name, ratio in ratios.items()
-    }
+    named = {f"{ROWS[name]}_s": ratio.json(theirs="mlx_lm") for name, ratio in ratios.items()}
     return Result(table, [figures | named])
 
 
@@ -93,8 +97,10 @@ def _theirs(mlx_lm: MlxLm, running: list[int], joining: list[int]) -> _Joining:
 
 
 def _joining(stream: Output, joined: Output) -> _Joining:
+    meanwhile = stream.gaps(joined.submitted, joined.first)
     return _Joining(
-        longest=max(stream.gaps(joined.submitted, joined.first)),
         usual=statistics.median(stream.gaps(stream.first, joined.submitted)),
+        median=statistics.median(meanwhile),
+        longest=max(meanwhile),
         first_token=joined.first - joined.submitted,
     )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magistral_mlx.api import open_model
-from magistral_mlx.bench.synthetic import SyntheticEngine, synthetic_checkpoint, synthetic_config
+from magistral_mlx.bench.synthetic import SyntheticTeam, synthetic_checkpoint, synthetic_config
 from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine import PREFILL_TOKENS, Engine
-from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.folders import cache_folder
 from magistral_mlx.kv_budget import KVBudget, kv_budget
 from magistral_mlx.kv_cache import kv_precision
@@ -73,7 +73,7 @@ def synthetic_model(name: str, *, limit: MemoryLimit | None = None) -> Iterator[
     made = plan(config, limit) if limit is not None else plan_for_this_machine(config)
     with synthetic_checkpoint(config) as checkpoint:
         tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
-        engine = SyntheticEngine(
+        engine = Engine(
             checkpoint,
             tokenizer,
             window=made.window,
@@ -83,6 +83,7 @@ def synthetic_model(name: str, *, limit: MemoryLimit | None = None) -> Iterator[
             kv_precision=kv_precision(made.kv_bits),
             prefix_bytes=made.kv + made.prefix_cache,
             costs_folder=cache_folder(),
+            team=SyntheticTeam(),
         )
         try:
             yield BenchModel(f"synthetic {name}", checkpoint, tokenizer, engine, made, None)

@@ -14,8 +14,8 @@ from magistral_mlx.bench.output import Output
 from magistral_mlx.bench.recording import Recording
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.demo.random_model import write_random_model
+from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine import Engine
-from magistral_mlx.engine_loop import DeviceOptions
 from magistral_mlx.engine_status import StepReport
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv_cache import KVPrecision

@@ -46,10 +46,14 @@ class Output:
         return self._known_at(stop) - self._known_at(start)
 
     def gaps(self, start: float, stop: float) -> list[float]:
-        """Seconds between marks that follow each other, as far as they touch that time."""
-        times = [time for time, _ in self.marks]
+        """Seconds between tokens that follow each other, as far as they touch that time.
+
+        A token whose text is held back for the next one's has no mark: both took half of it.
+        """
         return [
-            later - sooner for sooner, later in pairwise(times) if later > start and sooner < stop
+            (later - sooner) / (after - before)
+            for (sooner, before), (later, after) in pairwise(self.marks)
+            if later > start and sooner < stop
         ]
 
     def _known_at(self, time: float) -> int:

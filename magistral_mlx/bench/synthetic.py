@@ -7,17 +7,15 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import mlx.core as mx
-
 from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.demo.random_model import random_tensors
 from magistral_mlx.demo.tekken import write_tekken
-from magistral_mlx.engine import Engine
-from magistral_mlx.engine_loop import EngineLoop
+from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.errors import RequestError
 from magistral_mlx.memory import magistral_small
 from magistral_mlx.model import Decoder, compute_dtype
 from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.ranks.team import Team
 
 
 def synthetic_config(name: str) -> ModelConfig:
@@ -47,21 +45,15 @@ def synthetic_checkpoint(config: ModelConfig) -> Iterator[Checkpoint]:
         )
 
 
-class SyntheticLoop(EngineLoop):
-    """Makes the weights instead of reading them, tensor by tensor."""
+class SyntheticTeam(Team):
+    """This process alone, and weights that are made instead of read, tensor by tensor."""
 
-    def load(self, checkpoint: Checkpoint, dtype: mx.Dtype | None) -> Decoder:
+    def load(self, checkpoint: Checkpoint, device: DeviceOptions) -> Decoder:
         """Random weights, the same every time."""
         config = checkpoint.config
         decoder = Decoder(config)
-        decoder.load(dict(random_tensors(config)), dtype or compute_dtype(config.dtype))
+        decoder.load(dict(random_tensors(config)), device.dtype or compute_dtype(config.dtype))
         return decoder
-
-
-class SyntheticEngine(Engine):
-    """The engine over such weights; all else is as ever."""
-
-    loop_type = SyntheticLoop
 
 
 def _small() -> ModelConfig:

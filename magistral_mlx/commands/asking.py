@@ -1,12 +1,14 @@
 """The commands that ask the model: ask and chat."""
 
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from magistral_mlx.commands import options as opt
 from magistral_mlx.commands.exit_codes import INTERRUPTED, consoles, exit_codes
+from magistral_mlx.commands.option_groups import takes_groups
 from magistral_mlx.conversation import Message
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import state_folder
@@ -17,62 +19,69 @@ from magistral_mlx.terminal.chat import prompt_line, run_chat
 from magistral_mlx.terminal.chat_session import ChatSession
 from magistral_mlx.terminal.opening import Opening, open_chosen
 
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object when the reply is complete.")
+]
+ShowReasoning = Annotated[
+    bool | None,
+    typer.Option(
+        "--show-reasoning/--hide-reasoning",
+        help="By default shown on a terminal only. In a pipe it goes to standard error.",
+        show_default=False,
+    ),
+]
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answering:
+    """How the command line wants to be answered."""
+
+    system: opt.System = None
+    system_mode: opt.SystemMode = "compose"
+    reasoning: opt.ReasoningMode = "auto"
+    think: opt.Think = None
+    max_tokens: opt.MaxTokens = None
+    temperature: opt.Temperature = opt.DEFAULT_TEMPERATURE
+    top_p: opt.TopP = opt.DEFAULT_TOP_P
+    top_k: opt.TopK = 0
+    min_p: opt.MinP = 0.0
+    seed: opt.Seed = None
+
+    def options(self) -> GenerationOptions:
+        """The same for the model. Raises RequestError for values that are not possible."""
+        return GenerationOptions(
+            sampling=SamplingParams(
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                min_p=self.min_p,
+                seed=self.seed,
+            ),
+            max_tokens=self.max_tokens,
+            thinking_budget=self.think,
+            reasoning=self.reasoning,
+            system=self.system_mode,
+        )
+
+
+@takes_groups
 def ask_command(
     question: Annotated[
         str, typer.Argument(metavar="QUESTION", help="What to ask; - reads it from standard input.")
     ],
+    *,
     model: opt.Model = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object when the reply is complete.")
-    ] = False,
-    show_reasoning: Annotated[
-        bool | None,
-        typer.Option(
-            "--show-reasoning/--hide-reasoning",
-            help="By default shown on a terminal only. In a pipe it goes to standard error.",
-            show_default=False,
-        ),
-    ] = None,
-    system: opt.System = None,
-    system_mode: opt.SystemMode = "compose",
-    reasoning: opt.ReasoningMode = "auto",
-    think: opt.Think = None,
-    max_tokens: opt.MaxTokens = None,
-    temperature: opt.Temperature = opt.DEFAULT_TEMPERATURE,
-    top_p: opt.TopP = opt.DEFAULT_TOP_P,
-    top_k: opt.TopK = 0,
-    min_p: opt.MinP = 0.0,
-    seed: opt.Seed = None,
-    max_context: opt.MaxContext = None,
-    dtype: opt.ComputeDtype = None,
-    kv_bits: opt.KVBits = None,
-    kv_start: opt.KVStart = 0,
-    kv_disk: opt.KVDisk = None,
-    wired: opt.Wired = False,
+    as_json: AsJson = False,
+    show_reasoning: ShowReasoning = None,
+    answering: Answering,
+    opening: Opening,
 ) -> None:
     """Ask one question. In a pipe, standard output gets the answer alone."""
     console, errors = consoles()
     with exit_codes(errors):
-        options = GenerationOptions(
-            sampling=SamplingParams(
-                temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed
-            ),
-            max_tokens=max_tokens,
-            thinking_budget=think,
-            reasoning=reasoning,
-            system=system_mode,
-        )
-        messages = [Message("system", system)] if system else []
+        options = answering.options()
+        messages = [Message("system", answering.system)] if answering.system else []
         messages.append(Message("user", _question(question)))
-        opening = Opening(
-            max_context=max_context,
-            dtype=dtype,
-            kv_bits=kv_bits,
-            kv_start=kv_start,
-            kv_disk=kv_disk,
-            wired=wired,
-        )
         with open_chosen(model, opening, errors=errors) as opened:
             completed = run_ask(
                 opened,
@@ -86,51 +95,18 @@ def ask_command(
             raise typer.Exit(INTERRUPTED)
 
 
-def chat_command(
-    model: opt.Model = None,
-    system: opt.System = None,
-    system_mode: opt.SystemMode = "compose",
-    reasoning: opt.ReasoningMode = "auto",
-    think: opt.Think = None,
-    max_tokens: opt.MaxTokens = None,
-    temperature: opt.Temperature = opt.DEFAULT_TEMPERATURE,
-    top_p: opt.TopP = opt.DEFAULT_TOP_P,
-    top_k: opt.TopK = 0,
-    min_p: opt.MinP = 0.0,
-    seed: opt.Seed = None,
-    max_context: opt.MaxContext = None,
-    dtype: opt.ComputeDtype = None,
-    kv_bits: opt.KVBits = None,
-    kv_start: opt.KVStart = 0,
-    kv_disk: opt.KVDisk = None,
-    wired: opt.Wired = False,
-) -> None:
+@takes_groups
+def chat_command(*, model: opt.Model = None, answering: Answering, opening: Opening) -> None:
     """Talk to the model. /help inside lists the commands; Ctrl-C stops an answer."""
     console, errors = consoles()
     with exit_codes(errors):
         if not (console.is_terminal and sys.stdin.isatty()):
             raise RequestError("chat needs a terminal: in a pipe, use magistral-mlx ask.")
-        options = GenerationOptions(
-            sampling=SamplingParams(
-                temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed
-            ),
-            max_tokens=max_tokens,
-            thinking_budget=think,
-            reasoning=reasoning,
-            system=system_mode,
-        )
-        opening = Opening(
-            max_context=max_context,
-            dtype=dtype,
-            kv_bits=kv_bits,
-            kv_start=kv_start,
-            kv_disk=kv_disk,
-            wired=wired,
-        )
+        session = ChatSession(answering.options(), system=answering.system)
         with open_chosen(model, opening, errors=errors) as opened:
             run_chat(
                 opened,
-                ChatSession(options, system=system),
+                session,
                 console=console,
                 read_line=prompt_line(state_folder() / "chat_history"),
             )

@@ -1,16 +1,21 @@
 """The command that serves the page."""
 
+import os
 from typing import Annotated
 
 import typer
 
 from magistral_mlx.commands import options as opt
 from magistral_mlx.commands.exit_codes import consoles, exit_codes
+from magistral_mlx.commands.option_groups import takes_groups
 from magistral_mlx.errors import RequestError
+from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.terminal.opening import Opening
 
 
+@takes_groups
 def page_command(
+    *,
     model: opt.Model = None,
     host: Annotated[
         str, typer.Option(help="Where to listen; anything but this machine needs --auth.")
@@ -24,9 +29,6 @@ def page_command(
     ] = None,
     data_dir: opt.DataDir = None,
     no_history: opt.NoHistory = False,
-    max_context: opt.MaxContext = None,
-    kv_bits: opt.KVBits = None,
-    kv_disk: opt.KVDisk = None,
     show: Annotated[
         bool | None,
         typer.Option(
@@ -35,10 +37,16 @@ def page_command(
             show_default=False,
         ),
     ] = None,
+    opening: Opening,
 ) -> None:
     """Serve the page: reasoning and answer, side by side."""
     console, errors = consoles()
     with exit_codes(errors):
+        if find_launch(os.environ) is not None:
+            raise RequestError(
+                "The page opens one model after another, which several ranks cannot: use "
+                "magistral-mlx serve, which shows the page too."
+            )
         try:
             from magistral_mlx.app.command import PageOptions, run_page
         except ModuleNotFoundError as error:
@@ -54,5 +62,4 @@ def page_command(
             history=not no_history,
             show=console.is_terminal if show is None else show,
         )
-        opening = Opening(max_context=max_context, kv_bits=kv_bits, kv_disk=kv_disk)
         run_page(options, opening, console=console)

@@ -29,6 +29,7 @@ def plan_command(
     sequences: Annotated[
         int, typer.Option(min=1, help="Replies at once, each with a full window.")
     ] = 1,
+    ranks: Annotated[int, typer.Option(min=1, help="Macs that the model is divided between.")] = 1,
     macs: Annotated[
         bool, typer.Option("--macs", help="One line for every Mac that is sold.")
     ] = False,
@@ -45,6 +46,7 @@ def plan_command(
             window=window,
             kv_bits=kv_bits,
             sequences=sequences,
+            ranks=ranks,
             as_json=as_json,
             console=console,
         )

@@ -1,5 +1,6 @@
 """Which model the command serves, and how it is opened."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from starlette.types import ASGIApp
 from magistral_mlx.api import Magistral
 from magistral_mlx.folders import state_folder
 from magistral_mlx.model_choice import choose_model, remember_model
+from magistral_mlx.ranks.launch import is_follower
 from magistral_mlx.server.serving import OnStep, serve
 from magistral_mlx.server.settings import ServerSettings
 from magistral_mlx.terminal.opening import Opening
@@ -29,6 +31,8 @@ def serve_chosen(
     `serve`.
     """
     choice = choose_model(name, state=state_folder())
+    if is_follower(os.environ):
+        opening.open(choice)  # until rank 0, which serves, has ended
 
     def open_model(on_step: OnStep) -> Magistral:
         model = opening.open(choice, on_step=on_step)

@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx import Magistral, open_model
-from magistral_mlx.commands.options import Dtype
-from magistral_mlx.convert.cli import convert_command
+from magistral_mlx.commands import options as opt
+from magistral_mlx.convert.cli import run_conversion
+from magistral_mlx.convert.command_options import Converting
 from magistral_mlx.convert.locations import DEMO
 from magistral_mlx.engine_status import StepReport
 from magistral_mlx.folders import state_folder
@@ -23,12 +24,12 @@ from magistral_mlx.terminal.model_protocol import AnsweringModel
 class Opening:
     """How a model is to be opened; see `magistral_mlx.open_model`. kv_disk: a size, as "20GB"."""
 
-    max_context: int | None = None
-    dtype: Dtype | None = None
-    kv_bits: int | None = None
-    kv_start: int = 0
-    kv_disk: str | None = None
-    wired: bool = False
+    max_context: opt.MaxContext = None
+    dtype: opt.ComputeDtype = None
+    kv_bits: opt.KVBits = None
+    kv_start: opt.KVStart = 0
+    kv_disk: opt.KVDisk = None
+    wired: opt.Wired = False
 
     def open(
         self, choice: str, *, on_step: Callable[[StepReport], None] | None = None
@@ -71,7 +72,7 @@ def open_chosen(name: str | None, opening: Opening, *, errors: Console) -> Itera
 def open_demo(*, errors: Console) -> Iterator[AnsweringModel]:
     """Convert the model that comes with the package, anew each time, and open it."""
     _say(errors, "Converting the small model that comes with the package to 4-bit MLX")
-    convert_command(DEMO, force=True, rtn=True)
+    run_conversion(DEMO, None, Converting(force=True, rtn=True))
     with open_chosen(DEMO, Opening(), errors=errors) as model:
         yield model
 

@@ -25,6 +25,7 @@ def run_plan(
     window: int | None,
     kv_bits: int | None,
     sequences: int,
+    ranks: int,
     as_json: bool,
     console: Console,
 ) -> None:
@@ -34,10 +35,12 @@ def run_plan(
     """
     name, config = _shape(model)
     if memory is None:
-        made = plan_for_this_machine(config, window=window, kv_bits=kv_bits, sequences=sequences)
+        made = plan_for_this_machine(
+            config, window=window, kv_bits=kv_bits, sequences=sequences, ranks=ranks
+        )
     else:
         limit = mac_limit(parse_memory(memory))
-        made = plan(config, limit, window=window, kv_bits=kv_bits, sequences=sequences)
+        made = plan(config, limit, window=window, kv_bits=kv_bits, sequences=sequences, ranks=ranks)
     if as_json:
         print_json({"model": name, **asdict(made)}, console)
     else:
@@ -50,16 +53,20 @@ def run_plan_of_macs(
     window: int | None,
     kv_bits: int | None,
     sequences: int,
+    ranks: int,
     as_json: bool,
     console: Console,
 ) -> None:
     """Print what every Mac that is sold holds of a model. Raises as `run_plan`, but for no room."""
     name, config = _shape(model)
+    name = f"{name}, divided between {ranks} Macs" if ranks > 1 else name
     plans: dict[int, MemoryPlan | None] = {}
     for memory in MAC_SIZES:
         limit = mac_limit(memory)
         try:
-            made = plan(config, limit, window=window, kv_bits=kv_bits, sequences=sequences)
+            made = plan(
+                config, limit, window=window, kv_bits=kv_bits, sequences=sequences, ranks=ranks
+            )
         except MemoryPlanError:
             plans[memory] = None
         else:

@@ -40,7 +40,7 @@ def mac_row(memory: int, plan: MemoryPlan | None) -> list[str]:
 def _bytes_table(plan: MemoryPlan, title: str) -> Table:
     sequences = f"{plan.sequences} × " if plan.sequences > 1 else ""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    table.add_column("Memory")
+    table.add_column(f"Memory of each of {plan.ranks} ranks" if plan.ranks > 1 else "Memory")
     table.add_column("Bytes", justify="right")
     table.add_column("Share", justify="right")
     rows = [

@@ -163,7 +163,9 @@ def test_the_page_leaves_the_engine_its_speed(services: Services, url: str) -> N
     ) as watcher:
         assert watcher.stdin is not None
         assert watcher.stdout is not None
-        for _ in range(5):
+        # Other work on the machine only takes speed away: the best of each counts, as soon as it is
+        # there.
+        while len(shown) < 3 or (len(shown) < 12 and max(shown) <= 0.95 * max(bare)):
             timings = model.generate(question, settings.options()).timings
             bare.append(timings.decode_tokens_per_second or 0.0)
             conversation = services.store.create_conversation("speed").id
@@ -178,5 +180,4 @@ def test_the_page_leaves_the_engine_its_speed(services: Services, url: str) -> N
             shown.append(run.snapshot().chains[0].tokens_per_second or 0.0)
         watcher.stdin.close()
     logger.info("tokens/s: bare %s, shown %s", bare, shown)
-    # The best of each: other work on the machine takes speed from both.
-    assert max(shown) > 0.9 * max(bare)
+    assert max(shown) > 0.95 * max(bare)

@@ -11,8 +11,8 @@ import pytest
 import magistral_mlx
 from magistral_mlx import Magistral
 from magistral_mlx.server.settings import ServerSettings
-from tests.running_server import RunningServer, running_server
 from tests.sample_checkpoints import write_hf
+from tests.server.running_server import RunningServer, running_server
 
 ASKED = [{"role": "user", "content": "Hi"}]
 

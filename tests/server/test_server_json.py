@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
 import magistral_mlx
 from magistral_mlx.server.settings import ServerSettings
-from tests.running_server import running_server
+from tests.server.running_server import running_server
 
 Schema = dict[str, object]
 

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 import magistral_mlx
 from magistral_mlx.cli import app
 from magistral_mlx.engine_loop import EngineLoop
-from tests.running_server import RunningServer, running_server, wait_for
 from tests.sample_checkpoints import write_hf
+from tests.server.running_server import RunningServer, running_server, wait_for
 
 LONG: dict[str, object] = {
     "model": "sample",

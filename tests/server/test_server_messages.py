@@ -9,10 +9,10 @@ import pytest
 from anthropic.types import MessageParam, TextBlock, ThinkingBlock, ToolParam, ToolUseBlock
 
 import magistral_mlx
-from magistral_mlx import GenerationOptions, Magistral, Message, SamplingParams
-from tests.running_server import RunningServer, running_server
+from magistral_mlx import Magistral, Message
+from tests.server.conftest import QUESTION
+from tests.server.running_server import RunningServer
 
-QUESTION = "What is 12 + 30?"
 ASKED: list[MessageParam] = [{"role": "user", "content": QUESTION}]
 TOOL: ToolParam = {
     "name": "look_up",
@@ -28,31 +28,9 @@ TOOL: ToolParam = {
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Magistral]:
-    with magistral_mlx.open_model("demo") as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def server(model: Magistral) -> Iterator[RunningServer]:
-    with running_server(model) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def client(server: RunningServer) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(base_url=server.url, api_key="EMPTY", max_retries=0) as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def name(model: Magistral) -> str:
-    return model.name
-
-
-@pytest.fixture(scope="module")
-def reply(model: Magistral) -> magistral_mlx.Reply:
-    return model.generate(QUESTION, GenerationOptions(sampling=SamplingParams(temperature=0)))
 
 
 def test_thinking_is_a_block_of_its_own_when_it_is_asked_for(

@@ -15,11 +15,11 @@ from openai.types.responses import (
 )
 
 import magistral_mlx
-from magistral_mlx import GenerationOptions, Magistral, Message, SamplingParams
+from magistral_mlx import GenerationOptions, Magistral, Message
 from magistral_mlx.server.settings import ServerSettings
-from tests.running_server import RunningServer, running_server
+from tests.server.conftest import QUESTION
+from tests.server.running_server import RunningServer, running_server
 
-QUESTION = "What is 12 + 30?"
 TOOL: FunctionToolParam = {
     "type": "function",
     "name": "look_up",
@@ -34,12 +34,6 @@ TOOL: FunctionToolParam = {
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Magistral]:
-    with magistral_mlx.open_model("demo") as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def server(model: Magistral) -> Iterator[RunningServer]:
     with running_server(model, ServerSettings(port=0, stored_bytes=20_000)) as running:
         yield running
@@ -49,16 +43,6 @@ def server(model: Magistral) -> Iterator[RunningServer]:
 def client(server: RunningServer) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.v1, api_key="EMPTY", max_retries=0) as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def name(client: openai.OpenAI) -> str:
-    return client.models.list().data[0].id
-
-
-@pytest.fixture(scope="module")
-def reply(model: Magistral) -> magistral_mlx.Reply:
-    return model.generate(QUESTION, GenerationOptions(sampling=SamplingParams(temperature=0)))
 
 
 def test_a_response_has_reasoning_and_a_message(

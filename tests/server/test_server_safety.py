@@ -17,8 +17,8 @@ import magistral_mlx
 from magistral_mlx import Magistral
 from magistral_mlx.errors import RequestError
 from magistral_mlx.server.settings import ServerSettings
-from tests.running_server import RunningServer, running_server, wait_for
 from tests.sample_checkpoints import write_hf
+from tests.server.running_server import RunningServer, running_server, wait_for
 
 LONG = {
     "model": "sample",

@@ -18,9 +18,9 @@ import magistral_mlx
 from magistral_mlx import Magistral
 from magistral_mlx.server.model_slot import model_names
 from magistral_mlx.spec import HUB_ID, SYSTEM_PROMPT
-from tests.running_server import RunningServer, running_server
+from tests.server.running_server import RunningServer, running_server
 
-PAGE = Path(__file__).parent.parent / "docs" / "server.md"
+PAGE = Path(__file__).parents[2] / "docs" / "server.md"
 EXAMPLES = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 CARD_SCRIPT = """\

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import openai
 import pytest
@@ -11,45 +10,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 import magistral_mlx
 from magistral_mlx import GenerationOptions, Magistral, Message, SamplingParams
 from magistral_mlx.engine_status import StepReport
-from tests.running_server import RunningServer, running_server, wait_for
+from tests.server.conftest import QUESTION
+from tests.server.running_server import RunningServer, wait_for
 
-QUESTION = "What is 12 + 30?"
 ASKED: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
-
-
-@pytest.fixture(scope="module")
-def steps() -> list[StepReport]:
-    """What every step of the model has run."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def model(steps: list[StepReport]) -> Iterator[Magistral]:
-    with magistral_mlx.open_model("demo", on_step=steps.append) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def server(model: Magistral) -> Iterator[RunningServer]:
-    with running_server(model) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: RunningServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=server.v1, api_key="EMPTY", max_retries=0) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def name(client: openai.OpenAI) -> str:
-    return client.models.list().data[0].id
-
-
-@pytest.fixture(scope="module")
-def reply(model: Magistral) -> magistral_mlx.Reply:
-    """The greedy reply by the Python API."""
-    return model.generate(QUESTION, GenerationOptions(sampling=SamplingParams(temperature=0)))
 
 
 def extra(message: object, name: str) -> object:
@@ -344,9 +308,10 @@ def test_the_history_without_its_reasoning_is_prefilled_while_the_user_reads(
     before = len(steps)
     first = client.chat.completions.create(model=name, messages=asked, temperature=0)
     assert first.usage is not None
+    assert first.usage.prompt_tokens_details is not None
     # The prompt up to the question is there already; the answer without its reasoning is new.
-    most = first.usage.prompt_tokens
-    wait_for(lambda: sum(step.prefill_tokens for step in steps[before:]) > most + 8)
+    own = first.usage.prompt_tokens - (first.usage.prompt_tokens_details.cached_tokens or 0)
+    wait_for(lambda: sum(step.prefill_tokens for step in steps[before:]) > own)
     wait_for(lambda: model.status.running == 0)
     text = first.choices[0].message.content or ""
     again = client.chat.completions.create(

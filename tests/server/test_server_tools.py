@@ -1,7 +1,6 @@
 """Tools by OpenAI's client: choice, strictness, several calls, streams, and a whole loop."""
 
 import json
-from collections.abc import Iterator
 
 import jsonschema
 import openai
@@ -12,10 +11,6 @@ from openai.types.chat import (
     ChatCompletionMessageParam,
     ChatCompletionToolParam,
 )
-
-import magistral_mlx
-from magistral_mlx import Magistral
-from tests.running_server import RunningServer, running_server
 
 PLACE: dict[str, object] = {
     "type": "object",
@@ -44,29 +39,6 @@ CLOCK: ChatCompletionToolParam = {
     },
 }
 ASKED: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Is it warm in Oslo?"}]
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[Magistral]:
-    with magistral_mlx.open_model("demo") as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def server(model: Magistral) -> Iterator[RunningServer]:
-    with running_server(model) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: RunningServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=server.v1, api_key="EMPTY", max_retries=0) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def name(client: openai.OpenAI) -> str:
-    return client.models.list().data[0].id
 
 
 def calls_of(got: ChatCompletion) -> list[ChatCompletionMessageFunctionToolCall]:

@@ -18,8 +18,8 @@ from magistral_mlx.server.app import create_app, create_service
 from magistral_mlx.server.model_slot import ModelSlot
 from magistral_mlx.server.serving import GracefulServer, LatePage, listening_socket
 from magistral_mlx.server.settings import ServerSettings
-from tests.running_server import wait_for
 from tests.sample_checkpoints import write_hf
+from tests.server.running_server import wait_for
 
 HTML = {"accept": "text/html,*/*"}
 

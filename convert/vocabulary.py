@@ -1,0 +1,201 @@
+"""A source's tokenizer: read by who has the authority over it, and written for every program."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+from mistral_common.exceptions import TokenizerException
+from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+from tokenizers import Tokenizer as JsonTokenizer
+
+from magistral_mlx.convert.tekken_json import (
+    CHAT_TEMPLATE,
+    TOKENIZER_CONFIG,
+    TOKENIZER_JSON,
+    chat_template,
+    tokenizer_config,
+    tokenizer_of,
+)
+from magistral_mlx.errors import CheckpointError
+from magistral_mlx.template_tokenizer import TemplateTokenizer
+from magistral_mlx.tokenizer import TEKKEN_FILE
+
+SAMPLE = (
+    "What is 12 + 30? Quelle est la réponse ? Wieviel ergibt das? Πόσο κάνει; १२ + ३०? "
+    "答えは何ですか。답은 무엇입니까? Сколько будет? ما هو الجواب؟ উত্তর কত? 等于多少？\n"
+    "<think>\n42\n</think>\n\tx = y² ≠ 🧮👩🏽‍🔬"
+)
+"""Scripts of the card's languages, the thinking tags, white space and emoji."""
+
+TEMPLATE_FILES = (TOKENIZER_CONFIG, CHAT_TEMPLATE, "special_tokens_map.json", "added_tokens.json")
+"""What may lie beside a tokenizer.json and belongs to it."""
+
+
+class Vocabulary(Protocol):
+    """Token ids of a checkpoint, and the files that carry them."""
+
+    @property
+    def bos_id(self) -> int | None: ...
+
+    @property
+    def eos_id(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text to ids, without bos and eos."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text."""
+        ...
+
+    def check(self) -> list[int]:
+        """The ids of SAMPLE. Raises CheckpointError when the vocabulary damages it."""
+        ...
+
+    def write(self, folder: Path, *, window: int, system_prompt: str | None) -> None:
+        """Write the tokenizer's files."""
+        ...
+
+
+def open_vocabulary(path: Path, *, vocab_size: int) -> Vocabulary:
+    """Open tekken.json or tokenizer.json, checked against the embedding's rows.
+
+    Raises CheckpointError when the file is damaged or belongs to another model.
+    """
+    if path.name == TOKENIZER_JSON:
+        tokenizer = TemplateTokenizer.open(path)
+        _check_size(path, tokenizer.vocab_size, vocab_size)
+        return JsonVocabulary(path, tokenizer)
+    try:
+        tekken = Tekkenizer.from_file(path)
+    except (TokenizerException, ValueError, TypeError, KeyError, AssertionError) as error:
+        raise CheckpointError(
+            f"{path} is not a Tekken vocabulary ({error}): copy it from the original checkpoint."
+        ) from error
+    _check_size(path, tekken.n_words, vocab_size)
+    return TekkenVocabulary(path, tekken, _digest(path))
+
+
+def check_ids(folder: Path, vocabulary: Vocabulary) -> None:
+    """Compare a folder's tokenizer.json with its authority. Raises CheckpointError."""
+    path = folder / TOKENIZER_JSON
+    written = JsonTokenizer.from_file(str(path))
+    written.encode_special_tokens = True
+    if written.encode(SAMPLE, add_special_tokens=False).ids != vocabulary.encode(SAMPLE):
+        raise CheckpointError(
+            f"{path} gives other token ids than {vocabulary_file(folder).name}: delete it, and "
+            "report this with the model's name."
+        )
+
+
+def vocabulary_file(folder: Path) -> Path:
+    """The file of a source that decides about its token ids: tekken.json, where there is one."""
+    tekken, other = folder / TEKKEN_FILE, folder / TOKENIZER_JSON
+    return other if other.is_file() and not tekken.is_file() else tekken
+
+
+def tokenizer_files(path: Path) -> tuple[Path, ...]:
+    """A tokenizer's file, and what lies beside a tokenizer.json and belongs to it."""
+    beside = TEMPLATE_FILES if path.name == TOKENIZER_JSON else ()
+    others = (path.with_name(name) for name in beside)
+    return (path, *(other for other in others if other.is_file()))
+
+
+@dataclass(frozen=True, slots=True)
+class TekkenVocabulary:
+    """tekken.json, read by mistral-common."""
+
+    path: Path
+    tekken: Tekkenizer
+    digest: str
+
+    @property
+    def bos_id(self) -> int:
+        return self.tekken.bos_id
+
+    @property
+    def eos_id(self) -> int:
+        return self.tekken.eos_id
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text to ids."""
+        return self.tekken.encode(text, bos=False, eos=False)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text; control tokens and ids beyond the vocabulary give none."""
+        known = [token for token in ids if token < self.tekken.n_words]
+        return self.tekken.decode(known, special_token_policy=SpecialTokenPolicy.IGNORE)
+
+    def check(self) -> list[int]:
+        """The ids of SAMPLE, once they decode to it again."""
+        ids = self.encode(SAMPLE)
+        if self.tekken.decode(ids) != SAMPLE:
+            raise CheckpointError(
+                f"{self.path} does not decode what it encodes: copy it from the original "
+                "checkpoint."
+            )
+        return ids
+
+    def write(self, folder: Path, *, window: int, system_prompt: str | None) -> None:
+        """tekken.json as it is, and the same as tokenizer.json with a chat template."""
+        copy = folder / TEKKEN_FILE
+        shutil.copyfile(self.path, copy)
+        if _digest(copy) != self.digest:
+            raise CheckpointError(f"{self.path} changed while it was copied: run this again.")
+        tokenizer_of(self.tekken, copy).save(str(folder / TOKENIZER_JSON), pretty=False)
+        config = json.dumps(tokenizer_config(self.tekken, window=window), indent=2)
+        (folder / TOKENIZER_CONFIG).write_text(config + "\n", encoding="utf-8")
+        template = chat_template(copy, system_prompt)
+        if template is not None:
+            (folder / CHAT_TEMPLATE).write_text(template, encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class JsonVocabulary:
+    """tokenizer.json, read by the tokenizers library."""
+
+    path: Path
+    tokenizer: TemplateTokenizer
+
+    @property
+    def bos_id(self) -> int | None:
+        bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
+        return None if bos == eos else bos
+
+    @property
+    def eos_id(self) -> int:
+        return self.tokenizer.eos_id
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text to ids."""
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text."""
+        return self.tokenizer.decode(ids)
+
+    def check(self) -> list[int]:
+        """The ids of SAMPLE; vocabularies for one language may not hold all of its characters."""
+        return self.encode(SAMPLE)
+
+    def write(self, folder: Path, *, window: int, system_prompt: str | None) -> None:
+        """tokenizer.json and what lies beside it, as they are."""
+        for path in tokenizer_files(self.path):
+            shutil.copyfile(path, folder / path.name)
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _check_size(path: Path, tokens: int, vocab_size: int) -> None:
+    if tokens > vocab_size:
+        raise CheckpointError(
+            f"{path} has {tokens:,} tokens and the model {vocab_size:,}: copy the {path.name} of "
+            "this model."
+        )

@@ -1,0 +1,1 @@
+"""One model over several processes, as mlx.launch starts them: each a rank with its part."""

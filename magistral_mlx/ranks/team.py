@@ -1,0 +1,48 @@
+"""The ranks that run one model, as the engine sees them: usually this process alone."""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.device_options import DeviceOptions
+from magistral_mlx.memory_limit import MemoryLimit, machine_limit
+from magistral_mlx.model import Decoder, load_decoder
+from magistral_mlx.model_config import ModelConfig
+
+
+class Team:
+    """One process with the whole model. LeadingTeam is rank 0 of several."""
+
+    size = 1
+
+    @property
+    def limit(self) -> MemoryLimit:
+        """What each rank may plan with."""
+        return machine_limit()
+
+    def part_of(self, config: ModelConfig) -> ModelConfig:
+        """The shape of what each rank has of the model."""
+        return config
+
+    @property
+    def can_recover(self) -> bool:
+        """Whether the engine goes on after a step that failed."""
+        return True
+
+    def load(self, checkpoint: Checkpoint, device: DeviceOptions) -> Decoder:
+        """The decoder, with its weights. Raises CheckpointError."""
+        return load_decoder(checkpoint, dtype=device.dtype)
+
+    def rest(self) -> None:
+        """There is nothing to do: give back what MLX keeps."""
+        mx.clear_cache()
+
+    def on_lost(self, listener: Callable[[str], None]) -> None:
+        """Have a function told, on another thread, when a rank is lost. Nobody is here."""
+
+    def refuse(self, reason: str) -> None:
+        """The model cannot be opened: nobody need wait for it."""
+
+    def close(self, *, failed: bool = False) -> None:
+        """The engine has ended, or died."""

@@ -1,0 +1,176 @@
+"""Text and token ids of checkpoints without tekken.json: tokenizer.json and a chat template."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from llguidance import LLTokenizer
+from mistral_common.guidance.grammar_factory import GrammarFactory
+from mistral_common.protocol.instruct.messages import ChatMessage
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from tokenizers import Tokenizer as JsonTokenizer
+
+from magistral_mlx.byte_alphabet import byte_alphabet
+from magistral_mlx.chat_template import ChatTemplate
+from magistral_mlx.errors import CheckpointError, RequestError
+from magistral_mlx.json_file import existing_file, read_json
+from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
+from magistral_mlx.tokenizer import Tokenizer
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
+
+ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+class TemplateTokenizer(Tokenizer):
+    """The tokenizer of a plain Llama-architecture checkpoint. Immutable: threads may share it.
+
+    The special tokens of a rendered template are what it writes them as, wherever they stand, as
+    in transformers; those in a text that is encoded by itself stay text.
+    """
+
+    is_magistral = False
+
+    def __init__(
+        self, path: Path, names: Mapping[str, str], ids: Mapping[str, int], template: str | None
+    ) -> None:
+        """Use `open` instead, which reads the files."""
+        self._json = path.read_text(encoding="utf-8")
+        self._rendered = _load(path)
+        self._plain = _load(path)
+        self._plain.encode_special_tokens = True
+        self._template = None if template is None else ChatTemplate(template, names)
+        self._name = path.parent.name
+        added = self._rendered.get_added_tokens_decoder()
+        self._added = {
+            token: b"" if piece.special else piece.content.encode()
+            for token, piece in added.items()
+        }
+        self._control = {piece.content: token for token, piece in added.items() if piece.special}
+        self._bytes = {character: byte for byte, character in byte_alphabet().items()}
+        self._is_byte_level = '"ByteLevel"' in json.dumps(json.loads(self._json)["decoder"])
+        self.version = "template"
+        self.vocab_size = 1 + max(self._rendered.get_vocab(with_added_tokens=True).values())
+        self.eos_id = ids["eos_token"]
+        self.bos_id = ids.get("bos_token", self.eos_id)
+        self.has_reasoning = template is not None and THINK_OPEN in template
+        controls = self.control_id(THINK_OPEN), self.control_id(THINK_CLOSE)
+        is_control = self.has_reasoning and None not in controls
+        self.think_open_id, self.think_close_id = controls if is_control else (None, None)
+
+    @classmethod
+    def open(cls, folder_or_file: Path) -> "TemplateTokenizer":
+        """Open the tokenizer.json in a checkpoint folder, or the file itself.
+
+        Raises CheckpointError when it is missing or broken, or nothing names its end token.
+        """
+        path = folder_or_file / TOKENIZER_FILE if folder_or_file.is_dir() else folder_or_file
+        existing_file(path)
+        config = _optional_json(path.with_name(CONFIG_FILE))
+        names = {role: name for role in ROLES if (name := _name(config.get(role))) is not None}
+        return cls(path, names, _ids(path, names), _template(path, config))
+
+    def control_id(self, name: str) -> int | None:
+        """The id of a special token by its name, or None where the vocabulary has none."""
+        return self._control.get(name)
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text to ids: special tokens written out in the text stay text; no bos, no eos."""
+        return self._plain.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text. Special tokens give none; bytes that are not UTF-8 become U+FFFD."""
+        stream = self.detokenizer()
+        return "".join(map(stream.push, ids)) + stream.finish()
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of a token: maybe a part of a character; none for a special token."""
+        if token_id in self._added:
+            return self._added[token_id]
+        piece = self._rendered.id_to_token(token_id)
+        if piece is None:
+            return b""  # a row of the embedding that no token has
+        if self._is_byte_level:
+            return bytes(self._bytes[character] for character in piece)
+        if piece.startswith("<0x") and piece.endswith(">"):
+            return bytes([int(piece[3:-1], 16)])
+        return piece.replace("▁", " ").encode()
+
+    def encode_chat(self, request: ChatCompletionRequest[ChatMessage]) -> list[int]:
+        """The prompt of a chat request, by the checkpoint's own template. Raises RequestError."""
+        if self._template is None:
+            raise RequestError(
+                f"{self._name} has no chat template: send it plain text (/v1/completions)."
+            )
+        data = request.to_openai()
+        text = self._template.render(data["messages"], tools=data.get("tools") or None)
+        return self._rendered.encode(text, add_special_tokens=False).ids
+
+    @property
+    def grammar_factory(self) -> GrammarFactory:
+        """mistral-common's grammars for tools exist for its own vocabulary alone."""
+        raise RequestError(f"{self._name} is no Mistral model: its tool calls cannot be guided.")
+
+    @cached_property
+    def guide_vocabulary(self) -> LLTokenizer:
+        """The vocabulary as grammars see it."""
+        return LLTokenizer(self._json, n_vocab=self.vocab_size, eos_token=self.eos_id)
+
+
+def _load(path: Path) -> JsonTokenizer:
+    try:
+        return JsonTokenizer.from_file(str(path))
+    # The library raises nothing more precise.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is not a whole {TOKENIZER_FILE}: download it again."
+        ) from error
+
+
+def _optional_json(path: Path) -> Mapping[str, object]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _name(value: object) -> str | None:
+    """A special token's text: by itself, or as older transformers wrote it."""
+    if isinstance(value, Mapping):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _ids(path: Path, names: Mapping[str, str]) -> dict[str, int]:
+    """Ids of bos and eos: by name, or else as the model's own files number them."""
+    tokenizer = _load(path)
+    ids = {
+        role: token
+        for role, name in names.items()
+        if (token := tokenizer.token_to_id(name)) is not None
+    }
+    for file in ("generation_config.json", "config.json"):
+        data = _optional_json(path.with_name(file))
+        for role in ("bos_token", "eos_token"):
+            value = data.get(f"{role}_id")
+            first = value[0] if isinstance(value, list) and value else value
+            if isinstance(first, int):
+                ids.setdefault(role, first)
+    if "eos_token" not in ids:
+        raise CheckpointError(
+            f"{path.parent} does not name its end token: copy {CONFIG_FILE} from the model's "
+            "repository."
+        )
+    return ids
+
+
+def _template(path: Path, config: Mapping[str, object]) -> str | None:
+    """chat_template.jinja, or what tokenizer_config.json has: a text, or several by name."""
+    file = path.with_name(TEMPLATE_FILE)
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    found = config.get("chat_template")
+    if isinstance(found, list):
+        named = {part["name"]: part["template"] for part in found if isinstance(part, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else None

@@ -1,0 +1,126 @@
+"""Requests that use all of the engine, run by one process or by rank 0 of several."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from magistral_mlx.checkpoint import open_checkpoint
+from magistral_mlx.engine import Engine
+from magistral_mlx.events import AnswerText, Finished
+from magistral_mlx.guidance import Regex
+from magistral_mlx.kv_budget import kv_budget
+from magistral_mlx.kv_cache import KVPrecision
+from magistral_mlx.ranks.joining import follow, lead
+from magistral_mlx.ranks.launch import find_launch
+from magistral_mlx.ranks.team import Team
+from magistral_mlx.request import Request
+from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.tokenizer import Tokenizer
+from tests.tiny_engine import Output, prompt, run
+
+GREEDY = SamplingParams(temperature=0)
+
+
+def main() -> None:
+    """Print what comes out, and the peak of memory, as JSON; other ranks print their peak.
+
+    Arguments: the model's folder, "all" or "batch", and where the time of steps is kept.
+    """
+    checkpoint = open_checkpoint(Path(sys.argv[1]))
+    launch = find_launch(os.environ)
+    if launch is not None and launch.rank > 0:
+        try:
+            follow(launch, checkpoint)
+        finally:
+            print_json({"peak": mx.get_peak_memory()})
+    team = lead(launch, checkpoint) if launch else Team()
+    budget = kv_budget(team.part_of(checkpoint.config), "float32", limit=None)
+    engine = Engine(
+        checkpoint,
+        Tokenizer.open(checkpoint.tokenizer_file),
+        window=700,
+        max_running=4,
+        prefill_tokens=32,
+        # Room for four blocks: what outgrows them is paused.
+        kv_bytes=4 * budget.needs(256, KVPrecision()),
+        prefix_bytes=4 * budget.needs(256, KVPrecision()),
+        costs_folder=Path(sys.argv[3]) if sys.argv[3:] else None,
+        team=team,
+    )
+    loaded = mx.get_peak_memory()
+    results = scenario(engine) if sys.argv[2] == "all" else {"batch": tokens(batch(engine))}
+    engine.close()
+    print_json({"loaded": loaded, "peak": mx.get_peak_memory(), **results})
+
+
+def print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value))
+    sys.stdout.flush()
+
+
+def scenario(engine: Engine) -> dict[str, Any]:
+    """Tokens and cached tokens of many requests, by what they are about."""
+    batched = batch(engine)
+    paused = run(engine, *[ask(240, n, tokens=30) for n in (11, 12, 13, 14)])
+    precisions = [KVPrecision(), KVPrecision(8), KVPrecision(4, 4)]
+    quantised = run(engine, *[replace(ask(50, 3), kv_precision=p) for p in precisions])
+    sampled = SamplingParams(
+        temperature=0.8, seed=5, presence_penalty=1, repetition_penalty=1.3, logit_bias={1500: 3.0}
+    )
+    ruled = run(engine, replace(ask(20, 4), sampling=sampled), ask(20, 5))
+    grammar = Regex("[a-f]{4,20}")
+    guided = run(engine, replace(ask(20, 6), guidance=grammar, ignore_eos=False))
+    thinking = run(engine, replace(ask(20, 7), state="reasoning", thinking_budget=8))
+    logprobs = run(engine, replace(ask(20, 8), logprobs=2))
+    cancelled = cancel_one(engine)
+    first = run(engine, ask(100, 9))
+    ids = (*prompt(100, seed=9), *first[0].tokens)
+    again = run(engine, replace(ask(1, 0), prompt=(*ids, 1001, 1002)))
+    engine.prefill_when_idle(prompt(120, seed=10))
+    idle = run(engine, replace(ask(1, 0), prompt=(*prompt(120, seed=10), 1003)))
+    return {
+        "batch": tokens(batched),
+        "paused": tokens(paused),
+        "quantised": tokens(quantised),
+        "ruled": tokens(ruled),
+        "guided": tokens(guided),
+        "thinking": [tokens(thinking), thinking[0].end.reasoning_closed_by_force],
+        "logprobs": [one.logprob for one in logprobs[0].logprobs],
+        "cancelled": cancelled,
+        "reused": [tokens(again), again[0].end.usage.cached_tokens],
+        "idle": tokens(idle),
+    }
+
+
+def batch(engine: Engine) -> list[Output]:
+    return run(engine, *[ask(n, n) for n in (5, 40, 90)])
+
+
+def ask(length: int, seed: int, *, tokens: int = 16) -> Request:
+    return Request(
+        prompt(length, seed=seed),
+        "answer",
+        sampling=GREEDY,
+        max_tokens=tokens,
+        ignore_eos=True,
+        stop_repetition=False,
+    )
+
+
+def cancel_one(engine: Engine) -> str:
+    stream = engine.submit(ask(30, 20, tokens=600))
+    for event in stream:
+        if isinstance(event, AnswerText):
+            stream.cancel()
+        if isinstance(event, Finished):
+            return event.reason
+    return "no end"
+
+
+def tokens(outputs: list[Output]) -> list[list[int]]:
+    return [output.tokens for output in outputs]
