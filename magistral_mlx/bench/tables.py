@@ -42,17 +42,17 @@ def results_table(results: Sequence[CaseResult], *, title: str, computed: str) -
 def comparison_table(results: Sequence[CaseResult], *, title: str) -> Table:
     """A row for each case and other program: ours, theirs, the quotient and its range."""
     table = _table(title)
-    for name in ("Prompt", "Streams", "KV bits"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Beside", overflow="fold")
+    table.add_column("Prompts", justify="right", no_wrap=True)
+    table.add_column("KV", justify="right", no_wrap=True)
+    table.add_column("Beside", min_width=10, overflow="fold")
     for name in ("Prefill", "Decode", "First token"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         case = result.case
         for name, found in result.comparisons.items():
             ratios = (found.prefill, found.decode, found.first_token)
-            cells = (f"{case.prompt:,}", str(case.streams), str(case.kv_bits), name)
-            table.add_row(*cells, *map(_ratio, ratios))
+            prompts = f"{case.streams} × {case.prompt:,}"
+            table.add_row(prompts, str(case.kv_bits), name, *map(_ratio, ratios))
     table.caption = "Ours over theirs, above 1 is better; medians of the turns, and their range."
     return table
 
