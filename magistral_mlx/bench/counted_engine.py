@@ -11,6 +11,7 @@ from queue import SimpleQueue
 import mlx.core as mx
 
 from magistral_mlx.bench.output import Output
+from magistral_mlx.bench.prompts import SMALL_VOCABULARY
 from magistral_mlx.bench.recording import Recording
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.demo.random_model import write_random_model
@@ -36,7 +37,7 @@ PATIENCE = 30.0
 def small_model(layers: int, *, inner: int) -> ModelConfig:
     """So little width that all but the number of layers costs nothing; computes in float32."""
     return ModelConfig(
-        vocab_size=2_000,
+        vocab_size=SMALL_VOCABULARY,
         hidden_size=64,
         intermediate_size=inner,
         num_hidden_layers=layers,

@@ -5,7 +5,7 @@ import numpy as np
 from magistral_mlx.demo.tekken import SPECIAL_TOKENS
 from magistral_mlx.tokenizer import Tokenizer
 
-SMALL_VOCABULARY = 2_000
+SMALL_VOCABULARY = 4_096
 """Ids below it are in every vocabulary here."""
 
 LONGEST = 131_072
