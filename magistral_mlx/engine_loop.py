@@ -12,7 +12,7 @@ from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine_status import EngineStatus, StepReport
 from magistral_mlx.errors import UserError
-from magistral_mlx.inbox import AnswerNow, Cancel, Close, Inbox, Message, Submit
+from magistral_mlx.inbox import AnswerNow, Cancel, Close, Forget, Inbox, Message, Submit
 from magistral_mlx.known_beginning import known_beginning
 from magistral_mlx.model import Decoder
 from magistral_mlx.prefix_cache import REST_SECONDS, PrefixCache
@@ -218,6 +218,9 @@ class EngineLoop:
                 sequence.finish("cancelled")
             case AnswerNow(sequence):
                 sequence.answer_now()
+            case Forget():
+                self._keep(self.scheduler.retire())  # what has just ended goes too
+                self.prefixes.clear()
         return not isinstance(message, Close)
 
     def _give_up(self, message: str) -> None:
