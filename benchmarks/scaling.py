@@ -205,7 +205,7 @@ def main() -> None:
     console.print(paper_table(paper), fleet_table(fleet))
     checked: list[Checked] = []
     if args.local:
-        checked = measure(steps=10 if args.quick else 100)
+        checked = list(measure(steps=50 if args.quick else 400))
         console.print(local_table(checked))
     print(
         json.dumps(

@@ -67,9 +67,9 @@ def test_several_ranks_draw_the_tokens_of_one_process_with_every_feature_of_the_
 
 def test_each_rank_holds_its_part_of_the_weights_and_never_the_whole(tmp_path: Path) -> None:
     folder = write_random_model(tmp_path / "heavy", HEAVY)
-    whole = run_alone(folder, "batch")["loaded"]
+    whole = run_alone(folder, "one")["loaded"]
     assert whole >= weight_bytes(HEAVY, "float32")
-    command = python("tests.rank_scenario", str(folder), "batch")
+    command = python("tests.rank_scenario", str(folder), "one")
     first, second = run_together([command] * 2, tmp_path)
     largest = 4 * HEAVY.intermediate_size * HEAVY.hidden_size
     part = weight_bytes(shard_config(HEAVY, 2), "float32")

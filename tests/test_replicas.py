@@ -76,18 +76,17 @@ def fleet(folder: Path, tmp_path: Path) -> Iterator[Fleet]:
             server.communicate()
 
 
-def test_a_conversation_stays_with_the_replica_that_has_its_prompt(fleet: Fleet) -> None:
+def test_conversations_stay_with_their_replica_and_when_one_is_killed_everything_is_answered(
+    fleet: Fleet,
+) -> None:
+    history = ["one two three four five six seven"] * 4
     for number in range(6):
-        first = ask(fleet, number, ["one two three four five six seven"] * 4)
-        again = ask(fleet, number, ["one two three four five six seven"] * 4 + ["and eight"])
+        first = ask(fleet, number, history)
+        again = ask(fleet, number, [*history, "and eight"])
         assert cached(again) >= 0.8 * prompt(first)
     # Other conversations are on other replicas, too.
     assert sum(served(port) > 0 for port in fleet.ports) > 1
 
-
-def test_when_a_replica_is_killed_every_request_is_answered_or_fails_and_is_answered_again(
-    fleet: Fleet,
-) -> None:
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(ask_until_answered, fleet, n, stream=n % 2 == 0) for n in range(24)]
         wait_for(lambda: sum(one.done() for one in asked) >= 4, seconds=PATIENCE)
