@@ -30,7 +30,7 @@ from magistral_mlx import spec
 from magistral_mlx.byte_counts import weight_bytes
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.calibration import embedded_rows, load_stored
+from magistral_mlx.convert.calibration import embedded_pieces, load_stored
 from magistral_mlx.convert.importance import write_importance
 from magistral_mlx.convert.layer_walk import product, walk
 from magistral_mlx.convert.open_source import open_source
@@ -199,7 +199,7 @@ def output(stored: StoredModel, pieces: Sequence[Piece]) -> Output:
     """Run a folder's model over the pieces, one layer in memory at a time."""
     config = open_checkpoint(stored.checkpoint.folder).config
     load = load_stored(config, stored.places)
-    inputs = [embedded_rows(config, piece.ids[:-1], stored.places) for piece in pieces]
+    inputs = embedded_pieces(config, [piece.ids[:-1] for piece in pieces], stored.places)
     *_, last = walk(config, inputs, load)
     wanted = [
         states[piece.start - 1 :] for states, piece in zip(last.inputs(), pieces, strict=True)

@@ -1,18 +1,19 @@
 """Calibrating: the text, what it needs of memory, and the walk that makes and uses the weights."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 
 from magistral_mlx.convert.feedback import MOST_COLUMNS, Feedback
 from magistral_mlx.convert.file_tensor import FileTensor
 from magistral_mlx.convert.layer_walk import Load, Stage, walk
 from magistral_mlx.convert.quantise import stored_names
 from magistral_mlx.convert.read_ahead import BLOCK_BYTES
-from magistral_mlx.convert.source import Source, as_array
+from magistral_mlx.convert.source import Source, SourceTensor, as_array
 from magistral_mlx.convert.vocabulary import Vocabulary
 from magistral_mlx.convert.weight_error import dequantise
 from magistral_mlx.errors import CheckpointError
@@ -108,7 +109,7 @@ class Calibrator:
 
 def _output_stages(config: ModelConfig, pieces: Pieces, places: Places) -> Iterator[Stage]:
     load = load_stored(config, places)
-    yield from walk(config, [embedded_rows(config, piece, places) for piece in pieces], load)
+    yield from walk(config, embedded_pieces(config, pieces, places), load)
 
 
 def load_stored(config: ModelConfig, places: Places) -> Load:
@@ -116,8 +117,7 @@ def load_stored(config: ModelConfig, places: Places) -> Load:
     dtype = compute_dtype(config.dtype)
 
     def load(name: str) -> mx.array:
-        _, entry = places[name]
-        return _stored_rows(config, places, name, 0, entry.shape[0]).astype(dtype)
+        return _stored(config, places, name).astype(dtype)
 
     return load
 
@@ -134,22 +134,42 @@ def load_source(source: Source) -> Load:
     return load
 
 
-def embedded_rows(config: ModelConfig, ids: Sequence[int], places: Places) -> mx.array:
-    """(tokens, hidden): only the rows that the piece has are read."""
+def embedded_pieces(
+    config: ModelConfig, pieces: Sequence[Sequence[int]], places: Places
+) -> list[mx.array]:
+    """The embedding's rows (tokens, hidden) of every piece, from a converted folder."""
     name = "model.embed_tokens.weight"
-    rows = [_stored_rows(config, places, name, token, token + 1) for token in ids]
-    embedded = mx.concatenate(rows).astype(compute_dtype(config.dtype))
+    quantization = config.quantization_of("model.embed_tokens")
+    tensors = [FileTensor(part, *places[part]) for part in stored_names(name, quantization)]
+
+    def rows(tokens: Sequence[int]) -> mx.array:
+        return dequantise(tuple(gathered(tensor, tokens) for tensor in tensors), quantization)
+
+    return embed(pieces, rows, compute_dtype(config.dtype))
+
+
+def embed(
+    pieces: Sequence[Sequence[int]], rows: Callable[[Sequence[int]], mx.array], dtype: mx.Dtype
+) -> list[mx.array]:
+    """Look up all pieces; every token's row is read once."""
+    tokens = sorted({token for piece in pieces for token in piece})
+    table = rows(tokens).astype(dtype)
+    places = {token: place for place, token in enumerate(tokens)}
+    embedded = [table[mx.array([places[token] for token in piece])] for piece in pieces]
     mx.eval(embedded)
     return embedded
 
 
-def _stored_rows(config: ModelConfig, places: Places, name: str, start: int, stop: int) -> mx.array:
+def gathered(tensor: SourceTensor, tokens: Sequence[int]) -> mx.array:
+    """Some rows of a tensor, in its own type."""
+    rows = np.concatenate([tensor.read_rows(token, token + 1) for token in tokens])
+    return as_array(rows, tensor.dtype)
+
+
+def _stored(config: ModelConfig, places: Places, name: str) -> mx.array:
     quantization = config.quantization_of(name.removesuffix(".weight"))
     if places[name][1].dtype != "U32":
         quantization = None
-    parts = []
-    for part in stored_names(name, quantization):
-        path, entry = places[part]
-        rows = FileTensor(part, path, entry).read_rows(start, stop)
-        parts.append(as_array(rows, entry.dtype))
-    return dequantise(tuple(parts), quantization)
+    tensors = [FileTensor(part, *places[part]) for part in stored_names(name, quantization)]
+    parts = tuple(as_array(part.read_rows(0, part.shape[0]), part.dtype) for part in tensors)
+    return dequantise(parts, quantization)

@@ -11,6 +11,7 @@ from gguf import GGMLQuantizationType, GGUFReader, ReaderTensor
 from gguf.quants import dequantize
 
 from magistral_mlx.convert.fingerprint import SAMPLE_BYTES
+from magistral_mlx.convert.gguf_fields import GGUFFields, config_of
 from magistral_mlx.convert.gguf_json import write_json_of
 from magistral_mlx.convert.gguf_tekken import write_tekken_of
 from magistral_mlx.convert.mistral_folder import ROTATED, RotaryRows, hf_config_of
@@ -20,7 +21,6 @@ from magistral_mlx.model_config import ModelConfig
 from magistral_mlx.tokenizer import TEKKEN_FILE
 from magistral_mlx.weight_shapes import check_shapes, weight_shapes
 
-ARCHITECTURES = ("llama", "mistral3")
 SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 EXACT = ("F32", "F16", "BF16")
 IGNORED = ("rope_freqs.weight",)
@@ -77,14 +77,14 @@ def open_gguf(path: Path, *, name: str, tokenizer: Path | None, fetched: Path) -
     Raises CheckpointError when the file is damaged or holds another kind of model.
     """
     readers = [_open(part) for part in _parts(path)]
-    fields = _Fields(readers[0], path)
+    fields = GGUFFields(readers[0], path)
     found = {
         tensor.name: tensor
         for reader in readers
         for tensor in reader.tensors
         if tensor.name not in IGNORED
     }
-    config = _config(fields, tied="output.weight" not in found)
+    config = config_of(fields, tied="output.weight" not in found)
     tensors = _tensors(found, config, path)
     if tokenizer is None:
         fetched.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def open_gguf(path: Path, *, name: str, tokenizer: Path | None, fetched: Path) -
     )
 
 
-def _write_tokenizer(fields: "_Fields", folder: Path) -> Path:
+def _write_tokenizer(fields: GGUFFields, folder: Path) -> Path:
     """Tekken's vocabulary, or a plain Llama-architecture model's."""
     vocabulary = dict(fields.values("tokenizer.ggml."))
     if vocabulary.get("pre") == "tekken":
@@ -147,79 +147,6 @@ def _open(path: Path) -> GGUFReader:
         raise CheckpointError(
             f"{path} is damaged or no GGUF file ({error}): download it again."
         ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """The metadata of a file, by name."""
-
-    reader: GGUFReader
-    path: Path
-
-    def get(self, name: str) -> object:
-        field = self.reader.get_field(name)
-        return None if field is None else field.contents()
-
-    def text(self, name: str) -> str | None:
-        value = self.get(name)
-        return value if isinstance(value, str) else None
-
-    def size(self, name: str, *, default: int | None = None) -> int:
-        value = self.get(name)
-        if value is None and default is not None:
-            return default
-        if not isinstance(value, int) or value < 1:
-            raise CheckpointError(f"{self.path} has no usable {name} ({value!r}): another model.")
-        return value
-
-    def number(self, name: str, *, default: float | None = None) -> float:
-        value = self.get(name)
-        if value is None and default is not None:
-            return default
-        if not isinstance(value, float | int):
-            raise CheckpointError(f"{self.path} has no usable {name} ({value!r}): another model.")
-        return float(value)
-
-    def values(self, prefix: str) -> Mapping[str, object]:
-        names = [name for name in self.reader.fields if name.startswith(prefix)]
-        return {name.removeprefix(prefix): self.get(name) for name in names}
-
-
-def _config(fields: _Fields, *, tied: bool) -> ModelConfig:
-    kind = fields.text("general.architecture")
-    if kind not in ARCHITECTURES:
-        raise CheckpointError(
-            f"{fields.path} is of architecture {kind!r}: give a Mistral model (llama or mistral3)."
-        )
-    if fields.get(f"{kind}.rope.scaling.type") not in (None, "none"):
-        raise CheckpointError(f"{fields.path} scales its rope, which is not supported.")
-    if fields.get(f"{kind}.expert_count"):
-        raise CheckpointError(f"{fields.path} is a mixture of experts, which is not supported.")
-    hidden = fields.size(f"{kind}.embedding_length")
-    heads = fields.size(f"{kind}.attention.head_count")
-    vocabulary = fields.get("tokenizer.ggml.tokens")
-    known = len(vocabulary) if isinstance(vocabulary, list) else None
-    return ModelConfig(
-        vocab_size=fields.size(f"{kind}.vocab_size", default=known),
-        hidden_size=hidden,
-        intermediate_size=fields.size(f"{kind}.feed_forward_length"),
-        num_hidden_layers=fields.size(f"{kind}.block_count"),
-        num_attention_heads=heads,
-        num_key_value_heads=fields.size(f"{kind}.attention.head_count_kv", default=heads),
-        head_dim=fields.size(f"{kind}.attention.key_length", default=hidden // heads),
-        # Stored as float32: 1e-5 comes back as 9.99999974e-6.
-        rms_norm_eps=_short(fields.number(f"{kind}.attention.layer_norm_rms_epsilon")),
-        rope_theta=_short(fields.number(f"{kind}.rope.freq_base", default=10_000.0)),
-        max_position_embeddings=fields.size(f"{kind}.context_length"),
-        tie_word_embeddings=tied,
-        dtype="bfloat16",
-        quantization=None,
-    )
-
-
-def _short(number: float) -> float:
-    """The shortest decimal of a float32."""
-    return float(str(np.float32(number)))
 
 
 def _tensors(

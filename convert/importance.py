@@ -4,6 +4,7 @@ A file holds one vector of float32 for every module, by mlx-lm's names.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,10 +14,16 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from magistral_mlx.convert.calibration import Pieces, calibration_pieces, load_source
+from magistral_mlx.convert.calibration import (
+    Pieces,
+    calibration_pieces,
+    embed,
+    gathered,
+    load_source,
+)
 from magistral_mlx.convert.layer_walk import walk
 from magistral_mlx.convert.progress import Progress, ProgressCallback
-from magistral_mlx.convert.source import Source, as_array
+from magistral_mlx.convert.source import Source
 from magistral_mlx.convert.vocabulary import open_vocabulary
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model import compute_dtype
@@ -25,6 +32,8 @@ from magistral_mlx.weight_shapes import plain_shapes
 
 Vector = npt.NDArray[np.float32]
 Importance = Mapping[str, Vector]
+
+EMBEDDING = "model.embed_tokens"
 
 UNLIKELY = 0.01
 """Of a module's mean, added to every column: what the text lacks is not worth nothing."""
@@ -45,6 +54,9 @@ def write_importance(
         found |= dict.fromkeys(stage.modules, squares)
         if on_progress is not None:
             on_progress(Progress(len(found), len(_modules(source.config)), stage.modules[-1]))
+    if source.config.tie_word_embeddings:
+        # As a head it multiplies; as an embedding it is only looked up.
+        found[EMBEDDING] = found.pop("lm_head")
     try:
         save_file(found, output)
     except (OSError, SafetensorError) as error:
@@ -100,14 +112,8 @@ def _likely(squares: Vector) -> Vector:
 
 def _embedded(source: Source, pieces: Pieces) -> list[mx.array]:
     """The rows of the embedding that the text has, piece by piece."""
-    embedding = source.tensors[0]
     dtype = compute_dtype(source.config.dtype)
-    rows: dict[int, mx.array] = {}
-    for token in sorted({token for piece in pieces for token in piece}):
-        rows[token] = as_array(embedding.read_rows(token, token + 1), embedding.dtype).astype(dtype)
-    embedded = [mx.concatenate([rows[token] for token in piece]) for piece in pieces]
-    mx.eval(embedded)
-    return embedded
+    return embed(pieces, partial(gathered, source.tensors[0]), dtype)
 
 
 def _modules(config: ModelConfig) -> dict[str, int]:
@@ -115,5 +121,5 @@ def _modules(config: ModelConfig) -> dict[str, int]:
     return {
         name.removesuffix(".weight"): shape[1]
         for name, shape in plain_shapes(config).items()
-        if len(shape) > 1 and name != "model.embed_tokens.weight"
+        if len(shape) > 1 and (config.tie_word_embeddings or name != f"{EMBEDDING}.weight")
     }

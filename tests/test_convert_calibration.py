@@ -14,7 +14,7 @@ from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import Progress, convert
 from magistral_mlx.convert.calibration import (
     calibration_pieces,
-    embedded_rows,
+    embedded_pieces,
     load_stored,
 )
 from magistral_mlx.convert.cli import app
@@ -44,7 +44,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")[:6_000])
+    path.write_text((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")[:4_000])
     return path
 
 
@@ -116,7 +116,7 @@ def test_the_walk_computes_what_the_decoder_does(source: Path, tmp_path: Path) -
     stored = open_stored(folder)
     config = stored.checkpoint.config
     ids = np.random.default_rng(0).integers(0, VOCAB, 50).tolist()
-    inputs = [embedded_rows(config, ids, stored.places)]
+    inputs = embedded_pieces(config, [ids], stored.places)
     *_, last = walk(config, inputs, load_stored(config, stored.places))
     head = load_stored(config, stored.places)("model.embed_tokens.weight")
     found = np.array(product(next(last.inputs()), head))

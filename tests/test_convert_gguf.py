@@ -109,7 +109,7 @@ def test_tekken_json_is_rebuilt_from_the_vocabulary(tmp_path: Path) -> None:
 def test_a_tekken_json_of_the_users_is_taken_instead(tmp_path: Path) -> None:
     path = tmp_path / "tekken.json"
     path.write_text(small_tekken())
-    source = write_gguf(tmp_path / "model.gguf", pre="llama-bpe")
+    source = write_gguf(tmp_path / "model.gguf", pre="unheard-of")
     folder = convert(source, tmp_path / "out", tokenizer=path)
     assert (folder / "tekken.json").read_bytes() == path.read_bytes()
 
@@ -132,8 +132,8 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path: Path) -> None:
     page = tmp_path / "page.gguf"
     page.write_text("<html>404</html>" * 100)
     assert "page.gguf is damaged or no GGUF file" in refused(page, output)
-    assert "not Tekken's: give the model's tekken.json with --tokenizer" in refused(
-        write_gguf(tmp_path / "other.gguf", pre="llama-bpe"), output
+    assert "give the model's tekken.json or tokenizer.json with --tokenizer" in refused(
+        write_gguf(tmp_path / "other.gguf", pre="unheard-of"), output
     )
     weights = random_weights()
     del weights["model.layers.1.mlp.up_proj.weight"]

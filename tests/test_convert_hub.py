@@ -15,6 +15,7 @@ from magistral_mlx.convert.upload import check_repository_name, upload
 from magistral_mlx.errors import CheckpointError
 from tests.hub_server import COMMIT, REPOSITORY, TOKEN, HubServer
 from tests.sample_checkpoints import write_hf, write_mistral
+from tests.sample_llama import write_llama
 from tests.test_convert_atomic import ROOT, Stop, stop_in_the_middle
 
 
@@ -64,6 +65,16 @@ def test_streamed_weights_give_the_same_model_and_nothing_else_on_disk(
     folder = convert(REPOSITORY, tmp_path / "out")
     assert_same_model(folder, expected)
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_a_plain_llama_comes_with_its_tokenizer_and_template(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    hub.folder = write_llama(tmp_path / "llama")
+    expected = convert(hub.folder, tmp_path / "expected", group_size=32)
+    folder = convert(REPOSITORY, tmp_path / "out", group_size=32)
+    assert_same_model(folder, expected)
+    assert {"tokenizer.json", "tokenizer_config.json"} <= written(folder)
 
 
 def test_no_weight_file_lies_on_disk_while_it_is_streamed(
