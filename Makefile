@@ -21,8 +21,9 @@ demo: $(VENV)/.base
 app: $(VENV)/.app
 	@$(VENV)/bin/magistral-mlx app
 
+# A worker for each of two cores: MLX's CPU backend computes on one.
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check

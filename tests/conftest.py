@@ -1,5 +1,6 @@
 """Fixtures that more than one module shares; loading a tokenizer takes about a second."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.tokenizer import Tokenizer
 from tests.sample_checkpoints import write_hf
 from tests.token_streams import Oracle
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_reaches_programs() -> None:
+    """A shell that runs the tests in the background has it ignored, and programs inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -188,7 +188,8 @@ def test_the_models_own_small_files_are_copied(hf: Path, tmp_path: Path) -> None
     folder = convert(hf, tmp_path / "out")
     for name in ("tekken.json", "generation_config.json", "SYSTEM_PROMPT.txt"):
         assert (folder / name).read_bytes() == (hf / name).read_bytes()
-    assert not (folder / "tokenizer.json").exists()
+    # That one is written from tekken.json: another program's would give other ids.
+    assert (folder / "tokenizer.json").read_text() != "{}"
 
 
 def test_the_mistral_layout_gets_the_files_it_lacks(tmp_path: Path) -> None:

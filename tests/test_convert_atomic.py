@@ -126,8 +126,6 @@ def test_ctrl_c_says_so_and_leaves_no_output(source: Path, place: Path) -> None:
     program = """
         import os, signal, sys
         from magistral_mlx.convert import cli, command_options
-        # A shell that runs tests in the background has Ctrl-C ignored.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         convert = command_options.convert
         def interrupted(*arguments, on_progress, **options):
             def interrupt(progress):
