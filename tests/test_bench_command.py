@@ -17,9 +17,12 @@ from typer.testing import CliRunner, Result
 from magistral_mlx.bench.counted_engine import small_model
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.cli import app
+from magistral_mlx.convert import default_output
 from magistral_mlx.demo.random_model import random_tensors, write_random_model
+from magistral_mlx.model_choice import remember_model
 
 ROOT = Path(__file__).parent.parent
+ONE = ("--prompts", "20", "--streams", "1", "--kv", "16", "--tokens", "16", "--rounds", "1")
 TINY = ("--prompts", "20,60", "--streams", "1,2", "--kv", "16,8", "--tokens", "16", "--rounds", "1")
 
 
@@ -76,11 +79,22 @@ def test_cases_are_measured_kept_and_drawn(tmp_path: Path, folder: Path, model: 
 
 def test_results_are_added_to_the_file_that_is_named(tmp_path: Path, folder: Path) -> None:
     file = tmp_path / "mine.jsonl"
-    short = ("--prompts", "20", "--streams", "1", "--kv", "16", "--tokens", "16", "--rounds", "1")
     for _ in range(2):
-        report(bench(str(folder), *short, "--results", str(file)))
+        report(bench(str(folder), *ONE, "--results", str(file)))
     dates = [json.loads(line)["date"] for line in file.read_text().splitlines()]
     assert len(dates) == 2
+
+
+def test_without_a_name_it_is_the_model_used_last_or_else_the_demo(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAGISTRAL_MLX_MODELS", str(tmp_path / "models"))
+    write_random_model(default_output("demo", bits=4), small_model(1, inner=64))
+    done = bench(*ONE)
+    assert report(done)["model"]["name"].startswith("demo-")
+    assert "No model has been used yet" in done.stderr
+    remember_model(str(folder), state=tmp_path / "state")
+    assert report(bench(*ONE))["model"]["name"] == folder.name
 
 
 def test_a_case_that_does_not_fit_is_one_line_and_no_error(folder: Path) -> None:

@@ -173,6 +173,20 @@ def test_a_server_is_timed_over_http_by_its_own_counts(model: Magistral) -> None
         assert contender.refuses(Case(60, 1, 8, 32)) is not None
 
 
+def test_the_command_compares_with_a_server_by_its_url(
+    model: Magistral, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magistral_mlx.bench.bandwidth.LARGEST", 40_000_000)
+    axes = ["--prompts", "60", "--streams", "1", "--kv", "16,8", "--tokens", "32"]
+    with running_server(model) as server:
+        done = CliRunner().invoke(app, ["bench", str(folder), "--compare", server.v1, *axes])
+    assert done.exit_code == 0, done.output
+    plain, quantised = json.loads(done.stdout.splitlines()[-1])["cases"]
+    assert plain["compared"][server.v1]["decode"]["theirs"] > 0
+    assert quantised["compared"] == {}
+    assert "its KV precision is chosen over there" in done.stderr
+
+
 def test_a_url_where_nobody_answers_is_refused(model: Magistral) -> None:
     with pytest.raises(UserError, match="does not answer as OpenAI's API does"):
         OpenAIContender("http://127.0.0.1:9/v1", model.tokenizer)

@@ -34,7 +34,7 @@ def memory_row(gigabytes: int) -> str:
 
 
 def test_every_command_line_shown_is_one_that_the_program_takes() -> None:
-    names = "ask|chat|app|serve|plan|convert|demo|eval"
+    names = "ask|chat|app|serve|plan|convert|demo|eval|bench"
     lines = re.findall(rf"magistral-mlx ((?:{names})\b[^|`>\n]*)", README)
     assert len(lines) >= 12
     group = get_command(app)

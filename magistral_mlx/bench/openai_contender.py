@@ -2,7 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from openai import BadRequestError, OpenAI, OpenAIError, Stream
 from openai.types.chat import ChatCompletionChunk
@@ -21,7 +21,7 @@ class Answer:
 
     output: Output
     prompt_tokens: int = 0
-    pieces: int = field(default=0)
+    pieces: int = 0
     completion_tokens: int = 0
 
 

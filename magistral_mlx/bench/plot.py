@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from magistral_mlx.bench.result import CaseResult
+from magistral_mlx.plot_colours import COLOURS, INK, MARKERS
 
-INK = "#7d8590"
-"""4 to 1 and more against white and against near-black: the background is transparent."""
-COLOURS = ("#3b82f6", "#e07b00", "#1f9d55", "#b05be0", "#d64550", "#0e9aa7", "#9a8500")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDE = 4
 """Where the largest figure is more than so many times the least, equal quotients look equal."""
 
@@ -71,10 +69,11 @@ def _draw(axes: Axes, results: Sequence[CaseResult], colour: str, marker: str) -
 
 
 def _style(axes: Axes, results: Sequence[CaseResult]) -> None:
-    axes.set_xscale("log", base=2)
+    # Square roots keep both 128 from 1,000 and 32,000 from 40,000.
+    axes.set_xscale("function", functions=(np.sqrt, np.square))
+    axes.set_xlim(left=0)
     contexts = sorted({result.case.prompt for result in results})
-    axes.set_xticks(contexts, [f"{context:,}" for context in contexts])
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks(contexts, [_short(context) for context in contexts])
     figures = [result.bound for result in results]
     figures += [result.decode.median for result in results if result.decode is not None]
     if figures and max(figures) > WIDE * min(figures):
@@ -108,6 +107,11 @@ def _legend(axes: Axes, series: Series) -> None:
     )
     for text in legend.get_texts():
         text.set_color(INK)
+
+
+def _short(tokens: int) -> str:
+    """As --prompts takes it."""
+    return f"{tokens // 1_000}k" if tokens % 1_000 == 0 else f"{tokens:,}"
 
 
 def _name(streams: int, bits: int) -> str:

@@ -1,6 +1,6 @@
 """All cases, in order, with a bar; Ctrl-C ends it with what is done."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -41,38 +41,50 @@ def run_cases(
 
     Raises UserError when a contender fails, and EngineError when the engine does.
     """
-    outcome, fitting = Outcome(), _fitting(model, cases)
+    outcome, kv, window = Outcome(), model.kv, model.plan.window
+    fitting = {case: case.misfit(window=window, kv=kv) for case in cases}
     outcome.skipped = {str(case): reason for case, reason in fitting.items() if reason is not None}
     measured = [case for case, reason in fitting.items() if reason is None]
     seeds = count(1)  # no prompt comes twice
     with _progress(errors, len(measured) * rounds) as bar:
         for case in measured:
-            taken: list[Round] = []
-            others = {each.name: each for each in contenders if not _refused(each, case, outcome)}
-            theirs: dict[str, list[Rates]] = {name: [] for name in others}
+            others = [each for each in contenders if not _refused(each, case, outcome)]
+            turns = _Turns([], {each.name: [] for each in others})
+            bar.describe(case)
             try:
-                bar.describe(case)
                 _warm_up(model, case, others)
                 for _ in range(rounds):
-                    seed = next(seeds)
-                    turn = measure_round(model.engine, case, seed=seed)
-                    rates = {name: each.run(case, seed=seed) for name, each in others.items()}
-                    taken.append(turn)
-                    for name, each in rates.items():
-                        theirs[name].append(each)
+                    turns.take(model, case, others, seed=next(seeds))
                     bar.advance()
             except KeyboardInterrupt:
-                if taken:
-                    outcome.results.append(_result(model, case, taken, theirs, bandwidth))
+                outcome.results += turns.results(model, case, bandwidth)
                 return outcome
-            outcome.results.append(_result(model, case, taken, theirs, bandwidth))
+            outcome.results += turns.results(model, case, bandwidth)
     outcome.complete = True
     return outcome
 
 
-def _fitting(model: BenchModel, cases: Sequence[Case]) -> dict[Case, str | None]:
-    kv, window = model.kv, model.plan.window
-    return {case: case.misfit(window=window, kv=kv) for case in cases}
+@dataclass(frozen=True, slots=True)
+class _Turns:
+    """The rounds of one case so far; by contender as many of theirs."""
+
+    ours: list[Round]
+    theirs: dict[str, list[Rates]]
+
+    def take(
+        self, model: BenchModel, case: Case, others: Sequence[Contender], *, seed: int
+    ) -> None:
+        """One more round; nothing is added until all of it is done."""
+        turn = measure_round(model.engine, case, seed=seed)
+        rates = {each.name: each.run(case, seed=seed) for each in others}
+        self.ours.append(turn)
+        for name, found in rates.items():
+            self.theirs[name].append(found)
+
+    def results(self, model: BenchModel, case: Case, bandwidth: float) -> list[CaseResult]:
+        """The case's result, if there was a round."""
+        bound = decode_bound(model.config, model.dtype, case, bandwidth=bandwidth)
+        return [case_result(case, self.ours, self.theirs, bound=bound)] if self.ours else []
 
 
 def _refused(contender: Contender, case: Case, outcome: Outcome) -> bool:
@@ -82,21 +94,10 @@ def _refused(contender: Contender, case: Case, outcome: Outcome) -> bool:
     return reason is not None
 
 
-def _warm_up(model: BenchModel, case: Case, others: Mapping[str, Contender]) -> None:
+def _warm_up(model: BenchModel, case: Case, others: Sequence[Contender]) -> None:
     warm_up(model.engine, case)
-    for each in others.values():
+    for each in others:
         each.warm_up(case)
-
-
-def _result(
-    model: BenchModel,
-    case: Case,
-    rounds: Sequence[Round],
-    theirs: Mapping[str, Sequence[Rates]],
-    bandwidth: float,
-) -> CaseResult:
-    bound = decode_bound(model.config, model.dtype, case, bandwidth=bandwidth)
-    return case_result(case, rounds, theirs, bound=bound)
 
 
 class _Bar:

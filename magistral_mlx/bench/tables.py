@@ -8,6 +8,7 @@ from magistral_mlx.bench.chips import Chip, predict
 from magistral_mlx.bench.pairs import Ratio
 from magistral_mlx.bench.result import CaseResult
 from magistral_mlx.bench.spread import Spread
+from magistral_mlx.memory import gigabytes
 from magistral_mlx.model_config import ModelConfig
 
 NOTHING = "–"
@@ -30,7 +31,7 @@ def results_table(results: Sequence[CaseResult], *, title: str, computed: str) -
             _text(result.decode),
             f"{result.bound:,.0f}" if result.bound >= 100 else f"{result.bound:,.1f}",
             NOTHING if reached is None else f"{100 * reached:.1f}%",
-            f"{result.peak_bytes / 1e9:.2f} GB",
+            gigabytes(result.peak_bytes),
         )
     table.caption = (
         "Tokens a second of all streams, ± half the range; seconds to the first token, the prompt "

@@ -8,11 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from magistral_mlx.evaluation.estimate import Estimate
+from magistral_mlx.plot_colours import COLOURS, INK, MARKERS
 
-INK = "#7d8590"
-"""4 to 1 and more against white and against near-black: the background is transparent."""
-COLOURS = ("#3b82f6", "#e07b00", "#1f9d55", "#b05be0", "#d64550", "#0e9aa7", "#9a8500")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 AXIS_NAMES = {"bits": "Bits a weight", "kv": "KV cache", "budget": "Thinking budget, tokens"}
 
 
