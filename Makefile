@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo app test lint clean
+.PHONY: help demo app test lint bench clean
 
 help:
 	@echo "make demo   convert the small model that comes with the package and ask it two questions"
 	@echo "make app    the page in the browser, with the model used last or the small one"
 	@echo "make test   run the tests (all but those marked slow)"
 	@echo "make lint   ruff and mypy"
+	@echo "make bench  counts and host time against the stored bounds: minutes, fails when one got worse"
 	@echo "make clean  remove .venv and caches"
 
 demo: $(VENV)/.base
@@ -27,6 +28,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+bench: $(VENV)/.dev
+	$(VENV)/bin/python benchmarks/bounds.py
 
 # The demo waits for the runtime only; the tests add torch and transformers, which take minutes.
 $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python

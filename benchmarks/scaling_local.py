@@ -5,6 +5,7 @@ Each rank runs this file by itself: with a folder and a number of steps, or "mes
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ SHAPE = ModelConfig(
     vocab_size=2_000,
     hidden_size=768,
     intermediate_size=3_072,
-    num_hidden_layers=12,
+    num_hidden_layers=8,
     num_attention_heads=12,
     num_key_value_heads=6,
     head_dim=64,
@@ -41,7 +42,7 @@ SHAPE = ModelConfig(
     dtype="float32",
     quantization=Quantization(bits=4, group_size=64),
 )
-TOKENS = (1, 8, 64)
+TOKENS = (1, 8, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def measure(*, steps: int) -> list[Checked]:
 
 
 def _run(what: Path | str, steps: int, *, ranks: int) -> dict[str, float]:
-    port = _free_port()
+    port = _free_ports(ranks + 1)
     with tempfile.TemporaryDirectory() as scratch:
         hosts = Path(scratch) / "hosts.json"
         hosts.write_text(json.dumps([[f"127.0.0.1:{port + n}"] for n in range(ranks)]))
@@ -103,10 +104,16 @@ def _run(what: Path | str, steps: int, *, ranks: int) -> dict[str, float]:
     return result
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+def _free_ports(count: int) -> int:
+    """The first of so many in a row, below those that connections get by themselves."""
+    while True:
+        first = random.randrange(20_000, 30_000)
+        try:
+            for port in range(first, first + count):
+                socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return first
 
 
 def main() -> None:

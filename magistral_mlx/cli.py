@@ -1,10 +1,11 @@
-"""The command line: magistral-mlx ask | chat | app | serve | plan | convert | eval | cache | …"""
+"""The command line: magistral-mlx ask | chat | app | serve | plan | convert | eval | bench | …"""
 
 import sys
 from typing import Annotated
 
 import typer
 
+from magistral_mlx.bench.cli import bench_command
 from magistral_mlx.commands.asking import ask_command, chat_command
 from magistral_mlx.commands.cache import cache_app
 from magistral_mlx.commands.exit_codes import INTERRUPTED, consoles, exit_codes
@@ -67,4 +68,5 @@ app.command("serve")(serve_command)
 app.command("plan")(plan_command)
 app.command("convert")(convert_command)
 app.command("eval")(eval_command)
+app.command("bench")(bench_command)
 app.add_typer(cache_app, name="cache")

@@ -15,7 +15,7 @@ from magistral_mlx.engine_loop import EngineLoop
 from magistral_mlx.engine_status import EngineStatus, StepReport
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Event
-from magistral_mlx.inbox import AnswerNow, Cancel, Inbox, Submit
+from magistral_mlx.inbox import AnswerNow, Cancel, Forget, Inbox, Submit
 from magistral_mlx.kv_budget import kv_budget
 from magistral_mlx.kv_cache import KVCache, KVPrecision
 from magistral_mlx.kv_store import KVStore
@@ -160,6 +160,10 @@ class Engine:
         Nothing happens when it answers already, or has ended.
         """
         self._inbox.put(AnswerNow(sequence))
+
+    def forget_finished(self) -> None:
+        """Drop the KV kept in memory of what has ended, so that the next prompt runs whole."""
+        self._inbox.put(Forget())
 
     @property
     def status(self) -> EngineStatus:

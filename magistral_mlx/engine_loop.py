@@ -12,7 +12,7 @@ from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.engine_status import EngineStatus, StepReport
 from magistral_mlx.errors import UserError
-from magistral_mlx.inbox import AnswerNow, Cancel, Close, Inbox, Message, Submit
+from magistral_mlx.inbox import AnswerNow, Cancel, Close, Forget, Inbox, Message, Submit
 from magistral_mlx.known_beginning import known_beginning
 from magistral_mlx.model import Decoder
 from magistral_mlx.prefix_cache import REST_SECONDS, PrefixCache
@@ -28,6 +28,9 @@ DEATH = "The engine has died: open the model again."
 
 ENDING_SECONDS = 1.0
 """What the thread has to end by itself when a rank is lost."""
+
+REASON_SECONDS = 0.3
+"""What the team has to say why a step failed, when that was because of another rank."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +66,7 @@ class EngineLoop:
         self._failure: str | None = None
         self._loaded: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._ended = threading.Event()
+        self._lost = threading.Event()
         team.on_lost(self._lose)
 
     def wait_until_loaded(self) -> None:
@@ -110,6 +114,7 @@ class EngineLoop:
             except Exception:  # a failed step must not take the engine down with it
                 logger.exception("A step failed; the requests that were running have ended.")
                 if not self._team.can_recover:
+                    self._lost.wait(REASON_SECONDS)
                     raise
                 step = None
                 self._give_up("The model failed in the middle of this request.")
@@ -213,6 +218,9 @@ class EngineLoop:
                 sequence.finish("cancelled")
             case AnswerNow(sequence):
                 sequence.answer_now()
+            case Forget():
+                self._keep(self.scheduler.retire())  # what has just ended goes too
+                self.prefixes.clear()
         return not isinstance(message, Close)
 
     def _give_up(self, message: str) -> None:
@@ -224,6 +232,7 @@ class EngineLoop:
     def _lose(self, failure: str) -> None:
         """Another thread says that a rank is lost. A step may raise now, or never end."""
         self._failure = failure
+        self._lost.set()
         self._inbox.close()
         if not self._ended.wait(ENDING_SECONDS):
             # The thread hangs inside MLX, so nobody else touches the requests.

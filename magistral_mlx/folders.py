@@ -27,6 +27,11 @@ def data_folder() -> Path:
     return _chosen(DATA_VARIABLE) or platformdirs.user_data_path(APP) / "page"
 
 
+def benchmarks_folder() -> Path:
+    """The results of `bench --save`; it may not exist yet."""
+    return (_chosen(DATA_VARIABLE) or platformdirs.user_data_path(APP)) / "benchmarks"
+
+
 def cache_folder() -> Path:
     """What can be made again: the expanded demo, KV, timings; it may not exist yet."""
     return _chosen(CACHE_VARIABLE) or platformdirs.user_cache_path(APP)

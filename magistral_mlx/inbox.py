@@ -28,11 +28,15 @@ class AnswerNow:
     sequence: Sequence
 
 
+class Forget:
+    """Drop the KV of sequences that have ended."""
+
+
 class Close:
     """End the thread."""
 
 
-Message = Submit | Cancel | AnswerNow | Close
+Message = Submit | Cancel | AnswerNow | Forget | Close
 
 
 class Inbox:

@@ -47,6 +47,7 @@ def nano() -> Path:
     return made if made.is_dir() else convert("demo", rtn=True)
 
 
+# MLX's ring raises when a process is gone, and waits for ever for one that has stopped.
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_open_requests_get_an_error_and_all_ranks_end_when_one_dies_or_hangs(
     folder: Path, tmp_path: Path, how: signal.Signals
@@ -58,7 +59,7 @@ def test_open_requests_get_an_error_and_all_ranks_end_when_one_dies_or_hangs(
         lost = time.monotonic()
         for one in streams:
             one.thread.join(PATIENCE)
-            assert one.error is not None, one.text
+            assert "Rank 1 of 2 is lost" in str(one.error), one.text
             assert one.ended - lost < PROMISED_SECONDS
         assert processes[0].wait(PATIENCE) != 0
         processes[1].kill()

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from magistral_mlx.bench.mlx_lm_side import BatchOutputs, load_mlx_lm, run_batch
+from magistral_mlx.bench.output import Output, joint_decode_rate, whole_rate
+from magistral_mlx.bench.pairs import Ratio, Turns, in_turn, ratio_of
+from magistral_mlx.bench.prompts import random_ids
+from magistral_mlx.bench.recording import run_ours
 from magistral_mlx.byte_counts import DTYPE_BYTES, kv_bytes_per_token
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.kv_cache import BLOCK
 
 from .measurement import Plan, Result, spread_note
-from .ours import our_engine, run_ours
-from .output import Output, joint_decode_rate, whole_rate
-from .pairs import Ratio, Turns, in_turn, ratio_of
-from .prompts import random_ids
-from .theirs import BatchOutputs, load_mlx_lm, run_batch
+from .ours import our_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,11 @@ def _add(
     table.add_row("", "KV", f"{kv.ours / 1e6:.1f}", f"{kv.theirs / 1e6:.1f}", f"{kv.ratio:.2f}")
     figures.append(
         {"streams": len(case.lengths), "prompts": list(case.lengths), "tokens": case.tokens}
-        | {"decode": decode.json(), "with_prompts": whole.json(), "kv_bytes": kv.json()}
+        | {
+            "decode": decode.json(theirs="mlx_lm"),
+            "with_prompts": whole.json(theirs="mlx_lm"),
+            "kv_bytes": kv.json(theirs="mlx_lm"),
+        }
         | {"same_tokens": _same_share(turns)}
     )
 

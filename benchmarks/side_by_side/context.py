@@ -14,6 +14,11 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache, trim_prompt_cache
 from rich.table import Table
 
+from magistral_mlx.bench.mlx_lm_side import MlxLm, load_mlx_lm
+from magistral_mlx.bench.output import Output
+from magistral_mlx.bench.pairs import Ratio, in_turn, ratio_of
+from magistral_mlx.bench.prompts import random_ids
+from magistral_mlx.bench.recording import run_ours
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.kv_cache import KVCache
 from magistral_mlx.kv_store import KVStore
@@ -21,11 +26,7 @@ from magistral_mlx.model import compute_dtype
 from magistral_mlx.model_config import ModelConfig
 
 from .measurement import Plan, Result, spread_note
-from .ours import our_engine, run_ours
-from .output import Output
-from .pairs import Ratio, in_turn, ratio_of
-from .prompts import random_ids
-from .theirs import MlxLm, load_mlx_lm
+from .ours import our_engine
 
 LENGTHS = (1_024, 2_048, 4_096, 8_192, 16_384, 32_768)
 QUICK_LENGTHS = (1_024, 4_096)
@@ -49,7 +50,7 @@ def measure(plan: Plan) -> Result:
     for length in lengths:
         ratio = _at(plan, mlx_lm, length - ROOM, rounds)
         table.add_row(f"{length:,}", *ratio.cells(",.1f"))
-        figures.append({"context": length, **ratio.json()})
+        figures.append({"context": length, **ratio.json(theirs="mlx_lm")})
     return Result(table, figures)
 
 

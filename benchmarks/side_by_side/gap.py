@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from magistral_mlx.bench.mlx_lm_side import MlxLm, load_mlx_lm, their_batch
+from magistral_mlx.bench.output import Output
+from magistral_mlx.bench.pairs import Ratio, in_turn, ratio_of
+from magistral_mlx.bench.prompts import random_ids
+from magistral_mlx.bench.recording import Recording
 from magistral_mlx.engine import Engine
 
 from .measurement import Plan, Result, spread_note
-from .ours import Recording, our_engine
-from .output import Output
-from .pairs import Ratio, in_turn, ratio_of
-from .prompts import question_ids, random_ids
-from .theirs import MlxLm, load_mlx_lm, their_batch
+from .ours import our_engine
+from .prompts import question_ids
 
 ALONE = 16
 """Tokens of the running stream before the prompt comes."""
@@ -69,7 +71,7 @@ def _result(ratios: dict[str, Ratio], length: int, rounds: int) -> Result:
         one, other = (f"{1e3 * value:,.0f}" for value in (ratio.ours, ratio.theirs))
         table.add_row(name, one, other, ratio.cells()[2])
     figures: dict[str, object] = {"prompt": length}
-    named = {f"{ROWS[name]}_s": ratio.json() for name, ratio in ratios.items()}
+    named = {f"{ROWS[name]}_s": ratio.json(theirs="mlx_lm") for name, ratio in ratios.items()}
     return Result(table, [figures | named])
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 import magistral_mlx
 from magistral_mlx import AnswerText, Finished, GenerationOptions, ReasoningText, SamplingParams
 from magistral_mlx.api import Magistral
+from magistral_mlx.bench.pairs import Turns, in_turn, ratio_of
 from magistral_mlx.conversation import Message
 from magistral_mlx.engine_status import StepReport
 from magistral_mlx.spec import SYSTEM_PROMPT
@@ -23,7 +24,6 @@ from magistral_mlx.tokenizer import Tokenizer
 
 from .chat_server import ChatServer, mlx_lm_server
 from .measurement import Plan, Result, spread_note
-from .pairs import Turns, in_turn, ratio_of
 
 NEVER, ALWAYS = -100.0, 100.0
 QUESTIONS = ("What is 12 + 30?", "What is 47 - 8?", "What is 6 x 14?", "What is 91 + 9?")
@@ -169,4 +169,6 @@ def _result(turns: Turns[_SecondTurn, _SecondTurn], lengths: _Lengths, rounds: i
         values = (f"{factor * value:,.0f}" for value in (ratio.ours, ratio.theirs))
         table.add_row(name, *values, ratio.cells()[2])
     figures: dict[str, object] = {"reasoning": lengths.reasoning, "answer": lengths.answer}
-    return Result(table, [figures | {name: ratio.json() for name, ratio in rows.items()}])
+    return Result(
+        table, [figures | {name: ratio.json(theirs="mlx_lm") for name, ratio in rows.items()}]
+    )

@@ -4,11 +4,14 @@ from pathlib import Path
 
 from rich.table import Table
 
+from magistral_mlx.bench.mlx_lm_side import load_mlx_lm, run_single
+from magistral_mlx.bench.pairs import Ratio, in_turn, ratio_of
+from magistral_mlx.bench.prompts import random_ids
+from magistral_mlx.bench.recording import run_ours
+
 from .measurement import Plan, Result, spread_note
-from .ours import our_engine, run_ours
-from .pairs import Ratio, in_turn, ratio_of
-from .prompts import question_ids, random_ids
-from .theirs import load_mlx_lm, run_single
+from .ours import our_engine
+from .prompts import question_ids
 
 
 def measure(plan: Plan) -> Result:
@@ -27,7 +30,7 @@ def measure(plan: Plan) -> Result:
         ratio, same = _decode(plan, folder, prompt, tokens, rounds)
         table.add_row(name, f"{tokens:,}", *ratio.cells())
         case = {"model": name, "prompt": len(prompt), "tokens": tokens, "same_tokens": same}
-        figures.append(case | ratio.json())
+        figures.append(case | ratio.json(theirs="mlx_lm"))
     return Result(table, figures)
 
 

@@ -16,6 +16,8 @@ from magistral_mlx.model_config import ModelConfig, Quantization
 from magistral_mlx.weight_shapes import plain_shapes
 
 SHARD_BYTES = 1_000_000_000
+BLOCK_WEIGHTS = 32_000_000
+"""Weights of a matrix that are made at once."""
 
 
 def write_random_model(folder: Path, config: ModelConfig, *, seed: int = 0) -> Path:
@@ -26,7 +28,7 @@ def write_random_model(folder: Path, config: ModelConfig, *, seed: int = 0) -> P
     folder.mkdir(parents=True)
     shard: dict[str, mx.array] = {}
     number = 1
-    for name, array in _tensors(config, seed):
+    for name, array in random_tensors(config, seed=seed):
         if shard and sum(stored.nbytes for stored in shard.values()) + array.nbytes > SHARD_BYTES:
             _save(folder, number, shard)
             shard, number = {}, number + 1
@@ -41,21 +43,40 @@ def _save(folder: Path, number: int, shard: dict[str, mx.array]) -> None:
     mx.save_safetensors(str(folder / f"model-{number:05d}.safetensors"), shard, {"format": "mlx"})
 
 
-def _tensors(config: ModelConfig, seed: int) -> Iterator[tuple[str, mx.array]]:
-    """What the folder stores, by mlx-lm's names, computed."""
+def random_tensors(config: ModelConfig, *, seed: int = 0) -> Iterator[tuple[str, mx.array]]:
+    """What such a folder stores, by mlx-lm's names, computed one after the other.
+
+    Of a large matrix a few rows exist at a time before they are quantised: making Magistral Small
+    takes hardly more memory than having it.
+    """
     dtype = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}[config.dtype]
     for index, (name, shape) in enumerate(plain_shapes(config).items()):
         if len(shape) == 1:
             yield name, mx.ones(shape, dtype)
             continue
-        scale = shape[1] ** -0.5  # keeps what flows through the layers at about 1
-        key = mx.random.key(seed + index)
-        matrix = mx.random.normal(shape, scale=scale, key=key).astype(dtype)
+        parts: dict[str, list[mx.array]] = {}
+        for block in _blocks(name, (shape[0], shape[1]), dtype, seed + index):
+            for part, array in _stored(name, block, config.quantization):
+                mx.eval(array)
+                parts.setdefault(part, []).append(array)
+        for part, arrays in parts.items():
+            whole = arrays[0] if len(arrays) == 1 else mx.concatenate(arrays)
+            arrays.clear()
+            mx.eval(whole)
+            yield part, whole
+
+
+def _blocks(name: str, shape: tuple[int, int], dtype: mx.Dtype, seed: int) -> Iterator[mx.array]:
+    """The rows of a matrix, so many at a time as BLOCK_WEIGHTS says."""
+    rows, columns = max(1, BLOCK_WEIGHTS // shape[1]), shape[1]
+    scale = columns**-0.5  # keeps what flows through the layers at about 1
+    for number, start in enumerate(range(0, shape[0], rows)):
+        size = (min(rows, shape[0] - start), columns)
+        key = mx.random.key(seed + number * 1_000_003)
+        block = mx.random.normal(size, scale=scale, key=key).astype(dtype)
         if name == "lm_head.weight":
-            matrix[:SPECIAL_TOKENS] = 0
-        for part, array in _stored(name, matrix, config.quantization):
-            mx.eval(array)
-            yield part, array
+            block[: max(0, SPECIAL_TOKENS - start)] = 0
+        yield block
 
 
 def _stored(

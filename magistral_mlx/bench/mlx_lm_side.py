@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm import load, stream_generate
-from mlx_lm.generate import BatchGenerator
+from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from .output import Output
+from magistral_mlx.bench.output import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +24,44 @@ class MlxLm:
     tokenizer: TokenizerWrapper
 
 
-def load_mlx_lm(folder: Path) -> MlxLm:
-    """As mlx-lm loads it, in the type that the folder stores; no token ends an output."""
+def load_mlx_lm(folder: Path, *, dtype: str | None = None) -> MlxLm:
+    """As mlx-lm loads it; no token ends an output.
+
+    dtype: to compute in; None: the type that the folder stores.
+    """
     model, tokenizer = load(str(folder))[:2]
+    if dtype is not None:
+        model.set_dtype(getattr(mx, dtype))
+        mx.eval(model.parameters())
     tokenizer.eos_token_ids = set()
     return MlxLm(model, tokenizer)
 
 
 def run_single(mlx_lm: MlxLm, prompt: Sequence[int], tokens: int) -> Output:
-    """Greedy, exactly so many tokens."""
+    """Greedy, exactly so many tokens, as its users get them: with text, and with memory wired."""
     output = Output(submitted=time.perf_counter())
     for response in stream_generate(
         mlx_lm.model, mlx_lm.tokenizer, list(prompt), max_tokens=tokens
     ):
         output.tokens.append(response.token)
+        output.marks.append((time.perf_counter(), len(output.tokens)))
+    return output
+
+
+def run_one(
+    mlx_lm: MlxLm, prompt: Sequence[int], tokens: int, *, kv_bits: int | None = None
+) -> Output:
+    """The same without text, without wiring memory, and with KV of so many bits."""
+    output = Output(submitted=time.perf_counter())
+    steps = generate_step(
+        mx.array(list(prompt)),
+        mlx_lm.model,
+        max_tokens=tokens,
+        kv_bits=kv_bits,
+        quantized_kv_start=0,
+    )
+    for token, _ in steps:
+        output.tokens.append(token)
         output.marks.append((time.perf_counter(), len(output.tokens)))
     return output
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from magistral_mlx.events import Finished
+
 LEAST_TOGETHER = 8
 """Tokens of every stream that a rate of all is taken from."""
 
@@ -13,12 +15,13 @@ class Output:
     """One stream. Times are those of time.perf_counter.
 
     marks: a time, and how many tokens there were by then; most tokens have one of their own.
-    kv_bytes: of its own cache at the end, where it has one (ours).
+    end, kv_bytes: its last event, and the bytes of its own cache by then, where it has one (ours).
     """
 
     submitted: float
     tokens: list[int] = field(default_factory=list)
     marks: list[tuple[float, int]] = field(default_factory=list)
+    end: Finished | None = None
     kv_bytes: int = 0
     kv_tokens: int = 0
 
@@ -67,6 +70,14 @@ def joint_decode_rate(outputs: Sequence[Output]) -> float:
     if min(output.count(start, stop) for output in outputs) < LEAST_TOGETHER:
         raise ValueError("The streams hardly decoded together: give them more tokens.")
     return sum(output.count(start, stop) for output in outputs) / (stop - start)
+
+
+def decode_rate_if_any(outputs: Sequence[Output]) -> float | None:
+    """The same, or None when there is hardly such a time."""
+    try:
+        return joint_decode_rate(outputs)
+    except ValueError:
+        return None
 
 
 def whole_rate(outputs: Sequence[Output]) -> float:

@@ -48,10 +48,10 @@ class Ratio:
     least: float
     most: float
 
-    def json(self) -> dict[str, float]:
-        """As numbers of four digits."""
+    def json(self, *, theirs: str = "theirs") -> dict[str, float]:
+        """As numbers of four digits; `theirs` names the other side."""
         pairs = zip(
-            ("ours", "mlx_lm", "ratio", "ratio_least", "ratio_most"),
+            ("ours", theirs, "ratio", "ratio_least", "ratio_most"),
             (self.ours, self.theirs, self.ratio, self.least, self.most),
             strict=True,
         )

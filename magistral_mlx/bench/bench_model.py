@@ -1,0 +1,91 @@
+"""The model that is measured, opened as its users open it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from magistral_mlx.api import open_model
+from magistral_mlx.bench.synthetic import SyntheticTeam, synthetic_checkpoint, synthetic_config
+from magistral_mlx.checkpoint import Checkpoint
+from magistral_mlx.device_options import DeviceOptions
+from magistral_mlx.engine import PREFILL_TOKENS, Engine
+from magistral_mlx.folders import cache_folder
+from magistral_mlx.kv_budget import KVBudget, kv_budget
+from magistral_mlx.kv_cache import kv_precision
+from magistral_mlx.machine_plan import plan_for_this_machine
+from magistral_mlx.memory import MemoryPlan, plan
+from magistral_mlx.memory_limit import MemoryLimit
+from magistral_mlx.model import compute_dtype
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class BenchModel:
+    """folder: where others find it; None for made-up weights, which only we have."""
+
+    name: str
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    engine: Engine
+    plan: MemoryPlan
+    folder: Path | None
+
+    @property
+    def config(self) -> ModelConfig:
+        """Its shape."""
+        return self.checkpoint.config
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in."""
+        return str(compute_dtype(self.config.dtype)).removeprefix("mlx.core.")
+
+    @property
+    def kv(self) -> KVBudget:
+        """What KV takes, and how much of it there may be."""
+        return kv_budget(self.config, self.dtype, limit=self.plan.kv + self.plan.prefix_cache)
+
+
+@contextmanager
+def converted_model(choice: str) -> Iterator[BenchModel]:
+    """What `choose_model` chose. Raises as `open_model` does."""
+    with open_model(choice) as model:
+        yield BenchModel(
+            name=model.name,
+            checkpoint=model.checkpoint,
+            tokenizer=model.tokenizer,
+            engine=model.engine,
+            plan=model.plan,
+            folder=model.checkpoint.folder,
+        )
+
+
+@contextmanager
+def synthetic_model(name: str, *, limit: MemoryLimit | None = None) -> Iterator[BenchModel]:
+    """Made-up weights of a known shape, within `limit` or what this machine has.
+
+    Raises RequestError for an unknown name, and MemoryPlanError, with the numbers and what would
+    fit, before anything is made.
+    """
+    config = synthetic_config(name)
+    made = plan(config, limit) if limit is not None else plan_for_this_machine(config)
+    with synthetic_checkpoint(config) as checkpoint:
+        tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
+        engine = Engine(
+            checkpoint,
+            tokenizer,
+            window=made.window,
+            device=DeviceOptions(spare_bytes=max(made.step // 2, min(made.step, made.headroom))),
+            prefill_tokens=PREFILL_TOKENS,
+            kv_bytes=made.kv + made.prefix_cache,
+            kv_precision=kv_precision(made.kv_bits),
+            prefix_bytes=made.kv + made.prefix_cache,
+            costs_folder=cache_folder(),
+            team=SyntheticTeam(),
+        )
+        try:
+            yield BenchModel(f"synthetic {name}", checkpoint, tokenizer, engine, made, None)
+        finally:
+            engine.close()

@@ -1,0 +1,94 @@
+"""What is measured: prompts, streams and KV precisions, and which of them fit."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from magistral_mlx.engine import MAX_RUNNING
+from magistral_mlx.errors import RequestError
+from magistral_mlx.kv_budget import KVBudget
+from magistral_mlx.kv_cache import KVPrecision, kv_precision
+from magistral_mlx.memory import gigabytes
+
+LEAST_TOKENS = 16
+"""A decode rate of fewer tokens says little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Tokens of each prompt, streams at once, bits of KV (16: as computed), tokens decoded."""
+
+    prompt: int
+    streams: int
+    kv_bits: int
+    tokens: int
+
+    @property
+    def precision(self) -> KVPrecision:
+        """How its keys and values are stored."""
+        return kv_precision(self.kv_bits)
+
+    @property
+    def context(self) -> float:
+        """Tokens that a decoded one sees, on average."""
+        return self.prompt + self.tokens / 2
+
+    def misfit(self, *, window: int, kv: KVBudget) -> str | None:
+        """Why it does not fit in a model's window or memory; None when it does."""
+        length = self.prompt + self.tokens
+        if length > window:
+            return f"{length:,} tokens, and the window holds {window:,}"
+        caches = [(length + 2, self.precision)] * self.streams
+        if not kv.holds(caches):
+            limit = gigabytes(kv.limit or 0)
+            return f"{gigabytes(kv.sum(caches))} of KV, and there is room for {limit}"
+        return None
+
+    def __str__(self) -> str:
+        streams = f"{self.streams} streams" if self.streams > 1 else "1 stream"
+        kv = "" if self.kv_bits == 16 else f", KV at {self.kv_bits} bits"
+        return f"prompt {self.prompt:,}, {streams}{kv}"
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Values of each dimension; the first streams and KV are those of every prompt.
+
+    every: all combinations; otherwise each dimension varies by itself.
+    """
+
+    prompts: Sequence[int]
+    streams: Sequence[int]
+    kv_bits: Sequence[int]
+    tokens: int
+    every: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= min(self.streams) <= max(self.streams) <= MAX_RUNNING:
+            raise RequestError(f"--streams goes from 1 to {MAX_RUNNING}: the engine runs no more.")
+        if self.tokens < LEAST_TOKENS:
+            raise RequestError(
+                f"--tokens is {self.tokens}: a rate needs at least {LEAST_TOKENS} of them."
+            )
+        for bits in self.kv_bits:
+            kv_precision(bits)
+
+    def cases(self) -> list[Case]:
+        """In the order in which they are measured."""
+        if self.every:
+            chosen = [(p, s, k) for k in self.kv_bits for s in self.streams for p in self.prompts]
+        else:
+            second, middle = self.prompts[:2][-1], self.prompts[len(self.prompts) // 2]
+            chosen = [(prompt, self.streams[0], self.kv_bits[0]) for prompt in self.prompts]
+            chosen += [(second, streams, self.kv_bits[0]) for streams in self.streams]
+            chosen += [(middle, self.streams[0], bits) for bits in self.kv_bits]
+        return [Case(p, s, k, self.tokens) for p, s, k in dict.fromkeys(chosen)]
+
+
+def parse_numbers(text: str, *, option: str) -> list[int]:
+    """Numbers of "128,1k,4k", where k is 1,000, each once. Raises RequestError when it is none."""
+    matches = [re.fullmatch(r"\s*(\d+)\s*(k?)\s*", part, re.IGNORECASE) for part in text.split(",")]
+    numbers = [int(m[1]) * (1_000 if m[2] else 1) for m in matches if m is not None]
+    if len(numbers) < len(matches) or min(numbers) < 1:
+        raise RequestError(f"{option} {text!r} is no list of numbers: write it as 128,1k,4k.")
+    return list(dict.fromkeys(numbers))

@@ -1,0 +1,145 @@
+"""The bench command, once its options are read."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+
+from magistral_mlx.bench.bandwidth import Bandwidth, measure_bandwidth
+from magistral_mlx.bench.bench_model import BenchModel, converted_model, synthetic_model
+from magistral_mlx.bench.cases import Axes
+from magistral_mlx.bench.chips import Chip
+from magistral_mlx.bench.compared import Compared, check_installed
+from magistral_mlx.bench.machine import this_machine
+from magistral_mlx.bench.report import Report
+from magistral_mlx.bench.run import Outcome, run_cases
+from magistral_mlx.bench.tables import comparison_table, prediction_table, results_table
+from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.errors import CheckpointError
+from magistral_mlx.folders import state_folder
+from magistral_mlx.memory_limit import machine_limit
+from magistral_mlx.model_choice import choose_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchCommand:
+    """What the command line says. words: all of it, for the report.
+
+    model: None for the one used last. synthetic: the shape of made-up weights instead of a model.
+    results: where the line of figures is added; plot: where pictures go; None: nowhere.
+    """
+
+    words: list[str]
+    model: str | None
+    synthetic: str | None
+    axes: Axes
+    rounds: int
+    compared: Compared
+    chips: Sequence[Chip]
+    results: Path | None
+    plot: Path | None
+
+
+def run_bench_command(command: BenchCommand, *, console: Console, errors: Console) -> bool:
+    """Measure and print; returns False when Ctrl-C ended it before the last case.
+
+    Raises UserError for what is refused, and EngineError when the engine fails.
+    """
+    command.compared.check_extra()
+    check_installed(["matplotlib"] if command.plot else [])
+    with errors.status("Measuring memory bandwidth"):
+        bandwidth = measure_bandwidth(limit=machine_limit().bytes)
+    machine = this_machine()
+    with _opened(command, errors=errors) as model:
+        outcome = _measure(command, model, bandwidth, errors=errors)
+        report = Report(
+            command=shlex.join(command.words),
+            model=model,
+            machine=machine,
+            bandwidth=bandwidth,
+            rounds=command.rounds,
+            outcome=outcome,
+            chips=command.chips,
+            made=date.today(),
+        )
+    _show(report, console=console, errors=errors)
+    _keep(command, report, errors=errors)
+    console.file.write(report.line())
+    return outcome.complete
+
+
+@contextmanager
+def _opened(command: BenchCommand, *, errors: Console) -> Iterator[BenchModel]:
+    if command.synthetic is not None:
+        opening, name = synthetic_model(command.synthetic), f"Making weights: {command.synthetic}"
+    else:
+        choice = _choice(command.model, errors=errors)
+        opening, name = converted_model(choice), f"Opening {Path(choice).name}"
+    with ExitStack() as stack:
+        with errors.status(name):
+            model = stack.enter_context(opening)
+        yield model
+
+
+def _choice(name: str | None, *, errors: Console) -> str:
+    """As for ask; but the demo where no model has been used yet."""
+    try:
+        return choose_model(name, state=state_folder())
+    except CheckpointError:
+        if name is not None:
+            raise
+    errors.print("No model has been used yet: this measures the demo.", style="dim")
+    return DEMO
+
+
+def _measure(
+    command: BenchCommand, model: BenchModel, bandwidth: Bandwidth, *, errors: Console
+) -> Outcome:
+    cases = command.axes.cases()
+    fitting = [c for c in cases if c.misfit(window=model.plan.window, kv=model.kv) is None]
+    with errors.status("Opening what is compared with"):
+        contenders = command.compared.open(model, fitting)
+    return run_cases(
+        model,
+        cases,
+        contenders,
+        bandwidth=bandwidth.fastest,
+        rounds=command.rounds,
+        errors=errors,
+    )
+
+
+def _show(report: Report, *, console: Console, errors: Console) -> None:
+    model, outcome = report.model, report.outcome
+    rate = report.bandwidth.fastest / 1e9
+    title = f"{model.name} on {report.machine.chip}: memory reads {rate:,.1f} GB/s"
+    if outcome.results:
+        console.print(results_table(outcome.results, title=title, computed=model.dtype))
+    if any(result.comparisons for result in outcome.results):
+        console.print()
+        console.print(comparison_table(outcome.results, title="Beside others, in turn"))
+    predictions = prediction_table(outcome.results, report.chips, model.config)
+    if predictions is not None:
+        console.print()
+        console.print(predictions)
+    for case, reason in (*outcome.skipped.items(), *outcome.refused.items()):
+        errors.print(f"Left out: {case}: {reason}.", style="dim", markup=False)
+    if not outcome.complete:
+        errors.print("Interrupted: this is what is done.")
+
+
+def _keep(command: BenchCommand, report: Report, *, errors: Console) -> None:
+    if command.results is not None:
+        report.append_to(command.results)
+        errors.print(f"Added to {command.results}", markup=False, highlight=False)
+    if command.plot is not None and report.outcome.results:
+        # Matplotlib takes a second to import.
+        from magistral_mlx.bench.plot import draw_results
+
+        title = f"{report.model.name} on {report.machine.chip}, {report.made.isoformat()}"
+        for path in draw_results(report.outcome.results, command.plot, title=title):
+            errors.print(f"Drew {path}", markup=False, highlight=False)

@@ -1,0 +1,115 @@
+"""Tokens a second against context, with the bound as a line, on a light and on a dark page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from magistral_mlx.bench.result import CaseResult
+
+INK = "#7d8590"
+"""4 to 1 and more against white and against near-black: the background is transparent."""
+COLOURS = ("#3b82f6", "#e07b00", "#1f9d55", "#b05be0", "#d64550", "#0e9aa7", "#9a8500")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WIDE = 4
+"""Where the largest figure is more than so many times the least, equal quotients look equal."""
+
+Series = dict[tuple[int, int], list[CaseResult]]
+
+
+def draw_results(results: Sequence[CaseResult], file: Path, *, title: str) -> list[Path]:
+    """Write file.png and file.svg, whatever the ending it has, and return both.
+
+    A colour and a marker for each number of streams and KV precision; the bound is dashed.
+    """
+    figure = Figure(figsize=(7.5, 4.4), dpi=160, layout="constrained")
+    axes = figure.subplots()
+    series = _series(results)
+    for number, found in enumerate(series.values()):
+        _draw(axes, found, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
+    _style(axes, [r for found in series.values() for r in found])
+    _legend(axes, series)
+    figure.suptitle(title, color=INK, fontsize=11)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    written = [file.with_suffix(ending) for ending in (".png", ".svg")]
+    for path in written:
+        figure.savefig(path, transparent=True)
+    return written
+
+
+def _series(results: Sequence[CaseResult]) -> Series:
+    """By streams and KV bits, each by context."""
+    series: Series = {}
+    for result in sorted(results, key=lambda r: r.case.prompt):
+        if result.decode is not None:
+            series.setdefault((result.case.streams, result.case.kv_bits), []).append(result)
+    return dict(sorted(series.items(), key=lambda item: (item[0][0], -item[0][1])))
+
+
+def _draw(axes: Axes, results: Sequence[CaseResult], colour: str, marker: str) -> None:
+    contexts = [result.case.prompt for result in results]
+    spreads = [result.decode for result in results if result.decode is not None]
+    axes.errorbar(
+        contexts,
+        [spread.median for spread in spreads],
+        yerr=[
+            [spread.median - spread.least for spread in spreads],
+            [spread.most - spread.median for spread in spreads],
+        ],
+        color=colour,
+        marker=marker,
+        linewidth=1.6,
+        capsize=3,
+    )
+    bounds = [result.bound for result in results]
+    if len(results) == 1:  # a line of one point is not seen
+        axes.plot(contexts, bounds, color=colour, marker="_", markersize=14, markeredgewidth=1.6)
+    axes.plot(contexts, bounds, color=colour, linestyle=(0, (4, 3)), linewidth=1.4)
+
+
+def _style(axes: Axes, results: Sequence[CaseResult]) -> None:
+    axes.set_xscale("log", base=2)
+    contexts = sorted({result.case.prompt for result in results})
+    axes.set_xticks(contexts, [f"{context:,}" for context in contexts])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    figures = [result.bound for result in results]
+    figures += [result.decode.median for result in results if result.decode is not None]
+    if figures and max(figures) > WIDE * min(figures):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xlabel("Context, tokens of the prompt", color=INK)
+    axes.set_ylabel("Decoding, tokens a second of all streams", color=INK)
+    axes.tick_params(colors=INK, which="both")
+    axes.grid(axis="y", color=INK, alpha=0.25)
+    for side, spine in axes.spines.items():
+        spine.set_color(INK)
+        spine.set_visible(side in ("left", "bottom"))
+
+
+def _legend(axes: Axes, series: Series) -> None:
+    handles = [
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)])
+        for i in range(len(series))
+    ]
+    names = [_name(streams, bits) for streams, bits in series]
+    handles.append(Line2D([], [], color=INK, linestyle=(0, (4, 3)), linewidth=1.4))
+    legend = axes.legend(
+        handles,
+        [*names, "bound by memory bandwidth"],
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
+    for text in legend.get_texts():
+        text.set_color(INK)
+
+
+def _name(streams: int, bits: int) -> str:
+    name = f"{streams} streams" if streams > 1 else "1 stream"
+    return name if bits in (16, 32) else f"{name}, KV {bits} bits"
