@@ -5,7 +5,8 @@
 
 By default the nano model that comes with the package, on held-out questions with their reasoning
 and answers. Another source is measured on a text file, in pieces of 512 tokens. With --calibration,
-also what is weighted by importance and calibrated on that text, which should be another one.
+also what is weighted by importance and calibrated on that text, which should be another one; with
+--mlx-lm, mlx-lm's GPTQ on the same pieces of it too. mlx_lm.convert gives the bytes of "rounded".
 """
 
 import argparse
@@ -41,6 +42,7 @@ from magistral_mlx.tokenizer import Tokenizer
 
 PIECE = 512
 FITTED, ROUNDED, WEIGHTED, CALIBRATED = "fitted", "rounded", "weighted", "calibrated"
+MLX_LM = "mlx-lm GPTQ"
 METHODS = (ROUNDED, FITTED, WEIGHTED, CALIBRATED)
 
 
@@ -63,6 +65,7 @@ class Setting:
 PLAIN = (("q4", 64), ("q3", 64), ("q4", 32), ("q3", 32))
 SETTINGS = (
     *(Setting(recipe, size, method) for recipe, size in PLAIN for method in METHODS),
+    Setting("q4", 64, MLX_LM),
     Setting("mixed", 64, FITTED, target_bits=4.0),
     Setting("mixed", 64, CALIBRATED, target_bits=4.0),
     Setting("q8", 64, ROUNDED),
@@ -92,7 +95,7 @@ class Figures:
 
     name: str
     bits: float
-    weight_error: float
+    weight_error: float | None
     perplexity: float
     kl: float
     same_top: float
@@ -123,6 +126,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--source", default="demo")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--calibration", type=Path)
+    parser.add_argument("--mlx-lm", action="store_true", help="measure mlx-lm's GPTQ too")
+    parser.add_argument("--module", action="append", default=[], help="PATTERN=RECIPE, for all")
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--pieces", type=int, default=16)
     parser.add_argument("--only", nargs="*", default=[], help="settings whose names contain these")
@@ -158,8 +163,9 @@ def chosen(options: argparse.Namespace, work: Path) -> Iterator[tuple[Setting, P
         write_importance(source, options.calibration, importance)
     for setting in SETTINGS:
         named = not options.only or any(part in setting.name for part in options.only)
-        needs_text = setting.method in (WEIGHTED, CALIBRATED)
-        if named and (options.calibration is not None or not needs_text):
+        needs_text = setting.method in (WEIGHTED, CALIBRATED, MLX_LM)
+        asked = options.mlx_lm or setting.method != MLX_LM
+        if named and asked and (options.calibration is not None or not needs_text):
             yield setting, importance if setting.method == WEIGHTED else None
 
 
@@ -173,26 +179,41 @@ def measure(
 ) -> Figures:
     """Convert with one setting and compare with the exact model."""
     started = time.monotonic()
-    folder = convert(
-        options.source,
-        work / "converted",
-        recipe=setting.recipe,
-        group_size=setting.group_size,
-        target_bits=setting.target_bits,
-        rtn=setting.method == ROUNDED,
-        importance=importance,
-        calibrate=options.calibration if setting.method == CALIBRATED else None,
-        force=True,
-    )
+    stored = open_stored(quantised(setting, options, work, importance))
     seconds = time.monotonic() - started
-    stored = open_stored(folder)
     config = stored.checkpoint.config
     plain = replace(config, quantization=None, module_quantization=())
     weights = weight_bytes(plain, "bfloat16") // 2
     bits = 8 * weight_bytes(config, "bfloat16") / weights
     errors = [error.mean for error in stored.errors.values()]
     figures = compare(output(stored, pieces), expected, pieces)
-    return Figures(setting.name, bits, sum(errors) / len(errors), *figures, seconds)
+    mean = sum(errors) / len(errors) if errors else None
+    return Figures(setting.name, bits, mean, *figures, seconds)
+
+
+def quantised(
+    setting: Setting, options: argparse.Namespace, work: Path, importance: Path | None
+) -> Path:
+    """The folder of one setting."""
+    if setting.method == MLX_LM:
+        # It imports a part of mlx-lm that nothing else here needs.
+        from mlx_lm_gptq import write_gptq
+
+        bits = int(setting.recipe.removeprefix("q"))
+        text, size = options.calibration, setting.group_size
+        return write_gptq(work / "bf16", work / "theirs", text, bits=bits, group_size=size)
+    return convert(
+        options.source,
+        work / "converted",
+        recipe=setting.recipe,
+        group_size=setting.group_size,
+        target_bits=setting.target_bits,
+        modules=options.module,
+        rtn=setting.method == ROUNDED,
+        importance=importance,
+        calibrate=options.calibration if setting.method == CALIBRATED else None,
+        force=True,
+    )
 
 
 def output(stored: StoredModel, pieces: Sequence[Piece]) -> Output:
@@ -243,7 +264,7 @@ def show(results: list[Figures], tokens: int) -> None:
         table.add_row(
             row.name,
             f"{row.bits:.2f}",
-            f"{row.weight_error:.2%}",
+            "" if row.weight_error is None else f"{row.weight_error:.2%}",
             f"{row.perplexity:.4f}",
             f"{row.kl:.3e}",
             f"{row.same_top:.2%}",

@@ -24,6 +24,11 @@ MOST_COLUMNS = 5120
 DAMPING = 0.01
 """Of the mean of the diagonal, added to it: inputs that the text hardly has are not trusted."""
 
+TRUST = 0.7
+"""How far columns are believed to go together as they do in the text. On another text than the one
+that 8,192 tokens were taken of, 0.7 left 0.95, 0.92, 0.90 and 0.79 of the error of the output that
+1.0 leaves (q, o, gate and down of a layer of SmolLM2 135M, 4 bits); 0.5 about as much."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -137,6 +142,7 @@ def _sums(inputs: Iterable[mx.array]) -> list[tuple[int, int, Matrix]]:
 def _spread(sums: Matrix) -> Matrix:
     """The upper Cholesky factor of the inverse of the damped sums."""
     diagonal = np.diagonal(sums)
+    sums = TRUST * sums + np.diag((1 - TRUST) * diagonal).astype(np.float32)
     silent = diagonal == 0
     mean = float(diagonal[~silent].mean()) if not silent.all() else 1.0
     damping = DAMPING

@@ -51,7 +51,7 @@ class TemplateTokenizer(Tokenizer):
         }
         self._control = {piece.content: token for token, piece in added.items() if piece.special}
         self._bytes = {character: byte for byte, character in byte_alphabet().items()}
-        self._is_byte_level = '"ByteLevel"' in json.dumps(json.loads(self._json)["decoder"])
+        self._is_byte_level = '"ByteLevel"' in json.dumps(json.loads(self._json).get("decoder"))
         self.version = "template"
         self.vocab_size = 1 + max(self._rendered.get_vocab(with_added_tokens=True).values())
         self.eos_id = ids["eos_token"]
@@ -93,7 +93,7 @@ class TemplateTokenizer(Tokenizer):
         piece = self._rendered.id_to_token(token_id)
         if piece is None:
             return b""  # a row of the embedding that no token has
-        if self._is_byte_level:
+        if self._is_byte_level and self._bytes.keys() >= set(piece):
             return bytes(self._bytes[character] for character in piece)
         if piece.startswith("<0x") and piece.endswith(">"):
             return bytes([int(piece[3:-1], 16)])
