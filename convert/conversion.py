@@ -124,11 +124,7 @@ def convert(
             check_output(place.output, None, force=force)
             _prepare(plan, place, restart=restart)
             notes = on_note or _nobody
-            for note in plan.source.notes:
-                notes(note)
-            notes(size_note(plan.config, plan.settings.recipe.name))
-            if plan.calibration is not None:
-                notes(calibration_note(plan.config, plan.calibration))
+            _tell(plan, notes)
             _write(plan, place, on_progress, notes)
             publish(place)
     except OSError as error:
@@ -137,6 +133,15 @@ def convert(
             "folder. What is finished is kept."
         ) from error
     return place.output
+
+
+def _tell(plan: ConversionPlan, on_note: NoteCallback) -> None:
+    """What a person should know before the work begins."""
+    for note in plan.source.notes:
+        on_note(note)
+    on_note(size_note(plan.config, plan.settings.recipe.name))
+    if plan.calibration is not None:
+        on_note(calibration_note(plan.config, plan.calibration))
 
 
 def _prepare(plan: ConversionPlan, place: Workplace, *, restart: bool) -> None:
