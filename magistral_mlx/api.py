@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import mlx.core as mx
 
@@ -22,7 +23,8 @@ from magistral_mlx.memory import MemoryPlan
 from magistral_mlx.model import compute_dtype
 from magistral_mlx.open_tokenizer import open_tokenizer
 from magistral_mlx.ranks.joining import follow, lead
-from magistral_mlx.ranks.launch import find_launch
+from magistral_mlx.ranks.launch import Launch, find_launch
+from magistral_mlx.ranks.layer_split import Split
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.reply import Reply
 from magistral_mlx.spec import WINDOW
@@ -43,6 +45,7 @@ def open_model(
     kv_start: int = 0,
     kv_disk: int | None = None,
     wired: bool = False,
+    split: Split = "heads",
     on_step: Callable[[StepReport], None] | None = None,
 ) -> Magistral:
     """Open a converted model and load its weights; close it after use, or use `with`.
@@ -63,6 +66,8 @@ def open_model(
             files hold the conversations' tokens, for this user alone. None: nothing is kept.
         wired: keep what is planned in memory that macOS cannot page out. Off, because 32 GB Macs
             have panicked with it (mlx 3186, mlx-lm 1666).
+        split: how several ranks divide the model: "heads", each a part of every layer, or "layers",
+            each some of the layers, by its memory.
         on_step: is told of every step, on the engine's thread: be quick.
 
     Where mlx.launch has started several processes, each takes a part of the model, and rank 0 alone
@@ -83,9 +88,10 @@ def open_model(
     launch = find_launch(os.environ)
     if launch is not None and kv_disk is not None:
         raise RequestError("--kv-disk is not possible with several ranks: leave it out.")
+    _check_split(split, launch, wired=wired)
     if launch is not None and launch.rank > 0:
-        follow(launch, checkpoint)
-    team = lead(launch, checkpoint) if launch else Team()
+        follow(launch, checkpoint, split=split)
+    team = lead(launch, checkpoint, split=split) if launch else Team()
     try:
         made = plan_for_this_machine(
             checkpoint.config,
@@ -94,7 +100,9 @@ def open_model(
             dtype=dtype,
             ranks=team.size,
             limit=team.limit,
+            limits=team.limits,
         )
+        team.divide(made.layers)
         tokenizer = open_tokenizer(checkpoint.tokenizer_file)
         kv_bytes = made.kv + made.prefix_cache
         engine = Engine(
@@ -136,12 +144,29 @@ def _kv_store(limit: int | None, checkpoint: Checkpoint, dtype: mx.Dtype | None)
 def _device(made: MemoryPlan, dtype: mx.Dtype | None, *, wired: bool) -> DeviceOptions:
     if wired and not mx.metal.is_available():
         raise RequestError("Memory can be wired on a Mac with Metal only: leave --wired out.")
+    # Where layers are divided, other ranks may have less.
+    headroom = 0 if made.layers else made.headroom
     return DeviceOptions(
         dtype=dtype,
         # What one layer frees serves the next, and what a step frees too where there is headroom.
-        spare_bytes=max(made.step // 2, min(made.step, made.headroom)),
+        spare_bytes=max(made.step // 2, min(made.step, headroom)),
         wired_bytes=made.limit - made.headroom if wired else None,
     )
+
+
+def _check_split(split: str, launch: Launch | None, *, wired: bool) -> None:
+    if split not in get_args(Split):
+        raise RequestError(f"split {split!r} is unknown: use heads or layers.")
+    if split == "layers" and launch is None:
+        raise RequestError(
+            "--split layers is for several ranks, and this process is on its own: leave it out, or "
+            "start the ranks with mlx.launch."
+        )
+    if split == "layers" and wired:
+        raise RequestError(
+            "--wired is not possible with --split layers, whose ranks need different amounts: "
+            "leave one of them out."
+        )
 
 
 def _check_window(window: int | None, checkpoint: Checkpoint) -> None:

@@ -17,11 +17,17 @@ SCORE_BLOCKS_IN_FLIGHT = 3
 
 def weight_bytes(config: ModelConfig, dtype: str) -> int:
     """All tensors in memory. Packed ones stay as stored; scales, biases and the rest take dtype."""
+    return sum(tensor_bytes(config, dtype).values())
+
+
+def tensor_bytes(config: ModelConfig, dtype: str) -> dict[str, int]:
+    """The same of every tensor, by its name."""
     shapes = weight_shapes(config)
     item = {"U32": 4, "U8": 1, FLOAT: DTYPE_BYTES[dtype]}
-    return sum(
-        prod(shape) * item[stored_type(config, name, shapes)] for name, shape in shapes.items()
-    )
+    return {
+        name: prod(shape) * item[stored_type(config, name, shapes)]
+        for name, shape in shapes.items()
+    }
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str, *, bits: int) -> int:

@@ -1,5 +1,7 @@
 """The memory plan of a model on this very machine."""
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 
 from magistral_mlx.engine import PREFILL_TOKENS
@@ -7,6 +9,7 @@ from magistral_mlx.memory import MemoryPlan, plan
 from magistral_mlx.memory_limit import MemoryLimit, machine_limit
 from magistral_mlx.model import compute_dtype
 from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.stage_plan import plan_stages
 
 
 def plan_for_this_machine(
@@ -18,21 +21,38 @@ def plan_for_this_machine(
     dtype: str | None = None,
     ranks: int = 1,
     limit: MemoryLimit | None = None,
+    limits: Sequence[MemoryLimit] = (),
 ) -> MemoryPlan:
     """`memory.plan` with this machine's limit, compute type and attention.
 
-    ranks: processes that the model is divided between; limit: of each, if not this machine's.
+    Args:
+        ranks: processes that the model is divided between.
+        limit: of each, if not this machine's.
+        limits: of each, where its layers are divided: the plan is rank 0's (`plan_stages`).
 
     Raises MemoryPlanError when the model, or the window asked for, does not fit.
     """
+    compute = dtype or str(compute_dtype(config.dtype)).removeprefix("mlx.core.")
+    on_gpu = mx.default_device().type != mx.DeviceType.cpu
+    if limits:
+        return plan_stages(
+            config,
+            limits,
+            dtype=compute,
+            window=window,
+            kv_bits=kv_bits,
+            sequences=sequences,
+            chunk=PREFILL_TOKENS,
+            on_gpu=on_gpu,
+        )[0]
     return plan(
         config,
         limit or machine_limit(),
-        dtype=dtype or str(compute_dtype(config.dtype)).removeprefix("mlx.core."),
+        dtype=compute,
         window=window,
         kv_bits=kv_bits,
         sequences=sequences,
         ranks=ranks,
         chunk=PREFILL_TOKENS,
-        on_gpu=mx.default_device().type != mx.DeviceType.cpu,
+        on_gpu=on_gpu,
     )

@@ -41,7 +41,10 @@ class KVPlan:
 class MemoryPlan:
     """Where the bytes go: weights + kv + step + prefix_cache + headroom == limit.
 
-    With several ranks, all of these are rank 0's; the others need the head's bytes less.
+    With several ranks, all of these are rank 0's; the others need the head's bytes less. Where
+    layers are divided (`plan_stages`), every rank has a plan of its own.
+
+    layers: of each rank; empty where every rank has all.
     """
 
     limit: int
@@ -57,6 +60,7 @@ class MemoryPlan:
     kv_choices: tuple[KVPlan, ...]
     reasons: tuple[str, ...]
     ranks: int = 1
+    layers: tuple[int, ...] = ()
 
 
 def plan(
@@ -89,8 +93,8 @@ def plan(
     """
     part = shard_config(config, ranks)
     budget = Budget(part, limit, dtype or config.dtype, sequences, chunk, on_gpu, ranks)
-    candidates = budget.kv_bits if kv_bits is None else _asked_kv_bits(kv_bits, budget)
-    chosen, bits, window_reason = _choose_window(budget, window, candidates)
+    candidates = budget.kv_bits if kv_bits is None else asked_kv_bits(kv_bits, budget)
+    chosen, bits, window_reason = choose_window(budget, window, candidates)
     kv, step = budget.kv(bits, chosen), budget.step(bits, chosen)
     spare = limit.bytes - budget.weights - kv - step
     return MemoryPlan(
@@ -104,8 +108,8 @@ def plan(
         window=chosen,
         sequences=sequences,
         kv_bits=bits,
-        kv_choices=_kv_choices(budget, chosen),
-        reasons=(window_reason, _kv_reason(bits, candidates, asked=kv_bits is not None)),
+        kv_choices=kv_choices(budget, chosen),
+        reasons=(window_reason, kv_reason(bits, candidates, asked=kv_bits is not None)),
         ranks=ranks,
     )
 
@@ -129,7 +133,8 @@ def magistral_small(*, bits: int | None = 4) -> ModelConfig:
     )
 
 
-def _asked_kv_bits(kv_bits: int, budget: Budget) -> tuple[int, ...]:
+def asked_kv_bits(kv_bits: int, budget: Budget) -> tuple[int, ...]:
+    """The precision asked for, alone. Raises MemoryPlanError when it is not possible."""
     # 16 means "as computed" on the CPU too, which computes in 32.
     bits = budget.full_bits if kv_bits in (16, 32) else kv_bits
     if bits in budget.kv_bits:
@@ -140,10 +145,13 @@ def _asked_kv_bits(kv_bits: int, budget: Budget) -> tuple[int, ...]:
     )
 
 
-def _choose_window(
+def choose_window(
     budget: Budget, window: int | None, candidates: tuple[int, ...]
 ) -> tuple[int, int, str]:
-    """The window, the precision of its KV, and the reason for the window."""
+    """The window, the precision of its KV, and the reason for the window.
+
+    Raises MemoryPlanError when it does not fit.
+    """
     if window is not None:
         return window, _finest(budget, window, candidates), f"window {window:,}: as asked"
     preferred = min(WINDOW, budget.config.max_position_embeddings)
@@ -172,7 +180,8 @@ def _finest(budget: Budget, window: int, candidates: tuple[int, ...]) -> int:
     return fitting[0]
 
 
-def _kv_reason(bits: int, candidates: tuple[int, ...], *, asked: bool) -> str:
+def kv_reason(bits: int, candidates: tuple[int, ...], *, asked: bool) -> str:
+    """Why the KV has the precision chosen."""
     if asked:
         return f"KV at {bits} bits: as asked"
     if bits == candidates[0]:
@@ -180,7 +189,8 @@ def _kv_reason(bits: int, candidates: tuple[int, ...], *, asked: bool) -> str:
     return f"KV at {bits} bits: more would shorten the window"
 
 
-def _kv_choices(budget: Budget, window: int) -> tuple[KVPlan, ...]:
+def kv_choices(budget: Budget, window: int) -> tuple[KVPlan, ...]:
+    """Every precision that is possible."""
     return tuple(
         KVPlan(
             bits=bits,
@@ -224,7 +234,7 @@ def _alternatives(budget: Budget, bits: int, window: int) -> list[str]:
             found.append(f"the model converted to {fewer} bits")
             break
     for memory in MAC_SIZES:
-        if replace(budget, limit=mac_limit(memory)).fits(bits, window):
+        if budget.on(mac_limit(memory)).fits(bits, window):
             macs = f"{budget.ranks} Macs" if budget.ranks > 1 else "a Mac"
             found.append(f"{macs} with {memory // GIB} GB")
             break

@@ -1,6 +1,7 @@
 """What a model asks of a memory limit, for any window and precision of its KV."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from magistral_mlx.byte_counts import DTYPE_BYTES, kv_bytes_per_token, step_bytes, weight_bytes
 from magistral_mlx.memory_limit import MemoryLimit
@@ -42,17 +43,21 @@ class Budget:
         """Bytes of all sequences' KV."""
         return kv_bytes_per_token(self.config, self.dtype, bits=bits) * window * self.sequences
 
-    def step(self, bits: int, window: int) -> int:
-        """Bytes of the largest step beside weights and KV."""
+    def step(self, bits: int, window: int, *, draws: bool = True) -> int:
+        """Bytes of the largest step beside weights and KV; draws: whether it ends in logits."""
         return step_bytes(
             self.config,
             self.dtype,
             tokens=self.chunk + self.sequences,
-            sampled=self.sequences,
+            sampled=self.sequences if draws else 0,
             window=window,
             on_gpu=self.on_gpu,
             kv_bits=bits,
         )
+
+    def on(self, limit: MemoryLimit) -> Self:
+        """The same on other machines, all of this limit."""
+        return replace(self, limit=limit)
 
     def total(self, bits: int, window: int) -> int:
         """Bytes of all three."""

@@ -82,10 +82,19 @@ class Decoder(nn.Module):
 
     def hidden(self, tokens: mx.array, segments: Sequence[Segment]) -> mx.array:
         """As calling it, but (S, hidden): what the head gets."""
-        hidden: mx.array = self.model(tokens, _plan(segments))
-        for segment in segments:
-            segment.cache.advance(segment.length)
-        return hidden
+        return self.finish(self.model.embed_tokens(tokens), segments)
+
+    def finish(self, hidden: mx.array, segments: Sequence[Segment]) -> mx.array:
+        """As `hidden`, from what the layers before these have made of the tokens: (T, hidden)."""
+        finished: mx.array = self.model.finish(hidden, _plan(segments))
+        _advance(segments)
+        return finished
+
+    def pass_through(self, hidden: mx.array, segments: Sequence[Segment]) -> mx.array:
+        """(T, hidden) before and after these layers, which others come after."""
+        passed: mx.array = self.model.pass_through(hidden, _plan(segments))
+        _advance(segments)
+        return passed
 
     def make_cache(self, *, bits: int | None = None, start: int = 0) -> KVCache:
         """An empty cache for one sequence; sequences of any precisions share a step.
@@ -137,8 +146,12 @@ class _Layers(nn.Module):
         self.layers = [_Layer(config, index) for index in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def __call__(self, tokens: mx.array, plan: "_Plan") -> mx.array:
-        hidden = self.embed_tokens(tokens)  # (T, hidden)
+    def pass_through(self, hidden: mx.array, plan: "_Plan") -> mx.array:
+        for layer in self.layers:
+            hidden = layer(hidden, plan.positions, plan.spans, None)
+        return hidden
+
+    def finish(self, hidden: mx.array, plan: "_Plan") -> mx.array:
         for layer in self.layers[:-1]:
             hidden = layer(hidden, plan.positions, plan.spans, None)
         # The last layer stores keys and values of all tokens; only some rows go on to the head.
@@ -273,6 +286,11 @@ class _Plan:
     spans: list[_Span]
     last_spans: list[_Span]
     rows: mx.array | None  # (S,) rows that reach the head; None for all
+
+
+def _advance(segments: Sequence[Segment]) -> None:
+    for segment in segments:
+        segment.cache.advance(segment.length)
 
 
 def _plan(segments: Sequence[Segment]) -> _Plan:

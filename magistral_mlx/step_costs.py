@@ -83,7 +83,9 @@ def known_step_costs(
 
     ranks: processes that the model is divided between.
     """
-    key = _key(fingerprint, decoder, largest) + (f"-{ranks}-ranks" if ranks > 1 else "")
+    key = _key(fingerprint, decoder, largest)
+    if ranks > 1:
+        key += f"-{ranks}-ranks-{decoder.config.num_hidden_layers}-layers"
     path = folder / f"step-costs-{key}.json" if folder else None
     found = _read(path) if path else None
     if found is None:

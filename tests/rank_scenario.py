@@ -17,6 +17,7 @@ from magistral_mlx.kv_budget import kv_budget
 from magistral_mlx.kv_cache import KVPrecision
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import find_launch
+from magistral_mlx.ranks.layer_split import Split
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
@@ -29,16 +30,20 @@ GREEDY = SamplingParams(temperature=0)
 def main() -> None:
     """Print what comes out, and the peak of memory, as JSON; other ranks print their peak.
 
-    Arguments: the model's folder, "all" or "one", and where the time of steps is kept.
+    Arguments: the model's folder, "all" or "one", where the time of steps is kept, and the layers
+    of each rank, as 2,1, where they are divided.
     """
     checkpoint = open_checkpoint(Path(sys.argv[1]))
     launch = find_launch(os.environ)
+    layers = [int(count) for count in sys.argv[4].split(",")] if sys.argv[4:] else []
+    split: Split = "layers" if layers else "heads"
     if launch is not None and launch.rank > 0:
         try:
-            follow(launch, checkpoint)
+            follow(launch, checkpoint, split=split)
         finally:
             print_json({"peak": mx.get_peak_memory()})
-    team = lead(launch, checkpoint) if launch else Team()
+    team = lead(launch, checkpoint, split=split) if launch else Team()
+    team.divide(layers)
     budget = kv_budget(team.part_of(checkpoint.config), "float32", limit=None)
     engine = Engine(
         checkpoint,

@@ -56,13 +56,16 @@ def test_several_ranks_draw_the_tokens_of_one_process_with_every_feature_of_the_
     folder: Path, alone: dict[str, Any], tmp_path: Path, size: int
 ) -> None:
     command = python("tests.rank_scenario", str(folder), "all", str(tmp_path))
-    together = run_together([command] * size, tmp_path)[0]
-    for name in ("batch", "paused", "quantised", "ruled", "guided", "thinking", "cancelled"):
-        assert together[name] == alone[name], name
-    assert together["reused"] == alone["reused"]
-    assert together["reused"][1] == 115  # 100 of prompt and 16 of output, but for the last
-    assert together["idle"] == alone["idle"]
-    assert together["logprobs"] == pytest.approx(alone["logprobs"], abs=1e-3)
+    check_the_same(run_together([command] * size, tmp_path)[0], alone)
+
+
+@pytest.mark.parametrize("layers", [(2, 1), (1, 2), (1, 1, 1)])
+def test_ranks_with_unequal_layers_draw_the_tokens_of_one_process_with_every_feature(
+    folder: Path, alone: dict[str, Any], tmp_path: Path, layers: tuple[int, ...]
+) -> None:
+    counts = ",".join(map(str, layers))
+    command = python("tests.rank_scenario", str(folder), "all", str(tmp_path), counts)
+    check_the_same(run_together([command] * len(layers), tmp_path)[0], alone)
 
 
 def test_each_rank_holds_its_part_of_the_weights_and_never_the_whole(tmp_path: Path) -> None:
@@ -77,6 +80,15 @@ def test_each_rank_holds_its_part_of_the_weights_and_never_the_whole(tmp_path: P
     assert part <= first["loaded"] <= part + 3 * largest
     assert first["loaded"] < 0.65 * whole
     assert second["peak"] < first["peak"] - head / 2
+
+
+def check_the_same(together: dict[str, Any], alone: dict[str, Any]) -> None:
+    for name in ("batch", "paused", "quantised", "ruled", "guided", "thinking", "cancelled"):
+        assert together[name] == alone[name], name
+    assert together["reused"] == alone["reused"]
+    assert together["reused"][1] == 115  # 100 of prompt and 16 of output, but for the last
+    assert together["idle"] == alone["idle"]
+    assert together["logprobs"] == pytest.approx(alone["logprobs"], abs=1e-3)
 
 
 def run_alone(folder: Path, what: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from magistral_mlx.ranks.layer_split import Split
 from magistral_mlx.spec import TEMPERATURE, TOP_P, WINDOW
 
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -85,6 +86,14 @@ Wired = Annotated[
         "--wired",
         help="Keep model and KV in memory that macOS cannot page out. Off by default: 32 GB Macs "
         "have panicked with it.",
+    ),
+]
+SplitBy = Annotated[
+    Split,
+    typer.Option(
+        "--split",
+        metavar="BY",
+        help="How several ranks divide the model: heads (equal Macs) or layers (by their memory).",
     ),
 ]
 DataDir = Annotated[

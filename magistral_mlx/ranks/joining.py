@@ -19,35 +19,39 @@ from magistral_mlx.model import Decoder
 from magistral_mlx.ranks.follower import Follower
 from magistral_mlx.ranks.journal import DO
 from magistral_mlx.ranks.launch import Launch
+from magistral_mlx.ranks.layer_split import Split, check_layers
 from magistral_mlx.ranks.leading_team import FAILED, LOAD, LeadingTeam, connect
 from magistral_mlx.ranks.line import Line, Message
 from magistral_mlx.ranks.roll import REFUSED, Presence, answer_roll, call_roll
 from magistral_mlx.ranks.shard_config import shard_config
 from magistral_mlx.ranks.shards import load_shard
+from magistral_mlx.ranks.stage import stages
+from magistral_mlx.ranks.stage_decoder import StageDecoder, load_stage
+from magistral_mlx.ranks.staged_team import StagedTeam
 from magistral_mlx.ranks.watch import BYE, Watch
 from magistral_mlx.version import VERSION
 
 logger = logging.getLogger(__name__)
 
 
-def lead(launch: Launch, checkpoint: Checkpoint) -> LeadingTeam:
+def lead(launch: Launch, checkpoint: Checkpoint, *, split: Split = "heads") -> LeadingTeam:
     """As rank 0: wait for the others and connect with them.
 
     Raises RequestError when the model cannot be divided so, or a rank has another; EngineError when
     one does not come.
     """
-    shard_config(checkpoint.config, launch.size)  # before anybody is waited for
+    _check_divides(checkpoint, launch, split)  # before anybody is waited for
     roll = call_roll(launch, _presence(launch, checkpoint))
-    return LeadingTeam(launch, roll)
+    return StagedTeam(launch, roll) if split == "layers" else LeadingTeam(launch, roll)
 
 
-def follow(launch: Launch, checkpoint: Checkpoint) -> NoReturn:
+def follow(launch: Launch, checkpoint: Checkpoint, *, split: Split = "heads") -> NoReturn:
     """As another rank: do what rank 0 says until it closes its model, then end the process.
 
     Raises what rank 0 refuses as RequestError, EngineError when it does not come. When rank 0 is
     lost later, the process ends with exit code 1.
     """
-    shard_config(checkpoint.config, launch.size)
+    _check_divides(checkpoint, launch, split)
     line = answer_roll(launch, _presence(launch, checkpoint))
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     watch = Watch({0: line}, take=lambda _, message: messages.put(message), lost=_leave)
@@ -74,23 +78,45 @@ def _follow(
         match message:
             case [str(kind), reason] if kind == REFUSED:
                 raise RequestError(str(reason))
-            case [str(kind), str(dtype), spare, wired] if kind == LOAD:
-                follower = Follower(_load(group, checkpoint, dtype, spare, wired), group)
+            case [str(kind), str(dtype), spare, wired, [*layers]] if kind == LOAD:
+                _set_limits(spare, wired)
+                decoder = _load(group, checkpoint, getattr(mx, dtype), _counts(layers))
+                follower = Follower(decoder, group)
             case [str(kind), [*entries]] if kind == DO and follower is not None:
                 follower.do(entries)
     mx.synchronize()
 
 
-def _load(
-    group: mx.distributed.Group, checkpoint: Checkpoint, dtype: str, spare: object, wired: object
-) -> Decoder:
+def _set_limits(spare: object, wired: object) -> None:
     DeviceOptions(
         spare_bytes=spare if isinstance(spare, int) else None,
         wired_bytes=wired if isinstance(wired, int) else None,
     ).set_limits()
+
+
+def _counts(found: list[object]) -> list[int]:
+    return [count for count in found if isinstance(count, int)]
+
+
+def _load(
+    group: mx.distributed.Group, checkpoint: Checkpoint, dtype: mx.Dtype, layers: list[int]
+) -> Decoder:
+    """layers: of each rank; empty: every rank has a part of each."""
+    if layers:
+        stage = stages(layers)[group.rank()]
+        staged = StageDecoder(checkpoint.config, stage, group)
+        load_stage(staged, checkpoint, stage, dtype=dtype)
+        return staged
     decoder = Decoder(checkpoint.config)
-    load_shard(decoder, checkpoint, group, dtype=getattr(mx, dtype))
+    load_shard(decoder, checkpoint, group, dtype=dtype)
     return decoder
+
+
+def _check_divides(checkpoint: Checkpoint, launch: Launch, split: Split) -> None:
+    if split == "layers":
+        check_layers(checkpoint.config, launch.size)
+    else:
+        shard_config(checkpoint.config, launch.size)
 
 
 def _presence(launch: Launch, checkpoint: Checkpoint) -> Presence:

@@ -40,6 +40,7 @@ class LeadingTeam(Team):
         """Begin to watch the others, who have joined, and connect with them."""
         self.size = launch.size
         self._roll = roll
+        self._layers: tuple[int, ...] = ()  # of each rank, where they are divided
         self._journal = Journal(roll.lines.values())
         self._lock = threading.Lock()  # of the two that follow
         self._failure: str | None = None
@@ -66,10 +67,9 @@ class LeadingTeam(Team):
         """Its own part, while the others load theirs."""
         dtype = device.dtype or compute_dtype(checkpoint.config.dtype)
         name = str(dtype).removeprefix("mlx.core.")
-        tell(self._roll.lines.values(), [LOAD, name, device.spare_bytes, device.wired_bytes])
-        decoder = LeadingDecoder(checkpoint.config, self._journal, self._group)
-        load_shard(decoder, checkpoint, self._group, dtype=dtype)
-        return decoder
+        limits = [device.spare_bytes, device.wired_bytes]
+        tell(self._roll.lines.values(), [LOAD, name, *limits, list(self._layers)])
+        return self._own_part(checkpoint, dtype)
 
     def rest(self) -> None:
         """All ranks give back what MLX keeps."""
@@ -102,6 +102,11 @@ class LeadingTeam(Team):
             self._closed = True
             mx.synchronize()  # the others are in the step that nobody reads any more
             self._watch.close()
+
+    def _own_part(self, checkpoint: Checkpoint, dtype: mx.Dtype) -> Decoder:
+        decoder = LeadingDecoder(checkpoint.config, self._journal, self._group)
+        load_shard(decoder, checkpoint, self._group, dtype=dtype)
+        return decoder
 
     def _take(self, rank: int, message: Message) -> None:
         if message[0] == FAILED:
@@ -136,8 +141,15 @@ def connect(launch: Launch) -> mx.distributed.Group:
 
 def least_limit(present: Mapping[int, Presence]) -> MemoryLimit:
     """What each rank may plan with: the machines' own limits, divided where ranks share one."""
+    return min(limits_by_rank(present), key=lambda limit: limit.bytes)
+
+
+def limits_by_rank(present: Mapping[int, Presence]) -> tuple[MemoryLimit, ...]:
+    """The same of each rank."""
     ranks = Counter(one.machine for one in present.values())
-    smallest = min(present.values(), key=lambda one: one.memory // ranks[one.machine])
-    shared = ranks[smallest.machine]
-    each = f"rank {smallest.rank}'s machine" + (f", divided by {shared}" if shared > 1 else "")
-    return MemoryLimit(smallest.memory // shared, f"what {each} has for the model")
+    limits = []
+    for rank, one in sorted(present.items()):
+        shared = ranks[one.machine]
+        each = f"rank {rank}'s machine" + (f", divided by {shared}" if shared > 1 else "")
+        limits.append(MemoryLimit(one.memory // shared, f"what {each} has for the model"))
+    return tuple(limits)

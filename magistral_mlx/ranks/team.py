@@ -1,6 +1,6 @@
 """The ranks that run one model, as the engine sees them: usually this process alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
@@ -20,6 +20,16 @@ class Team:
     def limit(self) -> MemoryLimit:
         """What each rank may plan with."""
         return machine_limit()
+
+    @property
+    def limits(self) -> tuple[MemoryLimit, ...]:
+        """What each rank may plan with where layers are divided; empty where all have the same."""
+        return ()
+
+    def divide(self, layers: Sequence[int]) -> None:
+        """Say how many layers each rank is to have; by default all have a part of every layer."""
+        if layers:
+            raise ValueError("A team that divides heads was told to divide layers.")
 
     def part_of(self, config: ModelConfig) -> ModelConfig:
         """The shape of what each rank has of the model."""

@@ -30,6 +30,7 @@ class Opening:
     kv_start: opt.KVStart = 0
     kv_disk: opt.KVDisk = None
     wired: opt.Wired = False
+    split: opt.SplitBy = "heads"
 
     def open(
         self, choice: str, *, on_step: Callable[[StepReport], None] | None = None
@@ -43,6 +44,7 @@ class Opening:
             kv_start=self.kv_start,
             kv_disk=None if self.kv_disk is None else parse_disk_size(self.kv_disk),
             wired=self.wired,
+            split=self.split,
             on_step=on_step,
         )
 
