@@ -32,27 +32,48 @@ def plan_for_this_machine(
 
     Raises MemoryPlanError when the model, or the window asked for, does not fit.
     """
-    compute = dtype or str(compute_dtype(config.dtype)).removeprefix("mlx.core.")
-    on_gpu = mx.default_device().type != mx.DeviceType.cpu
     if limits:
-        return plan_stages(
-            config,
-            limits,
-            dtype=compute,
-            window=window,
-            kv_bits=kv_bits,
-            sequences=sequences,
-            chunk=PREFILL_TOKENS,
-            on_gpu=on_gpu,
+        return plan_stages_for_this_machine(
+            config, limits, window=window, kv_bits=kv_bits, sequences=sequences, dtype=dtype
         )[0]
     return plan(
         config,
         limit or machine_limit(),
-        dtype=compute,
+        dtype=dtype or _computed(config),
         window=window,
         kv_bits=kv_bits,
         sequences=sequences,
         ranks=ranks,
         chunk=PREFILL_TOKENS,
-        on_gpu=on_gpu,
+        on_gpu=_on_gpu(),
     )
+
+
+def plan_stages_for_this_machine(
+    config: ModelConfig,
+    limits: Sequence[MemoryLimit],
+    *,
+    window: int | None = None,
+    kv_bits: int | None = None,
+    sequences: int = 1,
+    dtype: str | None = None,
+) -> tuple[MemoryPlan, ...]:
+    """`plan_stages` with this machine's compute type and attention. Raises as it does."""
+    return plan_stages(
+        config,
+        limits,
+        dtype=dtype or _computed(config),
+        window=window,
+        kv_bits=kv_bits,
+        sequences=sequences,
+        chunk=PREFILL_TOKENS,
+        on_gpu=_on_gpu(),
+    )
+
+
+def _computed(config: ModelConfig) -> str:
+    return str(compute_dtype(config.dtype)).removeprefix("mlx.core.")
+
+
+def _on_gpu() -> bool:
+    return mx.default_device().type != mx.DeviceType.cpu

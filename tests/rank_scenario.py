@@ -30,8 +30,8 @@ GREEDY = SamplingParams(temperature=0)
 def main() -> None:
     """Print what comes out, and the peak of memory, as JSON; other ranks print their peak.
 
-    Arguments: the model's folder, "all" or "one", where the time of steps is kept, and the layers
-    of each rank, as 2,1, where they are divided.
+    Arguments: the model's folder, "all" or "one", where the time of steps is kept ("": they
+    are not timed), and the layers of each rank, as 2,1, where they are divided.
     """
     checkpoint = open_checkpoint(Path(sys.argv[1]))
     launch = find_launch(os.environ)
@@ -54,7 +54,7 @@ def main() -> None:
         # Room for four blocks: what outgrows them is paused.
         kv_bytes=4 * budget.needs(256, KVPrecision()),
         prefix_bytes=4 * budget.needs(256, KVPrecision()),
-        costs_folder=Path(sys.argv[3]) if sys.argv[3:] else None,
+        costs_folder=Path(sys.argv[3]) if any(sys.argv[3:4]) else None,
         team=team,
     )
     loaded = mx.get_peak_memory()

@@ -48,11 +48,14 @@ def nano() -> Path:
 
 
 # MLX's ring raises when a process is gone, and waits for ever for one that has stopped.
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    ("how", "split"),
+    [(signal.SIGKILL, "heads"), (signal.SIGSTOP, "heads"), (signal.SIGKILL, "layers")],
+)
 def test_open_requests_get_an_error_and_all_ranks_end_when_one_dies_or_hangs(
-    folder: Path, tmp_path: Path, how: signal.Signals
+    folder: Path, tmp_path: Path, how: signal.Signals, split: str
 ) -> None:
-    with serving(folder, tmp_path) as (processes, url):
+    with serving(folder, tmp_path, split=split) as (processes, url):
         streams = [Asked(url, stream=stream) for stream in (True, True, False)]
         wait_for(lambda: all(one.began for one in streams if one.stream), seconds=PATIENCE)
         os.kill(processes[1].pid, how)
@@ -181,10 +184,13 @@ class Asked:
 
 
 @contextmanager
-def serving(folder: Path, scratch: Path) -> Iterator[tuple[Sequence["subprocess.Popen[str]"], str]]:
+def serving(
+    folder: Path, scratch: Path, *, split: str = "heads"
+) -> Iterator[tuple[Sequence["subprocess.Popen[str]"], str]]:
     """Two ranks with a server, ready."""
     port = free_ports(1)
-    command = [*CLI, "serve", "--model", str(folder), "--port", str(port), "--no-page"]
+    served = ["serve", "--model", str(folder), "--port", str(port), "--no-page", "--split", split]
+    command = [*CLI, *served]
     url = f"http://127.0.0.1:{port}"
     with ranks([command] * 2, scratch) as processes:
         wait_for(lambda: is_ready(url), seconds=PATIENCE)

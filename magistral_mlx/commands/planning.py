@@ -9,7 +9,7 @@ from magistral_mlx.commands import options as opt
 from magistral_mlx.commands.exit_codes import consoles, exit_codes
 from magistral_mlx.errors import RequestError
 from magistral_mlx.spec import HUB_ID
-from magistral_mlx.terminal.plan import run_plan, run_plan_of_macs
+from magistral_mlx.terminal.plan import run_plan, run_plan_of_macs, run_plan_of_stages
 
 
 def plan_command(
@@ -19,7 +19,11 @@ def plan_command(
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(help="Plan for a Mac of this size, as 32GB.", show_default="this machine"),
+        typer.Option(
+            help="Plan for a Mac of this size, as 32GB; with --split layers for several, as "
+            "16GB,24GB, rank 0's first.",
+            show_default="this machine",
+        ),
     ] = None,
     window: Annotated[
         int | None,
@@ -30,6 +34,7 @@ def plan_command(
         int, typer.Option(min=1, help="Replies at once, each with a full window.")
     ] = 1,
     ranks: Annotated[int, typer.Option(min=1, help="Macs that the model is divided between.")] = 1,
+    split: opt.SplitBy = "heads",
     macs: Annotated[
         bool, typer.Option("--macs", help="One line for every Mac that is sold.")
     ] = False,
@@ -40,7 +45,12 @@ def plan_command(
     with exit_codes(errors):
         if macs and memory is not None:
             raise RequestError("--macs shows every size: leave --memory out, or --macs.")
-        run = run_plan_of_macs if macs else partial(run_plan, memory=memory)
+        if macs and split == "layers":
+            raise RequestError("--macs plans for equal Macs: leave --split out, or --macs.")
+        if macs:
+            run = partial(run_plan_of_macs)
+        else:
+            run = partial(run_plan_of_stages if split == "layers" else run_plan, memory=memory)
         run(
             model,
             window=window,

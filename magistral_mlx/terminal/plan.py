@@ -8,14 +8,22 @@ from rich.console import Console
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import default_output
 from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import state_folder
-from magistral_mlx.machine_plan import plan_for_this_machine
+from magistral_mlx.machine_plan import plan_for_this_machine, plan_stages_for_this_machine
 from magistral_mlx.memory import MemoryPlan, MemoryPlanError, magistral_small, plan
-from magistral_mlx.memory_limit import MAC_SIZES, mac_limit, parse_memory
+from magistral_mlx.memory_limit import (
+    MAC_SIZES,
+    MemoryLimit,
+    mac_limit,
+    machine_limit,
+    parse_memory,
+)
 from magistral_mlx.model_choice import choose_model
 from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.stage_plan import plan_stages
 from magistral_mlx.terminal.ask import print_json
-from magistral_mlx.terminal.plan_table import macs_view, plan_view
+from magistral_mlx.terminal.plan_table import macs_view, plan_view, stages_view
 
 
 def run_plan(
@@ -33,6 +41,11 @@ def run_plan(
 
     Raises MemoryPlanError when nothing fits, RequestError or CheckpointError for a wrong option.
     """
+    if memory is not None and "," in memory:
+        raise RequestError(
+            f"--memory {memory} names several Macs, and heads are divided evenly: give one size "
+            "and --ranks, or --split layers."
+        )
     name, config = _shape(model)
     if memory is None:
         made = plan_for_this_machine(
@@ -45,6 +58,31 @@ def run_plan(
         print_json({"model": name, **asdict(made)}, console)
     else:
         console.print(plan_view(made, title=name))
+
+
+def run_plan_of_stages(
+    model: str | None,
+    *,
+    memory: str | None,
+    window: int | None,
+    kv_bits: int | None,
+    sequences: int,
+    ranks: int,
+    as_json: bool,
+    console: Console,
+) -> None:
+    """Print what each rank holds of a model that is divided by layers. Raises as `run_plan`.
+
+    memory: one size, of all ranks, or one for each, with commas between.
+    """
+    limits = _limits(memory, ranks)
+    name, config = _shape(model)
+    plan_here = plan_stages_for_this_machine if memory is None else plan_stages
+    made = plan_here(config, limits, window=window, kv_bits=kv_bits, sequences=sequences)
+    if as_json:
+        print_json({"model": name, "ranks": [asdict(one) for one in made]}, console)
+    else:
+        console.print(stages_view(made, title=name))
 
 
 def run_plan_of_macs(
@@ -75,6 +113,22 @@ def run_plan_of_macs(
         print_json([asdict(made) for made in plans.values() if made is not None], console)
     else:
         console.print(macs_view(plans, title=name))
+
+
+def _limits(memory: str | None, ranks: int) -> list[MemoryLimit]:
+    sizes = [mac_limit(parse_memory(size)) for size in memory.split(",")] if memory else []
+    if len(sizes) < 2 and ranks < 2:
+        raise RequestError(
+            "--split layers is for several ranks: give the memory of each, as --memory 16GB,24GB, "
+            "or their number, as --ranks 3."
+        )
+    if len(sizes) > 1 and ranks not in (1, len(sizes)):
+        raise RequestError(
+            f"--ranks is {ranks} and --memory names {len(sizes)} Macs: leave --ranks out."
+        )
+    if len(sizes) > 1:
+        return sizes
+    return [sizes[0] if sizes else machine_limit()] * ranks
 
 
 def _shape(model: str | None) -> tuple[str, ModelConfig]:

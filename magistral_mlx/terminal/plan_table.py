@@ -1,6 +1,6 @@
 """The memory plan as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,8 +12,19 @@ from magistral_mlx.memory_limit import GIB, mac_limit
 
 def plan_view(plan: MemoryPlan, *, title: str) -> RenderableType:
     """Where the bytes go, the choices for the KV cache, and why the plan is as it is."""
-    notes = [Text(f"{reason[0].upper()}{reason[1:]}.", style="dim") for reason in plan.reasons]
-    return Group(_bytes_table(plan, title), Text(), _kv_table(plan), Text(), *notes)
+    return Group(_bytes_table(plan, title), Text(), _kv_table(plan), Text(), *_notes(plan))
+
+
+def stages_view(plans: Sequence[MemoryPlan], *, title: str) -> RenderableType:
+    """One row a rank of a model that is divided by layers, and why the plan is as it is."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    for name in ("Rank", "Limit", "Layers", "Weights", "KV cache", "Largest step", "Left"):
+        table.add_column(name, justify="right")
+    for rank, plan in enumerate(plans):
+        counts = plan.weights, plan.kv, plan.step, plan.prefix_cache + plan.headroom
+        sizes = map(gigabytes, counts)
+        table.add_row(str(rank), gigabytes(plan.limit), str(plan.layers[rank]), *sizes)
+    return Group(table, Text(), *_notes(plans[0]))
 
 
 def macs_view(plans: Mapping[int, MemoryPlan | None], *, title: str) -> RenderableType:
@@ -35,6 +46,10 @@ def mac_row(memory: int, plan: MemoryPlan | None) -> list[str]:
     kv = f"{gigabytes(plan.kv)}, {plan.kv_bits} bits"
     left = plan.prefix_cache + plan.headroom
     return [limit, f"{plan.window:,}", kv, gigabytes(plan.step), gigabytes(left)]
+
+
+def _notes(plan: MemoryPlan) -> list[Text]:
+    return [Text(f"{reason[0].upper()}{reason[1:]}.", style="dim") for reason in plan.reasons]
 
 
 def _bytes_table(plan: MemoryPlan, title: str) -> Table:
