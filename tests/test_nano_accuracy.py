@@ -8,7 +8,7 @@ from magistral_mlx.demo.accuracy import right_answers
 from magistral_mlx.demo.expand import expand_nano
 from magistral_mlx.demo.questions import held_out_questions
 
-QUESTIONS = 160
+QUESTIONS = 80
 
 
 @pytest.mark.slow
