@@ -5,6 +5,7 @@ fail, time that passes. The engine's thread takes one turn at a time, when it is
 clock stands still until it is moved, so that a run can be repeated.
 """
 
+import gc
 import logging
 import random
 import sys
@@ -517,6 +518,17 @@ def until(condition: Callable[[], bool]) -> bool:
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.001)
     return condition()
+
+
+@pytest.fixture(autouse=True)
+def others_have_given_their_memory_back() -> None:
+    """The process's memory is counted, and engines of other tests may be on their way."""
+    gc.collect()
+    steady, memory = time.monotonic(), mx.get_active_memory()
+    while time.monotonic() - steady < 0.5:
+        time.sleep(0.02)
+        if mx.get_active_memory() != memory:
+            steady, memory = time.monotonic(), mx.get_active_memory()
 
 
 def run_machine(world: World, *, examples: int, steps: int) -> None:
