@@ -308,8 +308,7 @@ def test_the_history_without_its_reasoning_is_prefilled_while_the_user_reads(
     before = len(steps)
     first = client.chat.completions.create(model=name, messages=asked, temperature=0)
     assert first.usage is not None
-    # A step in which nobody's answer runs; a history of a few tokens takes one.
-    wait_for(lambda: any(s.prefill_tokens and not s.running for s in steps[before:]))
+    wait_for(lambda: was_prefilled_after_an_answer(steps[before:]))
     wait_for(lambda: model.status.running == 0)
     text = first.choices[0].message.content or ""
     again = client.chat.completions.create(
@@ -325,6 +324,12 @@ def test_the_history_without_its_reasoning_is_prefilled_while_the_user_reads(
     assert again.usage.prompt_tokens_details is not None
     cached = again.usage.prompt_tokens_details.cached_tokens or 0
     assert cached >= first.usage.prompt_tokens + len(model.tokenizer.encode(text)) - 2
+
+
+def was_prefilled_after_an_answer(steps: list[StepReport]) -> bool:
+    """A history of a few tokens takes one step; those before the answer are of an earlier test."""
+    answering = [number for number, step in enumerate(steps) if step.running]
+    return bool(answering) and any(step.prefill_tokens for step in steps[answering[-1] + 1 :])
 
 
 def test_the_async_client_has_every_feature(server: RunningServer, name: str) -> None:
