@@ -35,8 +35,8 @@ from magistral_mlx.demo.questions import held_out_questions
 from magistral_mlx.kv_cache import KVCache, KVPrecision, kv_precision
 from magistral_mlx.memory import magistral_small
 from magistral_mlx.model import Decoder, Segment, compute_dtype, load_decoder
+from magistral_mlx.open_tokenizer import open_tokenizer
 from magistral_mlx.quantised_kv_cache import QuantisedKVCache
-from magistral_mlx.tokenizer import Tokenizer
 
 CHUNK = 512
 ANSWER = 256
@@ -74,7 +74,7 @@ def main() -> None:
         folder = convert("demo", Path(scratch) / "nano-4bit") if demo else Path(args.model)
         checkpoint = open_checkpoint(folder)
         decoder = load_decoder(checkpoint)
-        tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
+        tokenizer = open_tokenizer(checkpoint.tokenizer_file)
     texts = [
         answered(decoder, prompt_ids(tokenizer, [Message("user", question.text)]), tokenizer.eos_id)
         for question in held_out_questions(args.questions)

@@ -40,15 +40,13 @@ def run_demo(model: AnsweringModel, *, console: Console, errors: Console) -> boo
 
 def next_steps(folder: str) -> str:
     """Commands to go on with; folder is "" or where the programs lie, with a slash."""
-    name = HUB_ID.rpartition("/")[2]
     return f"""\
 Next:
   {folder}magistral-mlx chat    talk to this model: arithmetic in several languages
   {folder}magistral-mlx plan    what the real model needs on this machine
 
 The real model, on a Mac with 24 GB or more:
-  {folder}hf download {HUB_ID} --exclude "consolidated*" --local-dir {name}
-  {folder}magistral-mlx convert {name}
+  {folder}magistral-mlx convert
   {folder}magistral-mlx chat --model {HUB_ID}"""
 
 
