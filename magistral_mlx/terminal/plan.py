@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx.checkpoint import open_checkpoint
+from magistral_mlx.commands.plan_question import PlanQuestion
 from magistral_mlx.convert import default_output
 from magistral_mlx.convert.locations import DEMO
 from magistral_mlx.errors import RequestError
@@ -26,93 +27,79 @@ from magistral_mlx.terminal.ask import print_json
 from magistral_mlx.terminal.plan_table import macs_view, plan_view, stages_view
 
 
-def run_plan(
-    model: str | None,
-    *,
-    memory: str | None,
-    window: int | None,
-    kv_bits: int | None,
-    sequences: int,
-    ranks: int,
-    as_json: bool,
-    console: Console,
-) -> None:
+def run_plan(asked: PlanQuestion, *, as_json: bool, console: Console) -> None:
     """Print the plan of a converted model, by default of Magistral Small at 4 bits.
 
     Raises MemoryPlanError when nothing fits, RequestError or CheckpointError for a wrong option.
     """
-    if memory is not None and "," in memory:
+    if asked.memory is not None and "," in asked.memory:
         raise RequestError(
-            f"--memory {memory} names several Macs, and heads are divided evenly: give one size "
-            "and --ranks, or --split layers."
+            f"--memory {asked.memory} names several Macs, and heads are divided evenly: give one "
+            "size and --ranks, or --split layers."
         )
-    name, config = _shape(model)
-    if memory is None:
+    name, config = _shape(asked.model)
+    if asked.memory is None:
         made = plan_for_this_machine(
-            config, window=window, kv_bits=kv_bits, sequences=sequences, ranks=ranks
+            config,
+            window=asked.window,
+            kv_bits=asked.kv_bits,
+            sequences=asked.sequences,
+            ranks=asked.ranks,
         )
     else:
-        limit = mac_limit(parse_memory(memory))
-        made = plan(config, limit, window=window, kv_bits=kv_bits, sequences=sequences, ranks=ranks)
+        made = _plan_for(asked, config, mac_limit(parse_memory(asked.memory)))
     if as_json:
         print_json({"model": name, **asdict(made)}, console)
     else:
         console.print(plan_view(made, title=name))
 
 
-def run_plan_of_stages(
-    model: str | None,
-    *,
-    memory: str | None,
-    window: int | None,
-    kv_bits: int | None,
-    sequences: int,
-    ranks: int,
-    as_json: bool,
-    console: Console,
-) -> None:
+def run_plan_of_stages(asked: PlanQuestion, *, as_json: bool, console: Console) -> None:
     """Print what each rank holds of a model that is divided by layers. Raises as `run_plan`.
 
-    memory: one size, of all ranks, or one for each, with commas between.
+    The memory asked about is one size, of all ranks, or one for each, with commas between.
     """
-    limits = _limits(memory, ranks)
-    name, config = _shape(model)
-    plan_here = plan_stages_for_this_machine if memory is None else plan_stages
-    made = plan_here(config, limits, window=window, kv_bits=kv_bits, sequences=sequences)
+    limits = _limits(asked.memory, asked.ranks)
+    name, config = _shape(asked.model)
+    plan_here = plan_stages_for_this_machine if asked.memory is None else plan_stages
+    made = plan_here(
+        config,
+        limits,
+        window=asked.window,
+        kv_bits=asked.kv_bits,
+        sequences=asked.sequences,
+    )
     if as_json:
         print_json({"model": name, "ranks": [asdict(one) for one in made]}, console)
     else:
         console.print(stages_view(made, title=name))
 
 
-def run_plan_of_macs(
-    model: str | None,
-    *,
-    window: int | None,
-    kv_bits: int | None,
-    sequences: int,
-    ranks: int,
-    as_json: bool,
-    console: Console,
-) -> None:
+def run_plan_of_macs(asked: PlanQuestion, *, as_json: bool, console: Console) -> None:
     """Print what every Mac that is sold holds of a model. Raises as `run_plan`, but for no room."""
-    name, config = _shape(model)
-    name = f"{name}, divided between {ranks} Macs" if ranks > 1 else name
+    name, config = _shape(asked.model)
+    name = f"{name}, divided between {asked.ranks} Macs" if asked.ranks > 1 else name
     plans: dict[int, MemoryPlan | None] = {}
     for memory in MAC_SIZES:
-        limit = mac_limit(memory)
         try:
-            made = plan(
-                config, limit, window=window, kv_bits=kv_bits, sequences=sequences, ranks=ranks
-            )
+            plans[memory] = _plan_for(asked, config, mac_limit(memory))
         except MemoryPlanError:
             plans[memory] = None
-        else:
-            plans[memory] = made
     if as_json:
         print_json([asdict(made) for made in plans.values() if made is not None], console)
     else:
         console.print(macs_view(plans, title=name))
+
+
+def _plan_for(asked: PlanQuestion, config: ModelConfig, limit: MemoryLimit) -> MemoryPlan:
+    return plan(
+        config,
+        limit,
+        window=asked.window,
+        kv_bits=asked.kv_bits,
+        sequences=asked.sequences,
+        ranks=asked.ranks,
+    )
 
 
 def _limits(memory: str | None, ranks: int) -> list[MemoryLimit]:
