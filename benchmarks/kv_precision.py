@@ -34,9 +34,10 @@ from magistral_mlx.convert import convert
 from magistral_mlx.demo.questions import held_out_questions
 from magistral_mlx.kv_cache import KVCache, KVPrecision, kv_precision
 from magistral_mlx.memory import magistral_small
-from magistral_mlx.model import Decoder, Segment, compute_dtype, load_decoder
+from magistral_mlx.model import Decoder, compute_dtype, load_decoder
 from magistral_mlx.open_tokenizer import open_tokenizer
 from magistral_mlx.quantised_kv_cache import QuantisedKVCache
+from magistral_mlx.token_axis import Segment
 
 CHUNK = 512
 ANSWER = 256

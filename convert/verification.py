@@ -22,7 +22,8 @@ from magistral_mlx.convert.vocabulary import check_ids, open_vocabulary
 from magistral_mlx.convert.weight_error import ErrorMeter
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.memory_limit import machine_limit
-from magistral_mlx.model import Segment, compute_dtype, load_decoder
+from magistral_mlx.model import compute_dtype, load_decoder
+from magistral_mlx.token_axis import Segment
 
 NEW_TOKENS = 8
 PROMPT = "What is 12 + 30?"

@@ -5,7 +5,6 @@ The arithmetic is that of mlx-lm's models/llama.py, so greedy tokens agree.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,20 +12,8 @@ import mlx.nn as nn
 from magistral_mlx.checkpoint import Checkpoint, ModelConfig, load_weights
 from magistral_mlx.kv_cache import KVCache, kv_precision
 from magistral_mlx.quantised_kv_cache import QuantisedKVCache
+from magistral_mlx.token_axis import Segment, Span, TokenAxis, advance, token_axis
 from magistral_mlx.weight_forms import fuse_qkv, shares_qkv, stored_as
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """The tokens that one sequence brings to a step.
-
-    length: how many, from the position `cache.length` on.
-    logits: how many of the last of them need logits.
-    """
-
-    cache: KVCache
-    length: int
-    logits: int
 
 
 def load_decoder(checkpoint: Checkpoint, *, dtype: mx.Dtype | None = None) -> "Decoder":
@@ -86,14 +73,14 @@ class Decoder(nn.Module):
 
     def finish(self, hidden: mx.array, segments: Sequence[Segment]) -> mx.array:
         """As `hidden`, from what the layers before these have made of the tokens: (T, hidden)."""
-        finished: mx.array = self.model.finish(hidden, _plan(segments))
-        _advance(segments)
+        finished: mx.array = self.model.finish(hidden, token_axis(segments))
+        advance(segments)
         return finished
 
     def pass_through(self, hidden: mx.array, segments: Sequence[Segment]) -> mx.array:
         """(T, hidden) before and after these layers, which others come after."""
-        passed: mx.array = self.model.pass_through(hidden, _plan(segments))
-        _advance(segments)
+        passed: mx.array = self.model.pass_through(hidden, token_axis(segments))
+        advance(segments)
         return passed
 
     def make_cache(self, *, bits: int | None = None, start: int = 0) -> KVCache:
@@ -146,12 +133,12 @@ class _Layers(nn.Module):
         self.layers = [_Layer(config, index) for index in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def pass_through(self, hidden: mx.array, plan: "_Plan") -> mx.array:
+    def pass_through(self, hidden: mx.array, plan: TokenAxis) -> mx.array:
         for layer in self.layers:
             hidden = layer(hidden, plan.positions, plan.spans, None)
         return hidden
 
-    def finish(self, hidden: mx.array, plan: "_Plan") -> mx.array:
+    def finish(self, hidden: mx.array, plan: TokenAxis) -> mx.array:
         for layer in self.layers[:-1]:
             hidden = layer(hidden, plan.positions, plan.spans, None)
         # The last layer stores keys and values of all tokens; only some rows go on to the head.
@@ -172,7 +159,7 @@ class _Layer(nn.Module):
         self,
         hidden: mx.array,
         positions: mx.array,
-        spans: "Sequence[_Span]",
+        spans: Sequence[Span],
         rows: mx.array | None,
     ) -> mx.array:
         attended = self.self_attn(self.input_layernorm(hidden), positions, spans)
@@ -198,7 +185,7 @@ class _Attention(nn.Module):
             self.qkv_proj = _SeparateQKV(config)
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
 
-    def __call__(self, x: mx.array, positions: mx.array, spans: "Sequence[_Span]") -> mx.array:
+    def __call__(self, x: mx.array, positions: mx.array, spans: Sequence[Span]) -> mx.array:
         rotary = self.heads + self.kv_heads
         qkv = self.qkv_proj(x).reshape(-1, rotary + self.kv_heads, 1, self.head_dim)
         # Every token is its own batch row, so that rope takes a position for each.
@@ -268,45 +255,3 @@ def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
 
 
 _compiled_swiglu = mx.compile(_swiglu, shapeless=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Where a segment lies on the token axis; no output is needed before `query`."""
-
-    cache: KVCache
-    start: int
-    query: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    positions: mx.array  # (T,)
-    spans: list[_Span]
-    last_spans: list[_Span]
-    rows: mx.array | None  # (S,) rows that reach the head; None for all
-
-
-def _advance(segments: Sequence[Segment]) -> None:
-    for segment in segments:
-        segment.cache.advance(segment.length)
-
-
-def _plan(segments: Sequence[Segment]) -> _Plan:
-    positions: list[int] = []
-    rows: list[int] = []
-    spans: list[_Span] = []
-    last_spans: list[_Span] = []
-    start = 0
-    for segment in segments:
-        stop = start + segment.length
-        first = stop - segment.logits
-        offset = segment.cache.length
-        positions.extend(range(offset, offset + segment.length))
-        rows.extend(range(first, stop))
-        spans.append(_Span(segment.cache, start, start, stop))
-        last_spans.append(_Span(segment.cache, start, first, stop))
-        start = stop
-    chosen = None if len(rows) == start else mx.array(rows, dtype=mx.int32)
-    return _Plan(mx.array(positions, dtype=mx.int32), spans, last_spans, chosen)

@@ -28,8 +28,9 @@ from magistral_mlx.convert.verification import verify
 from magistral_mlx.convert.vocabulary import open_vocabulary
 from magistral_mlx.convert.weight_error import dequantise
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model import Segment, load_decoder
+from magistral_mlx.model import load_decoder
 from magistral_mlx.model_config import Quantization
+from magistral_mlx.token_axis import Segment
 from tests.sample_llama import VOCAB, write_llama
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,11 +16,12 @@ from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress, ReasoningText
-from magistral_mlx.model import Segment, load_decoder
+from magistral_mlx.model import load_decoder
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import Draw, SamplingParams, sample_full
 from magistral_mlx.sequence import Sequence
 from magistral_mlx.stream import EngineError
+from magistral_mlx.token_axis import Segment
 from magistral_mlx.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB, random_weights, write_hf
 

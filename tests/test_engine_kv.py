@@ -16,9 +16,10 @@ from magistral_mlx.errors import RequestError
 from magistral_mlx.events import AnswerText, Failed
 from magistral_mlx.kv_budget import kv_budget
 from magistral_mlx.kv_cache import BLOCK, KVPrecision, kv_precision
-from magistral_mlx.model import Segment, load_decoder
+from magistral_mlx.model import load_decoder
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.token_axis import Segment
 from magistral_mlx.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS
 from tests.tiny_engine import Output, prompt, run

@@ -22,9 +22,10 @@ from magistral_mlx.convert.verification import verify
 from magistral_mlx.convert.vocabulary import SAMPLE
 from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.guidance import Regex
-from magistral_mlx.model import Segment, load_decoder
+from magistral_mlx.model import load_decoder
 from magistral_mlx.open_tokenizer import open_tokenizer
 from magistral_mlx.template_tokenizer import TemplateTokenizer
+from magistral_mlx.token_axis import Segment
 from tests.sample_llama import TEMPLATE, write_llama
 
 TURNS = [

@@ -12,10 +12,11 @@ from magistral_mlx.checkpoint import Checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob
-from magistral_mlx.model import Segment, load_decoder
+from magistral_mlx.model import load_decoder
 from magistral_mlx.output_text import OutputText, TextEvent
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.token_axis import Segment
 from magistral_mlx.tokenizer import Tokenizer
 from tests.tiny_engine import prompt, run
 

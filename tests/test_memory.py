@@ -21,8 +21,9 @@ from magistral_mlx.memory_limit import (
     machine_limit,
     parse_memory,
 )
-from magistral_mlx.model import Decoder, Segment
+from magistral_mlx.model import Decoder
 from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.token_axis import Segment
 
 SMALL = magistral_small()
 

@@ -16,7 +16,8 @@ from transformers import MistralForCausalLM
 
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.kv_cache import KVCache
-from magistral_mlx.model import Decoder, Segment, compute_dtype, load_decoder
+from magistral_mlx.model import Decoder, compute_dtype, load_decoder
+from magistral_mlx.token_axis import Segment
 from tests.sample_checkpoints import VOCAB, edit_json, random_weights, write_hf
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]

@@ -23,9 +23,10 @@ from magistral_mlx.demo.phrases import PHRASES
 from magistral_mlx.demo.questions import Question, held_out_questions, is_held_out
 from magistral_mlx.events import AnswerText, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.kv_cache import kv_precision
-from magistral_mlx.model import Segment, load_decoder
+from magistral_mlx.model import load_decoder
 from magistral_mlx.next_turn import next_turn_ids
 from magistral_mlx.request import Request
+from magistral_mlx.token_axis import Segment
 from magistral_mlx.tokenizer import Tokenizer
 
 GREEDY = magistral_mlx.SamplingParams(temperature=0)

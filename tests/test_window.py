@@ -9,10 +9,11 @@ import pytest
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.events import Event, Finished
-from magistral_mlx.model import Segment, load_decoder
+from magistral_mlx.model import load_decoder
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.spec import WINDOW
+from magistral_mlx.token_axis import Segment
 from magistral_mlx.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB, edit_json, write_hf
 

@@ -6,7 +6,8 @@ from typing import Any
 import mlx.core as mx
 
 from magistral_mlx.kv_cache import KVCache
-from magistral_mlx.model import Decoder, Segment
+from magistral_mlx.model import Decoder
+from magistral_mlx.token_axis import Segment
 
 
 class Follower:

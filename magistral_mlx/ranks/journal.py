@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from magistral_mlx.kv_cache import KVCache
-from magistral_mlx.model import Segment
 from magistral_mlx.quantised_kv_cache import QuantisedKVCache
 from magistral_mlx.ranks.line import Line
+from magistral_mlx.token_axis import Segment
 
 DO = "do"
 

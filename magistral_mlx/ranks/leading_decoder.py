@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from magistral_mlx.kv_cache import KVCache, kv_precision
-from magistral_mlx.model import Decoder, Segment
+from magistral_mlx.model import Decoder
 from magistral_mlx.model_config import ModelConfig
 from magistral_mlx.ranks.journal import Journal, LedCache, LedQuantisedCache
+from magistral_mlx.token_axis import Segment
 
 
 class LeadingDecoder(Decoder):
