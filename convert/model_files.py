@@ -60,17 +60,11 @@ def _format_json(quantization: Quantization) -> dict[str, int | str]:
     }
 
 
-def write_model_files(
-    folder: Path,
-    source: Source,
-    *,
-    config: Mapping[str, object],
-    vocabulary: Vocabulary,
-    card: str,
-) -> dict[str, str]:
-    """Write and copy everything but the weights; the SHA-256 (hex) of each file."""
-    write_json(folder / "config.json", config)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+def write_tokenizer_files(folder: Path, source: Source, vocabulary: Vocabulary) -> None:
+    """Write and copy what needs no weights: tokenizer, chat template, system prompt.
+
+    Raises CheckpointError when the tokenizer cannot be written for other programs as it is.
+    """
     for path in source.companions:
         shutil.copyfile(path, folder / path.name)
     prompt = folder / SYSTEM_PROMPT_FILE
@@ -79,6 +73,14 @@ def write_model_files(
         window=source.config.max_position_embeddings,
         system_prompt=prompt.read_text(encoding="utf-8") if prompt.is_file() else None,
     )
+
+
+def write_model_files(
+    folder: Path, *, config: Mapping[str, object], vocabulary: Vocabulary, card: str
+) -> dict[str, str]:
+    """Write config and model card; the SHA-256 (hex) of each file beside the weights."""
+    write_json(folder / "config.json", config)
+    (folder / "README.md").write_text(card, encoding="utf-8")
     if not (folder / "generation_config.json").exists():
         write_json(folder / "generation_config.json", _special_ids(vocabulary))
     return {path.name: file_digest(path) for path in sorted(folder.iterdir()) if _is_small(path)}

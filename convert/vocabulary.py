@@ -58,7 +58,7 @@ class Vocabulary(Protocol):
         ...
 
     def write(self, folder: Path, *, window: int, system_prompt: str | None) -> None:
-        """Write the tokenizer's files."""
+        """Write the tokenizer's files. Raises CheckpointError when they give other ids."""
         ...
 
 
@@ -84,13 +84,7 @@ def open_vocabulary(path: Path, *, vocab_size: int) -> Vocabulary:
 def check_ids(folder: Path, vocabulary: Vocabulary) -> None:
     """Compare a folder's tokenizer.json with its authority. Raises CheckpointError."""
     path = folder / TOKENIZER_JSON
-    written = JsonTokenizer.from_file(str(path))
-    written.encode_special_tokens = True
-    if written.encode(SAMPLE, add_special_tokens=False).ids != vocabulary.encode(SAMPLE):
-        raise CheckpointError(
-            f"{path} gives other token ids than {vocabulary_file(folder).name}: delete it, and "
-            "report this with the model's name."
-        )
+    _compare_ids(JsonTokenizer.from_file(str(path)), vocabulary, path)
 
 
 def vocabulary_file(folder: Path) -> Path:
@@ -147,7 +141,10 @@ class TekkenVocabulary:
         shutil.copyfile(self.path, copy)
         if _digest(copy) != self.digest:
             raise CheckpointError(f"{self.path} changed while it was copied: run this again.")
-        tokenizer_of(self.tekken, copy).save(str(folder / TOKENIZER_JSON), pretty=False)
+        tokenizer, path = tokenizer_of(self.tekken, copy), folder / TOKENIZER_JSON
+        tokenizer.save(str(path), pretty=False)
+        # Not what was saved: reading it takes 100 MB.
+        _compare_ids(tokenizer, self, path)
         config = json.dumps(tokenizer_config(self.tekken, window=window), indent=2)
         (folder / TOKENIZER_CONFIG).write_text(config + "\n", encoding="utf-8")
         template = chat_template(copy, system_prompt)
@@ -187,6 +184,15 @@ class JsonVocabulary:
         """tokenizer.json and what lies beside it, as they are."""
         for path in tokenizer_files(self.path):
             shutil.copyfile(path, folder / path.name)
+
+
+def _compare_ids(tokenizer: JsonTokenizer, vocabulary: Vocabulary, path: Path) -> None:
+    tokenizer.encode_special_tokens = True
+    if tokenizer.encode(SAMPLE, add_special_tokens=False).ids != vocabulary.encode(SAMPLE):
+        raise CheckpointError(
+            f"{path} gives other token ids than {vocabulary_file(path.parent).name}: delete it, "
+            "and report this with the model's name."
+        )
 
 
 def _digest(path: Path) -> str:

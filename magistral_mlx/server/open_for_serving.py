@@ -2,6 +2,7 @@
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -25,12 +26,15 @@ def serve_chosen(
 ) -> None:
     """Serve the model named, or the one used last, and remember it.
 
+    Requests may call it by the name given here too.
+
     page: show the page at the root; page_folder: where its conversations are kept; None: nowhere.
 
     Raises CheckpointError, before anything listens, when there is no such model; otherwise as
     `serve`.
     """
     choice = choose_model(name, state=state_folder())
+    settings = replace(settings, aliases=(*settings.aliases, name or choice))
     if is_follower(os.environ):
         opening.open(choice)  # until rank 0, which serves, has ended
 

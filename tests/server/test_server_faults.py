@@ -172,10 +172,11 @@ def test_kv_is_saved_to_disk_when_a_signal_stops_the_server(
 ) -> None:
     monkeypatch.setenv("MAGISTRAL_MLX_CACHE", str(tmp_path / "cache"))
     folder = write_hf(tmp_path / "sample")
-    asked = {"model": "sample", "max_tokens": 2, "messages": [
-        {"role": "user", "content": " ".join(str(n) for n in range(300))}]}  # fmt: skip
+    content = " ".join(str(n) for n in range(300))
+    asked = {"max_tokens": 2, "messages": [{"role": "user", "content": content}]}
     cached = []
-    for _ in range(2):
+    for name in ("sample", str(folder)):  # what it was started with is a name too
+        asked["model"] = name
         with process(folder, "--kv-disk", "1GB") as (server, url):
             got = httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=60).json()
             cached.append(got["usage"]["prompt_tokens_details"]["cached_tokens"])
