@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
+from cpu_products import cpu_products
 from mlx_lm.quant.awq import AWQ_MODEL_CONFIGS, awq_quantize, update_config
 from mlx_lm.quant.gptq import gptq_quantize
 from mlx_lm.utils import load, save
@@ -34,7 +35,8 @@ def write_calibrated(
     vocabulary = open_vocabulary(path, vocab_size=config["vocab_size"])
     pieces = mx.array(calibration_pieces(text, vocabulary))
     quantise = _gptq if way == "GPTQ" else _awq
-    model, config = quantise(model, config, pieces, (bits, group_size), embedding_bits)
+    with cpu_products():
+        model, config = quantise(model, config, pieces, (bits, group_size), embedding_bits)
     model.set_dtype(mx.bfloat16)
     save(output, str(source), model, tokenizer, config)
     return output
