@@ -21,6 +21,7 @@ from datetime import date
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from divergence import Output, Piece, compare, output
 from rich.console import Console
@@ -39,7 +40,7 @@ from magistral_mlx.tokenizer import Tokenizer
 
 PIECE = 512
 FITTED, ROUNDED, WEIGHTED, CALIBRATED = "fitted", "rounded", "weighted", "calibrated"
-MLX_LM = {"mlx-lm GPTQ": "GPTQ", "mlx-lm AWQ": "AWQ"}
+MLX_LM: dict[str, Literal["GPTQ", "AWQ"]] = {"mlx-lm GPTQ": "GPTQ", "mlx-lm AWQ": "AWQ"}
 METHODS = (ROUNDED, FITTED, WEIGHTED, CALIBRATED)
 
 

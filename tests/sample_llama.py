@@ -82,7 +82,8 @@ def begin_texts(folder: Path, name: str) -> int:
     """Have tokenizer.json put a special token before plain text, as Llama 3's does; its id."""
     path = str(folder / "tokenizer.json")
     tokenizer = Tokenizer.from_file(path)
-    token: int = tokenizer.token_to_id(name)
+    token = tokenizer.token_to_id(name)
+    assert token is not None, name
     special = [(name, token)]
     tokenizer.post_processor = TemplateProcessing(single=[name, "$A"], special_tokens=special)
     tokenizer.save(path)

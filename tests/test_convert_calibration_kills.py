@@ -15,7 +15,8 @@ from magistral_mlx.convert import convert
 from magistral_mlx.convert.journal import has_finished_tensors
 from magistral_mlx.convert.output_folder import Workplace
 from tests.sample_llama import write_llama
-from tests.test_convert_resume import ROOT, same_bytes
+from tests.test_convert_atomic import ROOT
+from tests.test_convert_resume import same_bytes
 
 PROGRAM = """
 import sys
