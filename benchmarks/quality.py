@@ -6,12 +6,12 @@
 By default the nano model that comes with the package, on held-out questions with their reasoning
 and answers. Another source is measured on a text file, in pieces of 512 tokens. With --calibration,
 also what is weighted by importance and calibrated on that text, which should be another one; with
---mlx-lm, mlx-lm's GPTQ on the same pieces of it too. mlx_lm.convert gives the bytes of "rounded".
+--mlx-lm, mlx-lm's GPTQ and AWQ on the same pieces of it too. mlx_lm.convert gives the bytes of
+"rounded".
 """
 
 import argparse
 import json
-import math
 import platform
 import tempfile
 import time
@@ -21,28 +21,26 @@ from datetime import date
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Literal
 
-import mlx.core as mx
+from divergence import Output, Piece, compare, output
 from rich.console import Console
 from rich.table import Table
 
 from magistral_mlx import spec
 from magistral_mlx.byte_counts import weight_bytes
-from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.calibration import embedded_pieces, load_stored
-from magistral_mlx.convert.importance import write_importance
-from magistral_mlx.convert.layer_walk import product, walk
+from magistral_mlx.convert.importance import EMBEDDING, write_importance
 from magistral_mlx.convert.open_source import open_source
-from magistral_mlx.convert.stored_model import StoredModel, open_stored
+from magistral_mlx.convert.recipe import AFFINE
+from magistral_mlx.convert.stored_model import open_stored
 from magistral_mlx.demo.questions import held_out_questions
 from magistral_mlx.open_tokenizer import open_tokenizer
 from magistral_mlx.tokenizer import Tokenizer
 
 PIECE = 512
 FITTED, ROUNDED, WEIGHTED, CALIBRATED = "fitted", "rounded", "weighted", "calibrated"
-MLX_LM = "mlx-lm GPTQ"
+MLX_LM: dict[str, Literal["GPTQ", "AWQ"]] = {"mlx-lm GPTQ": "GPTQ", "mlx-lm AWQ": "AWQ"}
 METHODS = (ROUNDED, FITTED, WEIGHTED, CALIBRATED)
 
 
@@ -65,28 +63,12 @@ class Setting:
 PLAIN = (("q4", 64), ("q3", 64), ("q4", 32), ("q3", 32))
 SETTINGS = (
     *(Setting(recipe, size, method) for recipe, size in PLAIN for method in METHODS),
-    Setting("q4", 64, MLX_LM),
+    *(Setting("q4", 64, method) for method in MLX_LM),
     Setting("mixed", 64, FITTED, target_bits=4.0),
     Setting("mixed", 64, CALIBRATED, target_bits=4.0),
     Setting("q8", 64, ROUNDED),
     Setting("q8", 64, FITTED),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Token ids; the ones from `start` on are predicted and counted."""
-
-    ids: list[int]
-    start: int
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A model's last hidden states, piece by piece, and its head: logits are made when needed."""
-
-    hidden: list[mx.array]
-    head: mx.array
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +108,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--source", default="demo")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--calibration", type=Path)
-    parser.add_argument("--mlx-lm", action="store_true", help="measure mlx-lm's GPTQ too")
+    parser.add_argument("--mlx-lm", action="store_true", help="measure mlx-lm's GPTQ and AWQ too")
     parser.add_argument("--module", action="append", default=[], help="PATTERN=RECIPE, for all")
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--pieces", type=int, default=16)
@@ -158,15 +140,16 @@ def questions(tokenizer: Tokenizer, count: int) -> list[Piece]:
 def chosen(options: argparse.Namespace, work: Path) -> Iterator[tuple[Setting, Path | None]]:
     """The settings that can be measured, with the file of importances where they take one."""
     importance = work / "importance.safetensors"
-    if options.calibration is not None:
-        source = open_source(options.source, fetched=work / "fetched")
-        write_importance(source, options.calibration, importance)
     for setting in SETTINGS:
         named = not options.only or any(part in setting.name for part in options.only)
-        needs_text = setting.method in (WEIGHTED, CALIBRATED, MLX_LM)
-        asked = options.mlx_lm or setting.method != MLX_LM
-        if named and asked and (options.calibration is not None or not needs_text):
-            yield setting, importance if setting.method == WEIGHTED else None
+        needs_text = setting.method in (WEIGHTED, CALIBRATED, *MLX_LM)
+        asked = options.mlx_lm or setting.method not in MLX_LM
+        if not (named and asked) or (needs_text and options.calibration is None):
+            continue
+        if setting.method == WEIGHTED and not importance.exists():
+            source = open_source(options.source, fetched=work / "fetched")
+            write_importance(source, options.calibration, importance)
+        yield setting, importance if setting.method == WEIGHTED else None
 
 
 def measure(
@@ -195,13 +178,8 @@ def quantised(
     setting: Setting, options: argparse.Namespace, work: Path, importance: Path | None
 ) -> Path:
     """The folder of one setting."""
-    if setting.method == MLX_LM:
-        # It imports a part of mlx-lm that nothing else here needs.
-        from mlx_lm_gptq import write_gptq
-
-        bits = int(setting.recipe.removeprefix("q"))
-        text, size = options.calibration, setting.group_size
-        return write_gptq(work / "bf16", work / "theirs", text, bits=bits, group_size=size)
+    if setting.method in MLX_LM:
+        return theirs(setting, options, work)
     return convert(
         options.source,
         work / "converted",
@@ -216,43 +194,22 @@ def quantised(
     )
 
 
-def output(stored: StoredModel, pieces: Sequence[Piece]) -> Output:
-    """Run a folder's model over the pieces, one layer in memory at a time."""
-    config = open_checkpoint(stored.checkpoint.folder).config
-    load = load_stored(config, stored.places)
-    inputs = embedded_pieces(config, [piece.ids[:-1] for piece in pieces], stored.places)
-    *_, last = walk(config, inputs, load)
-    wanted = [
-        states[piece.start - 1 :] for states, piece in zip(last.inputs(), pieces, strict=True)
-    ]
-    mx.eval(wanted)
-    name = "model.embed_tokens" if config.tie_word_embeddings else "lm_head"
-    return Output(wanted, load(f"{name}.weight"))
+def theirs(setting: Setting, options: argparse.Namespace, work: Path) -> Path:
+    """The folder that mlx-lm makes, with the embedding as it is in ours."""
+    # It imports a part of mlx-lm that nothing else here needs.
+    from mlx_lm_calibrated import write_calibrated
 
-
-def compare(found: Output, exact: Output, pieces: Sequence[Piece]) -> tuple[float, float, float]:
-    """Perplexity, KL from the exact model, and how often both have the same likeliest token."""
-    loss = kl = same = 0.0
-    count = 0
-    for index, piece in enumerate(pieces):
-        ours, theirs = (log_probabilities(model, index) for model in (found, exact))
-        targets = mx.array(piece.ids[piece.start :])[:, None]
-        loss -= number(mx.take_along_axis(ours, targets, axis=1).sum())
-        kl += number((mx.exp(theirs) * (theirs - ours)).sum())
-        same += number((mx.argmax(ours, axis=1) == mx.argmax(theirs, axis=1)).sum())
-        count += len(piece.ids) - piece.start
-    return math.exp(loss / count), kl / count, same / count
-
-
-def log_probabilities(model: Output, index: int) -> mx.array:
-    """(tokens counted, vocabulary), in float32."""
-    logits = product(model.hidden[index], model.head).astype(mx.float32)
-    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-
-
-def number(scalar: mx.array) -> float:
-    """The Python number of an array without axes."""
-    return float(cast("float", scalar.item()))
+    rules = [rule.partition("=") for rule in (f"{EMBEDDING}={setting.recipe}", *options.module)]
+    embedding = [recipe for module, _, recipe in rules if module == EMBEDDING][-1]
+    return write_calibrated(
+        work / "bf16",
+        work / "theirs",
+        options.calibration,
+        way=MLX_LM[setting.method],
+        bits=AFFINE[setting.recipe],
+        group_size=setting.group_size,
+        embedding_bits=AFFINE[embedding],
+    )
 
 
 def show(results: list[Figures], tokens: int) -> None:

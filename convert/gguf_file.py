@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFReader, ReaderTensor
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, ReaderTensor
 from gguf.quants import dequantize
 
 from magistral_mlx.convert.fingerprint import SAMPLE_BYTES
@@ -76,7 +76,9 @@ def open_gguf(path: Path, *, name: str, tokenizer: Path | None, fetched: Path) -
     file's vocabulary.
     Raises CheckpointError when the file is damaged or holds another kind of model.
     """
-    readers = [_open(part) for part in _parts(path)]
+    parts = _parts(path)
+    readers = [_open(part) for part in parts]
+    _check_numbers(parts, readers)
     fields = GGUFFields(readers[0], path)
     found = {
         tensor.name: tensor
@@ -149,6 +151,29 @@ def _open(path: Path) -> GGUFReader:
         ) from error
 
 
+def _check_numbers(parts: list[Path], readers: list[GGUFReader]) -> None:
+    """A split file knows which one it is, whatever its name says."""
+    for number, (part, reader) in enumerate(zip(parts, readers, strict=True)):
+        field = reader.get_field("split.no")
+        found = number if field is None else field.contents()
+        if found != number:
+            raise CheckpointError(
+                f"{part} says that it is file {found + 1} of its model: give the files the names "
+                "they were downloaded with."
+            )
+
+
+def _check_type(tensor: ReaderTensor, path: Path) -> None:
+    _, block_bytes = GGML_QUANT_SIZES[tensor.tensor_type]
+    try:
+        dequantize(np.zeros(block_bytes, np.uint8), tensor.tensor_type)
+    except NotImplementedError as error:
+        raise CheckpointError(
+            f"{path}: tensor {tensor.name} has type {tensor.tensor_type.name}, which cannot be "
+            "read: use another file of this model."
+        ) from error
+
+
 def _tensors(
     found: Mapping[str, ReaderTensor], config: ModelConfig, path: Path
 ) -> tuple[SourceTensor, ...]:
@@ -158,6 +183,8 @@ def _tensors(
         for name, tensor in found.items()
     }
     check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()}, path)
+    for tensor in found.values():
+        _check_type(tensor, path)
     return tuple(_in_hf_order(tensors[name], config.head_dim) for name in ours.values())
 
 

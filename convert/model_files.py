@@ -97,7 +97,11 @@ def file_digest(path: Path) -> str:
 
 
 def _special_ids(vocabulary: Vocabulary) -> dict[str, object]:
-    return {"bos_token_id": vocabulary.bos_id, "eos_token_id": vocabulary.eos_id}
+    first, *others = vocabulary.end_ids
+    return {
+        "bos_token_id": vocabulary.bos_id,
+        "eos_token_id": [first, *others] if others else first,
+    }
 
 
 def _is_small(path: Path) -> bool:

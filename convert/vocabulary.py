@@ -43,7 +43,7 @@ class Vocabulary(Protocol):
     def bos_id(self) -> int | None: ...
 
     @property
-    def eos_id(self) -> int: ...
+    def end_ids(self) -> tuple[int, ...]: ...
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids, without bos and eos."""
@@ -113,8 +113,8 @@ class TekkenVocabulary:
         return self.tekken.bos_id
 
     @property
-    def eos_id(self) -> int:
-        return self.tekken.eos_id
+    def end_ids(self) -> tuple[int, ...]:
+        return (self.tekken.eos_id,)
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids."""
@@ -165,8 +165,8 @@ class JsonVocabulary:
         return None if bos == eos else bos
 
     @property
-    def eos_id(self) -> int:
-        return self.tokenizer.eos_id
+    def end_ids(self) -> tuple[int, ...]:
+        return self.tokenizer.end_ids
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids."""

@@ -92,13 +92,8 @@ def find_tokenizer_file(folder: Path) -> Path:
 
 def find_weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files that the index names, or without an index all model*.safetensors."""
-    if (folder / INDEX_FILE).is_file():
-        weight_map = read_json(folder / INDEX_FILE).get("weight_map")
-        if not isinstance(weight_map, Mapping) or not weight_map:
-            raise CheckpointError(
-                f"{folder / INDEX_FILE} has no weight_map: restore the original file."
-            )
-        names = {str(name) for name in weight_map.values()}
+    names = set(_weight_map(folder).values())
+    if names:
         outside = sorted(name for name in names if Path(name).name != name)
         if outside:
             raise CheckpointError(
@@ -111,7 +106,11 @@ def find_weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def read_entries(files: tuple[Path, ...]) -> dict[str, tuple[Path, TensorEntry]]:
-    """Every tensor of several safetensors files, with the file it lies in."""
+    """Every tensor of a folder's safetensors files, with the file it lies in.
+
+    Raises CheckpointError when the folder's index expects a tensor in another file.
+    """
+    index = _weight_map(files[0].parent)
     entries: dict[str, tuple[Path, TensorEntry]] = {}
     for path in files:
         for name, entry in read_header(path).items():
@@ -120,8 +119,24 @@ def read_entries(files: tuple[Path, ...]) -> dict[str, tuple[Path, TensorEntry]]
                     f"{path} repeats tensor {name} of {entries[name][0].name}: delete the file "
                     "that does not belong to this checkpoint."
                 )
+            if index.get(name, path.name) != path.name:
+                raise CheckpointError(
+                    f"{path} holds tensor {name}, which {INDEX_FILE} expects in {index[name]}: "
+                    "restore the files of one release under their own names."
+                )
             entries[name] = path, entry
     return entries
+
+
+def _weight_map(folder: Path) -> Mapping[str, str]:
+    """The file of every tensor by the folder's index; nothing where there is none."""
+    path = folder / INDEX_FILE
+    if not path.is_file():
+        return {}
+    found = read_json(path).get("weight_map")
+    if not isinstance(found, Mapping) or not found:
+        raise CheckpointError(f"{path} has no weight_map: restore the original file.")
+    return {str(name): str(file) for name, file in found.items()}
 
 
 def _config_file(folder: Path) -> Path:

@@ -5,7 +5,7 @@ temperature and the filters come after all of them (sampling.py).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -33,19 +33,24 @@ def logit_rules(request: Request, tokenizer: Tokenizer) -> "LogitRules | None":
     least = 0 if request.ignore_eos else request.min_tokens
     if not (params.has_penalties or params.logit_bias or least or request.guidance):
         return None
-    return LogitRules(params, request.prompt, eos_id=tokenizer.eos_id, min_tokens=least)
+    return LogitRules(params, request.prompt, end_ids=tokenizer.end_ids, min_tokens=least)
 
 
 class LogitRules:
     """The rules of one sequence. They need every token before the one that is to be drawn."""
 
     def __init__(
-        self, params: SamplingParams, prompt: Sequence[int], *, eos_id: int, min_tokens: int = 0
+        self,
+        params: SamplingParams,
+        prompt: Sequence[int],
+        *,
+        end_ids: Iterable[int],
+        min_tokens: int = 0,
     ) -> None:
         """Do not let the output end before it has `min_tokens` tokens."""
         self._params = params
         self._prompt = prompt
-        self._eos_id = eos_id
+        self._end_ids = list(end_ids)
         self._min_tokens = min_tokens
         # Only the engine's thread makes MLX arrays: the ones below, when they are needed first.
         self._bias: mx.array | None = None
@@ -62,9 +67,9 @@ class LogitRules:
         if allowed is not None:
             logits = mx.where(mx.array(allowed), logits, -math.inf)
         # A grammar that has come to its end ends the output.
-        may_go_on = allowed is None or np.count_nonzero(allowed) > allowed[self._eos_id]
+        may_go_on = allowed is None or np.count_nonzero(allowed) > allowed[self._end_ids].sum()
         if len(output) < self._min_tokens and may_go_on:
-            logits[:, self._eos_id] = -math.inf
+            logits[:, mx.array(self._end_ids)] = -math.inf
         if self._params.logit_bias:
             logits = logits + self._bias_of(logits.shape[-1])
         if self._params.has_penalties:

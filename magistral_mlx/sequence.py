@@ -230,7 +230,7 @@ class Sequence:
     def _add(self, token: int, logprob: TokenLogprob | None = None) -> None:
         """The output has one more token, and may end with it."""
         self.ids.append(token)
-        if token == self._tokenizer.eos_id and not self.request.ignore_eos:
+        if token in self._tokenizer.end_ids and not self.request.ignore_eos:
             self.finish("stop")
             return
         if self._guide is not None:

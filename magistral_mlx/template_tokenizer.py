@@ -35,9 +35,13 @@ class TemplateTokenizer(Tokenizer):
     is_magistral = False
 
     def __init__(
-        self, path: Path, names: Mapping[str, str], ids: Mapping[str, int], template: str | None
+        self,
+        path: Path,
+        names: Mapping[str, str],
+        ids: Mapping[str, Sequence[int]],
+        template: str | None,
     ) -> None:
-        """Use `open` instead, which reads the files."""
+        """Use `open` instead, which reads the files. ids: of bos_token and eos_token."""
         self._json = path.read_text(encoding="utf-8")
         self._rendered = _load(path)
         self._plain = _load(path)
@@ -54,8 +58,9 @@ class TemplateTokenizer(Tokenizer):
         self._is_byte_level = '"ByteLevel"' in json.dumps(json.loads(self._json).get("decoder"))
         self.version = "template"
         self.vocab_size = 1 + max(self._rendered.get_vocab(with_added_tokens=True).values())
-        self.eos_id = ids["eos_token"]
-        self.bos_id = ids.get("bos_token", self.eos_id)
+        self.eos_id = ids["eos_token"][0]
+        self.end_ids = tuple(ids["eos_token"])
+        self.bos_id = ids["bos_token"][0] if ids["bos_token"] else self.eos_id
         self.has_reasoning = template is not None and THINK_OPEN in template
         controls = self.control_id(THINK_OPEN), self.control_id(THINK_CLOSE)
         is_control = self.has_reasoning and None not in controls
@@ -99,6 +104,13 @@ class TemplateTokenizer(Tokenizer):
             return bytes([int(piece[3:-1], 16)])
         return piece.replace("▁", " ").encode()
 
+    @property
+    def begin_ids(self) -> list[int]:
+        """What tokenizer.json puts before plain text, as in transformers: one token, or none."""
+        text = self._rendered.encode("a", add_special_tokens=False).ids
+        ids = self._rendered.encode("a", add_special_tokens=True).ids
+        return ids[: ids.index(text[0])] if text else []
+
     def encode_chat(self, request: ChatCompletionRequest[ChatMessage]) -> list[int]:
         """The prompt of a chat request, by the checkpoint's own template. Raises RequestError."""
         if self._template is None:
@@ -117,7 +129,7 @@ class TemplateTokenizer(Tokenizer):
     @cached_property
     def guide_vocabulary(self) -> LLTokenizer:
         """The vocabulary as grammars see it."""
-        return LLTokenizer(self._json, n_vocab=self.vocab_size, eos_token=self.eos_id)
+        return LLTokenizer(self._json, n_vocab=self.vocab_size, eos_token=list(self.end_ids))
 
 
 def _load(path: Path) -> JsonTokenizer:
@@ -141,27 +153,32 @@ def _name(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _ids(path: Path, names: Mapping[str, str]) -> dict[str, int]:
-    """Ids of bos and eos: by name, or else as the model's own files number them."""
+def _ids(path: Path, names: Mapping[str, str]) -> dict[str, list[int]]:
+    """Ids of bos and of every eos: the named one, and what the model's own files number."""
     tokenizer = _load(path)
-    ids = {
-        role: token
-        for role, name in names.items()
-        if (token := tokenizer.token_to_id(name)) is not None
-    }
-    for file in ("generation_config.json", "config.json"):
-        data = _optional_json(path.with_name(file))
-        for role in ("bos_token", "eos_token"):
-            value = data.get(f"{role}_id")
-            first = value[0] if isinstance(value, list) and value else value
-            if isinstance(first, int):
-                ids.setdefault(role, first)
-    if "eos_token" not in ids:
+    ids = {}
+    for role in ("bos_token", "eos_token"):
+        named = tokenizer.token_to_id(names[role]) if role in names else None
+        found = [*([] if named is None else [named]), *_numbered(path, f"{role}_id")]
+        known = [token for token in found if tokenizer.id_to_token(token) is not None]
+        ids[role] = list(dict.fromkeys(known))
+    if not ids["eos_token"]:
         raise CheckpointError(
             f"{path.parent} does not name its end token: copy {CONFIG_FILE} from the model's "
             "repository."
         )
     return ids
+
+
+def _numbered(path: Path, field: str) -> list[int]:
+    """One id or several, of generation_config.json, or where that has none of config.json."""
+    for file in ("generation_config.json", "config.json"):
+        value = _optional_json(path.with_name(file)).get(field)
+        values = value if isinstance(value, list) else [value]
+        found = [token for token in values if isinstance(token, int)]
+        if found:
+            return found
+    return []
 
 
 def _template(path: Path, config: Mapping[str, object]) -> str | None:

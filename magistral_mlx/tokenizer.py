@@ -52,6 +52,7 @@ class Tokenizer:
         self.vocab_size: int = tekken.n_words
         self.bos_id: int = tekken.bos_id
         self.eos_id: int = tekken.eos_id
+        self.end_ids: tuple[int, ...] = (tekken.eos_id,)
         self.think_open_id, self.think_close_id = self._think_control_ids()
 
     @classmethod
@@ -102,6 +103,11 @@ class Tokenizer:
         except (MistralCommonException, ValueError, AssertionError, RecursionError) as error:
             raise refused(error) from error
         return list(encoded.tokens)
+
+    @property
+    def begin_ids(self) -> list[int]:
+        """What stands before plain text that is no chat: the token <s>."""
+        return [self.bos_id]
 
     @property
     def has_think_control(self) -> bool:

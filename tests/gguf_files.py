@@ -56,7 +56,9 @@ def write_gguf(
             numbers = _permuted(numbers, HEADS if ".q_proj" in name else KV_HEADS)
         # llama.cpp keeps vectors in float32.
         stored = GGMLQuantizationType[kind if numbers.ndim > 1 else "F32"]
-        writer.add_tensor(_gguf_name(name), quantize(numbers, stored), raw_dtype=stored)
+        whole = stored is GGMLQuantizationType.I32
+        data = numbers.astype(np.int32) if whole else quantize(numbers, stored)
+        writer.add_tensor(_gguf_name(name), data, raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

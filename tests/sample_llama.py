@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,3 +76,15 @@ def write_tokenizer(folder: Path, template: str | None) -> None:
     if template is not None:
         config["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def begin_texts(folder: Path, name: str) -> int:
+    """Have tokenizer.json put a special token before plain text, as Llama 3's does; its id."""
+    path = str(folder / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(path)
+    token = tokenizer.token_to_id(name)
+    assert token is not None, name
+    special = [(name, token)]
+    tokenizer.post_processor = TemplateProcessing(single=[name, "$A"], special_tokens=special)
+    tokenizer.save(path)
+    return token

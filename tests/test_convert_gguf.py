@@ -88,6 +88,11 @@ def test_split_files_are_read_whichever_is_named(tmp_path: Path) -> None:
     assert len(parts) == 3
     folder = convert(parts[1], tmp_path / "b")
     assert (folder / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    parts[2].rename(tmp_path / "third")
+    parts[1].rename(parts[2])
+    (tmp_path / "third").rename(parts[1])
+    with pytest.raises(CheckpointError, match=f"{parts[1].name} says that it is file 3"):
+        convert(parts[0], tmp_path / "c")
     parts[2].unlink()
     with pytest.raises(CheckpointError, match=f"{parts[2].name} is missing"):
         convert(parts[0], tmp_path / "c")
@@ -140,6 +145,8 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path: Path) -> None:
     missing = write_gguf(tmp_path / "missing.gguf", weights)
     assert "no tensor model.layers.1.mlp.up_proj.weight" in refused(missing, output)
     assert "does not exist" in refused(tmp_path / "nowhere.gguf", output)
+    whole_numbers = write_gguf(tmp_path / "i32.gguf", kind="I32")
+    assert "embd.weight has type I32, which cannot be read" in refused(whole_numbers, output)
 
 
 def test_query_rows_are_those_of_the_hugging_face_layout(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from magistral_mlx.convert.cli import main
 from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import edit_json, random_weights, write_hf, write_mistral
 
-SHARD = "model-00002-of-00002.safetensors"
+FIRST, SHARD = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
 Damage = Callable[[Path], object]
 
@@ -33,6 +33,13 @@ def refused(source: Path | str, output: Path, **options: int | str | bool) -> st
     return message
 
 
+def swap(folder: Path) -> None:
+    """Give the two weight files each other's name."""
+    first, second = (folder / FIRST).read_bytes(), (folder / SHARD).read_bytes()
+    (folder / FIRST).write_bytes(second)
+    (folder / SHARD).write_bytes(first)
+
+
 def cut(name: str, size: int) -> Damage:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
 
@@ -44,6 +51,8 @@ def cut(name: str, size: int) -> Damage:
         (cut(SHARD, 5), f"{SHARD} is damaged or incomplete"),
         (cut(SHARD, 300), f"{SHARD} is damaged or incomplete"),
         (cut(SHARD, 90_000), f"{SHARD} is damaged or incomplete"),
+        (lambda f: (f / SHARD).rename(f / "model-2.safetensors"), f"{SHARD} is missing"),
+        (swap, f"{FIRST} holds tensor"),
         (lambda f: (f / "config.json").write_text("{]"), "config.json is not valid JSON"),
         (lambda f: (f / "generation_config.json").write_text("?"), "generation_config.json is not"),
         (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "no weight_map"),

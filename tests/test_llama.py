@@ -178,6 +178,10 @@ def test_a_gguf_files_vocabulary_becomes_the_same_tokenizer(source: Path, tmp_pa
     assert rebuilt.encode(SAMPLE) == original.encode(SAMPLE)
     assert (rebuilt.bos_id, rebuilt.eos_id) == (1, 2)
     assert rebuilt.control_id("<|im_end|>") == 2
+    assert rebuilt.begin_ids == []
+    more = {"add_bos_token": True, "eot_token_id": 0}
+    fuller = TemplateTokenizer.open(write_json_of(fields | more, tmp_path, tmp_path / "m.gguf"))
+    assert (fuller.begin_ids, fuller.end_ids) == ([1], (2, 0))
     with pytest.raises(CheckpointError, match="--tokenizer"):
         write_json_of(fields | {"pre": "unheard-of"}, tmp_path, tmp_path / "m.gguf")
 

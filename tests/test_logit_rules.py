@@ -78,7 +78,7 @@ def test_logits_are_those_of_the_reference_at_every_token(
         repetition_penalty=repetition,
         logit_bias=bias,
     )
-    rules = LogitRules(params, given, eos_id=EOS)
+    rules = LogitRules(params, given, end_ids=[EOS])
     logits = np.random.default_rng(len(output)).normal(0, 3, 50)
     for length in (0, len(output) // 2, len(output)):
         row = mx.array(logits.astype(np.float32))[None]
@@ -182,7 +182,7 @@ def test_min_tokens_puts_the_end_token_off(engine: Engine, decoder: Decoder) -> 
 
 
 def test_min_tokens_gives_way_where_a_grammar_allows_nothing_but_the_end() -> None:
-    rules = LogitRules(SamplingParams(), [1], eos_id=EOS, min_tokens=5)
+    rules = LogitRules(SamplingParams(), [1], end_ids=[EOS], min_tokens=5)
     row, allowed = mx.array([[3.0, 2.0, 1.0, 0.0]]), np.zeros(4, np.bool_)
     allowed[EOS] = True
     assert rules.apply(row, [], allowed).tolist() == [[-np.inf, -np.inf, 1.0, -np.inf]]

@@ -28,7 +28,7 @@ MAX_COMPLETION_LOGPROBS = 20
 
 
 class CompletionRequest(SamplingFields):
-    """One prompt or several, as text (after the <s> token) or as token ids (as they are).
+    """One prompt or several, as text (after the beginning token) or as token ids (as they are).
 
     Text is only text: control tokens that it names are not made of it.
     """
@@ -81,5 +81,4 @@ class CompletionRequest(SamplingFields):
 
 
 def _encoded(model: Magistral, text: str) -> list[int]:
-    bos = model.tokenizer.control_id("<s>")
-    return [*([] if bos is None else [bos]), *model.tokenizer.encode(text)]
+    return model.tokenizer.begin_ids + model.tokenizer.encode(text)

@@ -21,7 +21,7 @@ class TokenizeRequest(StrictModel):
     messages: list[ChatMessageFields] | None = None
     tools: OptionalTools = None
     add_special: bool = False
-    """Put <s> before the text."""
+    """Put the beginning token before the text: <s>, or whatever the tokenizer has."""
 
 
 class Tokens(BaseModel):
@@ -59,9 +59,8 @@ def token_routes(service: Service) -> APIRouter:
             tools = [tool.function.tool() for tool in asked.tools or ()]
             ids = build_prompt(model.tokenizer, turns, tools=tools).ids
         else:
-            bos = model.tokenizer.control_id("<s>")
-            special = [bos] if asked.add_special and bos is not None else []
-            ids = special + model.tokenizer.encode(asked.content or "")
+            begin = model.tokenizer.begin_ids if asked.add_special else []
+            ids = begin + model.tokenizer.encode(asked.content or "")
         return Tokens(tokens=ids, count=len(ids), max_model_len=model.window)
 
     @router.post("/detokenize")
