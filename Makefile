@@ -3,9 +3,10 @@
 
 PYTHON ?= python3
 VENV := .venv
+LITELLM := .litellm
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo app test lint bench clean
+.PHONY: help demo app test lint bench litellm clean
 
 help:
 	@echo "make demo   convert the small model that comes with the package and ask it two questions"
@@ -13,6 +14,7 @@ help:
 	@echo "make test   run the tests (all but those marked slow)"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  counts and host time against the stored bounds: minutes, fails when one got worse"
+	@echo "make litellm  LiteLLM's proxy for the test of its configuration, apart from .venv"
 	@echo "make clean  remove .venv and caches"
 
 demo: $(VENV)/.base
@@ -53,5 +55,21 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 15) else "Python 3.11 to 3.14 is needed, and this is %d.%d: make PYTHON=python3.12" % v[:2])'
 	@$(PYTHON) -m venv $(VENV)
 
+# What its release wants contradicts six of our pins: it has a folder of its own without these, and of
+# its extra [proxy] only what the proxy imports.
+NOT_LITELLMS := filelock|huggingface-hub|openai|python-dateutil|rich|websockets
+PROXY := litellm uvicorn fastapi orjson backoff apscheduler python-multipart "rich<14" "websockets<16" \
+	cryptography redis mcp expression fastapi-sso soundfile uvloop
+
+litellm: $(LITELLM)/.ready
+
+$(LITELLM)/.ready: constraints.txt
+	@echo "Installing LiteLLM's proxy into $(LITELLM) (one to two minutes, once)"
+	@$(PYTHON) -m venv $(LITELLM)
+	@grep -vE '^($(NOT_LITELLMS))==' constraints.txt > $(LITELLM)/constraints.txt
+	@$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c $(LITELLM)/constraints.txt $(PROXY)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) $(LITELLM) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

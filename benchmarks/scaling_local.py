@@ -21,7 +21,8 @@ from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.model import Decoder
-from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.quantization import Quantization
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.ranks.shard_config import shard_config

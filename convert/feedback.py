@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from magistral_mlx.convert.affine_fit import fit_groups
 from magistral_mlx.convert.packing import pack
-from magistral_mlx.model_config import Quantization
+from magistral_mlx.quantization import Quantization
 
 Matrix = npt.NDArray[np.float32]
 

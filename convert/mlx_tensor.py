@@ -6,7 +6,7 @@ import numpy as np
 
 from magistral_mlx.convert.source import Rows, StoredTensor
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import Quantization
+from magistral_mlx.quantization import Quantization
 
 
 @dataclass(frozen=True, slots=True)

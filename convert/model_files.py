@@ -9,7 +9,8 @@ from pathlib import Path
 from magistral_mlx.convert.manifest import MANIFEST_FILE
 from magistral_mlx.convert.source import Source
 from magistral_mlx.convert.vocabulary import Vocabulary
-from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.quantization import Quantization
 
 SYSTEM_PROMPT_FILE = "SYSTEM_PROMPT.txt"
 

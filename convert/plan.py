@@ -15,7 +15,8 @@ from magistral_mlx.convert.shards import Shard, plan_shards
 from magistral_mlx.convert.source import Source, SourceTensor
 from magistral_mlx.convert.vocabulary import Vocabulary, open_vocabulary
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.quantization import Quantization
 from magistral_mlx.safetensors_header import TensorEntry, TensorSpec
 from magistral_mlx.weight_shapes import FLOAT, stored_type, weight_shapes
 

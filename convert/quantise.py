@@ -10,7 +10,7 @@ from magistral_mlx.convert.settings import Method
 from magistral_mlx.convert.source import Rows, as_array
 from magistral_mlx.convert.weight_error import dequantise
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import Quantization
+from magistral_mlx.quantization import Quantization
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
 

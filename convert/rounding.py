@@ -10,7 +10,7 @@ from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.quantise import stored_rows
 from magistral_mlx.convert.read_ahead import Block
 from magistral_mlx.convert.source import Rows
-from magistral_mlx.model_config import Quantization
+from magistral_mlx.quantization import Quantization
 
 
 class Rounding:

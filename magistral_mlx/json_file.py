@@ -71,3 +71,8 @@ class JsonFields:
 
 def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def as_mapping(value: object) -> Mapping[str, object]:
+    """The value, or nothing where it is no JSON object."""
+    return value if isinstance(value, Mapping) else {}

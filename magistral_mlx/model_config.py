@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.json_file import JsonFields
+from magistral_mlx.json_file import JsonFields, as_mapping
+from magistral_mlx.quantization import (
+    Quantization,
+    choices,
+    quantization_by_module,
+    stored_quantization,
+)
 
 ARCHITECTURE = "MistralForCausalLM"
 MODEL_TYPES = {ARCHITECTURE: "mistral", "LlamaForCausalLM": "llama"}
@@ -14,23 +20,8 @@ ROPE_THETA = 10_000.0
 """Where config.json has none, as transformers fills it in."""
 
 DTYPES = ("bfloat16", "float16", "float32")
-BITS = (2, 3, 4, 5, 6, 8)
-GROUP_SIZES = (32, 64, 128)
-
 CONTEXT_WINDOW = 128_000
 """Positions when params.json names none, as several releases do: the card promises 128k."""
-
-FORMATS = {
-    "affine": (BITS, GROUP_SIZES),
-    "mxfp4": ((4,), (32,)),
-    "mxfp8": ((8,), (32,)),
-    "nvfp4": ((4,), (16,)),
-}
-"""MLX's formats, and the bits and group sizes that each exists in. Affine groups have a scale and
-a bias, the others a scale of one byte."""
-
-DEFAULTS = {"affine": (4, 64), "mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
-"""Bits and group size where config.json leaves them out, as MLX fills them in."""
 
 UNSUPPORTED_PARAMS = (
     "moe",
@@ -45,33 +36,6 @@ UNSUPPORTED_PARAMS = (
     "lora",
 )
 """Fields of params.json that change the model into one that the runtime does not implement."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quantization:
-    """How the weight matrices are stored: MLX's grouped formats."""
-
-    bits: int
-    group_size: int
-    mode: str = "affine"
-
-    def __post_init__(self) -> None:
-        if self.mode not in FORMATS:
-            raise CheckpointError(
-                f"Quantisation mode {self.mode!r} is not supported: choose {choices([*FORMATS])}."
-            )
-        bits, group_sizes = FORMATS[self.mode]
-        if self.bits not in bits:
-            raise CheckpointError(f"{self.bits} bits are not supported: choose {choices(bits)}.")
-        if self.group_size not in group_sizes:
-            raise CheckpointError(
-                f"Group size {self.group_size} is not supported: choose {choices(group_sizes)}."
-            )
-
-    @property
-    def has_biases(self) -> bool:
-        """Whether a group is stored with a bias beside its scale."""
-        return self.mode == "affine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +101,8 @@ class ModelConfig:
             max_position_embeddings=fields.size("max_position_embeddings"),
             tie_word_embeddings=fields.flag("tie_word_embeddings"),
             dtype=_dtype(data),
-            quantization=_quantization(data),
-            module_quantization=_module_quantization(data),
+            quantization=stored_quantization(data),
+            module_quantization=quantization_by_module(data),
         )
 
     @classmethod
@@ -197,7 +161,7 @@ def _refuse_other_decoders(data: Mapping[str, object]) -> None:
     for name, only in (("hidden_act", "silu"), ("partial_rotary_factor", 1.0)):
         if data.get(name, only) != only:
             raise _unsupported("config.json", name, data[name])
-    rope = {**_mapping(data.get("rope_scaling")), **_mapping(data.get("rope_parameters"))}
+    rope = {**as_mapping(data.get("rope_scaling")), **as_mapping(data.get("rope_parameters"))}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise _unsupported("config.json", "rope scaling", rope)
@@ -214,7 +178,7 @@ def _refuse_sliding_window(data: Mapping[str, object], file: str) -> None:
 
 def _rope_theta(data: Mapping[str, object]) -> float:
     """Transformers 5 keeps it inside rope_parameters, earlier ones at the top."""
-    inside = _mapping(data.get("rope_parameters"))
+    inside = as_mapping(data.get("rope_parameters"))
     source = data if data.get("rope_theta") is not None else inside
     if data.get("model_type") == "llama" and source.get("rope_theta") is None:
         return ROPE_THETA
@@ -228,57 +192,8 @@ def _dtype(data: Mapping[str, object]) -> str:
     return str(dtype)
 
 
-def _quantization(data: Mapping[str, object]) -> Quantization | None:
-    found = data.get("quantization") or data.get("quantization_config")
-    if not found:
-        return None
-    values = _mapping(found)
-    if not isinstance(values.get("bits"), int) or "quant_method" in values:
-        raise CheckpointError(
-            f"config.json: the weights are quantised by {values.get('quant_method', found)!r}, "
-            "which is not supported: use the bfloat16 release or an MLX folder."
-        )
-    return _stored_as(values, "config.json: quantization")
-
-
-def _module_quantization(
-    data: Mapping[str, object],
-) -> tuple[tuple[str, Quantization | None], ...]:
-    """Modules with their own quantisation, as mlx-lm writes them: a mapping, or false for none."""
-    default = _quantization(data)
-    values = _mapping(data.get("quantization") or data.get("quantization_config"))
-    own = {
-        name: _stored_as(value, f"config.json: quantization of {name}") if value else None
-        for name, value in values.items()
-        if isinstance(value, Mapping) or value is False
-    }
-    return tuple((name, value) for name, value in sorted(own.items()) if value != default)
-
-
-def _stored_as(values: object, where: str) -> Quantization:
-    fields = JsonFields(_mapping(values), where)
-    mode = str(fields.data.get("mode", "affine"))
-    bits, group_size = DEFAULTS.get(mode, (4, 64))
-    return Quantization(
-        bits=fields.size("bits", default=bits),
-        group_size=fields.size("group_size", default=group_size),
-        mode=mode,
-    )
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _unsupported(file: str, name: str, value: object) -> CheckpointError:
     return CheckpointError(
         f"{file}: {name} {value!r} is not supported: use a plain Mistral or Llama checkpoint "
         "(Magistral Small 2506 is one)."
     )
-
-
-def choices(values: Sequence[int | str]) -> str:
-    """The values as a message lists them: "2, 3 or 4"."""
-    if len(values) == 1:
-        return str(values[0])
-    return ", ".join(map(str, values[:-1])) + f" or {values[-1]}"

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import GROUP_SIZES, ModelConfig, Quantization, choices
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.quantization import GROUP_SIZES, Quantization, choices
 from magistral_mlx.safetensors_header import TensorEntry
 
 FLOAT = "float"

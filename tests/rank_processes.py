@@ -68,6 +68,32 @@ def ranks(
             process.communicate()
 
 
+def mlx_launch(*command: str) -> "subprocess.CompletedProcess[str]":
+    """What `mlx.launch -n 2 --backend ring -- magistral-mlx …` prints, once all have ended."""
+    bin_folder = Path(sys.executable).parent
+    launch = [str(bin_folder / "mlx.launch"), "-n", "2", "--backend", "ring"]
+    ports = ["--starting-port", str(free_ports(3))]
+    stdin, kept_open = os.pipe()  # mlx.launch takes turns with nobody when its input has ended
+    try:
+        return subprocess.run(
+            [*launch, *ports, "--", "magistral-mlx", *command],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PATH": f"{bin_folder}:{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+            },
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE,
+        )
+    finally:
+        os.close(kept_open)
+        os.close(stdin)
+
+
 def python(module: str, *arguments: str) -> list[str]:
     """A command that runs the main function of a module of the tests."""
     code = f"from {module} import main; main()"

@@ -15,7 +15,7 @@ from magistral_mlx.convert.source import as_array
 from magistral_mlx.convert.stored_model import open_stored
 from magistral_mlx.convert.verification import verify
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import Quantization
+from magistral_mlx.quantization import Quantization
 from tests.sample_checkpoints import write_hf
 from tests.test_convert import read
 

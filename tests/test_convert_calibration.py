@@ -29,7 +29,7 @@ from magistral_mlx.convert.vocabulary import open_vocabulary
 from magistral_mlx.convert.weight_error import dequantise
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model import load_decoder
-from magistral_mlx.model_config import Quantization
+from magistral_mlx.quantization import Quantization
 from magistral_mlx.token_axis import Segment
 from tests.sample_llama import VOCAB, write_llama
 

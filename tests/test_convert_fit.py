@@ -7,7 +7,7 @@ import pytest
 from magistral_mlx.convert.affine_fit import fit_groups
 from magistral_mlx.convert.packing import pack
 from magistral_mlx.convert.quantise import CPU_WEIGHTS, fitted
-from magistral_mlx.model_config import Quantization
+from magistral_mlx.quantization import Quantization
 
 
 def squared_error(weights: mx.array, stored: tuple[mx.array, ...], quant: Quantization) -> float:

@@ -14,7 +14,8 @@ from magistral_mlx.convert.recipe import Recipe
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.memory import magistral_small
 from magistral_mlx.model import load_decoder
-from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.quantization import Quantization
 from magistral_mlx.token_axis import Segment
 from tests.sample_checkpoints import HF_CONFIG, write_hf
 from tests.test_convert import assert_same, read

@@ -22,7 +22,8 @@ from magistral_mlx.memory_limit import (
     parse_memory,
 )
 from magistral_mlx.model import Decoder
-from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.quantization import Quantization
 from magistral_mlx.token_axis import Segment
 
 SMALL = magistral_small()

@@ -12,7 +12,8 @@ from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.demo.tekken import SPECIAL_TOKENS
 from magistral_mlx.engine import Engine
-from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.quantization import Quantization
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.tokenizer import Tokenizer

@@ -21,6 +21,7 @@ from tests.rank_processes import (
     PATIENCE,
     ROOT,
     free_ports,
+    mlx_launch,
     outputs,
     rank_environment,
     ranks,
@@ -49,24 +50,30 @@ def nano() -> Path:
 
 # MLX's ring raises when a process is gone, and waits for ever for one that has stopped.
 @pytest.mark.parametrize(
-    ("how", "split"),
-    [(signal.SIGKILL, "heads"), (signal.SIGSTOP, "heads"), (signal.SIGKILL, "layers")],
+    ("how", "split", "size"),
+    [
+        (signal.SIGKILL, "heads", 2),
+        (signal.SIGSTOP, "heads", 2),
+        (signal.SIGKILL, "layers", 2),
+        (signal.SIGSTOP, "layers", 3),
+    ],
 )
 def test_open_requests_get_an_error_and_all_ranks_end_when_one_dies_or_hangs(
-    folder: Path, tmp_path: Path, how: signal.Signals, split: str
+    folder: Path, tmp_path: Path, how: signal.Signals, split: str, size: int
 ) -> None:
-    with serving(folder, tmp_path, split=split) as (processes, url):
+    with serving(folder, tmp_path, split=split, size=size) as (processes, url):
         streams = [Asked(url, stream=stream) for stream in (True, True, False)]
         wait_for(lambda: all(one.began for one in streams if one.stream), seconds=PATIENCE)
         os.kill(processes[1].pid, how)
         lost = time.monotonic()
         for one in streams:
             one.thread.join(PATIENCE)
-            assert "Rank 1 of 2 is lost" in str(one.error), one.text
+            assert f"Rank 1 of {size} is lost" in str(one.error), one.text
             assert one.ended - lost < PROMISED_SECONDS
-        assert processes[0].wait(PATIENCE) != 0
-        processes[1].kill()
-        assert processes[1].wait(PATIENCE) != 0
+        if how == signal.SIGSTOP:
+            assert processes[1].poll() is None
+            os.kill(processes[1].pid, signal.SIGCONT)
+        assert all(process.wait(PATIENCE) != 0 for process in processes)
 
 
 def test_the_others_end_when_rank_0_dies(folder: Path, tmp_path: Path) -> None:
@@ -122,25 +129,7 @@ def test_mlx_launch_runs_ask_as_written_and_the_reply_is_that_of_one_process(
     alone = subprocess.run(
         [*CLI, *question], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE
     )
-    bin_folder = Path(sys.executable).parent
-    stdin, kept_open = os.pipe()  # mlx.launch takes turns with nobody when its input has ended
-    launched = subprocess.run(
-        [
-            bin_folder / "mlx.launch",
-            *("-n", "2", "--backend", "ring", "--starting-port", str(free_ports(3)), "--"),
-            "magistral-mlx",
-            *question,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
-        stdin=stdin,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE,
-    )
-    os.close(kept_open)
-    os.close(stdin)
+    launched = mlx_launch(*question)
     assert said(launched.stdout) == said(alone.stdout)
     assert "42" in said(alone.stdout)["answer"]
 
@@ -185,14 +174,14 @@ class Asked:
 
 @contextmanager
 def serving(
-    folder: Path, scratch: Path, *, split: str = "heads"
+    folder: Path, scratch: Path, *, split: str = "heads", size: int = 2
 ) -> Iterator[tuple[Sequence["subprocess.Popen[str]"], str]]:
-    """Two ranks with a server, ready."""
+    """Ranks with a server, ready."""
     port = free_ports(1)
     served = ["serve", "--model", str(folder), "--port", str(port), "--no-page", "--split", split]
     command = [*CLI, *served]
     url = f"http://127.0.0.1:{port}"
-    with ranks([command] * 2, scratch) as processes:
+    with ranks([command] * size, scratch) as processes:
         wait_for(lambda: is_ready(url), seconds=PATIENCE)
         yield processes, url
 

@@ -22,7 +22,8 @@ from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv_cache import KVPrecision
 from magistral_mlx.machine_plan import plan_for_this_machine
 from magistral_mlx.magistral import Magistral
-from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.quantization import Quantization
 from magistral_mlx.request import Request
 from magistral_mlx.sampling import SamplingParams
 from magistral_mlx.stream import EngineError

@@ -63,9 +63,21 @@ def _draw(axes: Axes, results: Sequence[CaseResult], colour: str, marker: str) -
         capsize=3,
     )
     bounds = [result.bound for result in results]
-    if len(results) == 1:  # a line of one point is not seen
-        axes.plot(contexts, bounds, color=colour, marker="_", markersize=14, markeredgewidth=1.6)
-    axes.plot(contexts, bounds, color=colour, linestyle=(0, (4, 3)), linewidth=1.4)
+    axes.add_line(_bound_line(contexts, bounds, colour))
+
+
+def _bound_line(contexts: Sequence[int], bounds: Sequence[float], colour: str) -> Line2D:
+    """Dashed, with a bar at each context: a line of one point would not be seen."""
+    return Line2D(
+        contexts,
+        bounds,
+        color=colour,
+        linestyle=(0, (4, 3)),
+        linewidth=1.4,
+        marker="_",
+        markersize=14,
+        markeredgewidth=1.6,
+    )
 
 
 def _style(axes: Axes, results: Sequence[CaseResult]) -> None:
@@ -97,7 +109,7 @@ def _legend(axes: Axes, series: Series) -> None:
         for i in range(len(series))
     ]
     names = [_name(streams, bits) for streams, bits in series]
-    handles.append(Line2D([], [], color=INK, linestyle=(0, (4, 3)), linewidth=1.4))
+    handles.append(_bound_line([], [], INK))
     legend = axes.legend(
         handles,
         [*names, "bound by memory bandwidth"],

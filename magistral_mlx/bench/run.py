@@ -112,6 +112,11 @@ class _Bar:
 
     def advance(self) -> None:
         self._progress.advance(self._task)
+        if not self._progress.console.is_terminal:  # where no bar is drawn
+            task = self._progress.tasks[self._task]
+            self._progress.print(
+                f"{task.completed:.0f} of {task.total:.0f} runs: {task.description}"
+            )
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from magistral_mlx.device_options import DeviceOptions
 from magistral_mlx.errors import RequestError
 from magistral_mlx.memory import magistral_small
 from magistral_mlx.model import Decoder, compute_dtype
-from magistral_mlx.model_config import ModelConfig, Quantization
+from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.quantization import Quantization
 from magistral_mlx.ranks.team import Team
 
 
