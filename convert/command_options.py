@@ -53,7 +53,8 @@ class Converting:
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="A text to run through the model while it is quantised: slower, more exact.",
+            help="A text to run through the model while it is quantised: slower, more exact. An "
+            "embedding that is the head too takes --importance beside it.",
             show_default=False,
         ),
     ] = None

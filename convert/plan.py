@@ -82,10 +82,10 @@ def make_plan(
     vocabulary.check()
     shards = plan_shards(_stored_tensors(config), shard_bytes=shard_bytes)
     plan = ConversionPlan(source, settings, config, shards, vocabulary)
-    if importance is not None and calibrate is not None:
+    if importance is not None and calibrate is not None and not config.tie_word_embeddings:
         raise CheckpointError(
-            "A calibrated conversion finds out itself what counts: leave out --importance or "
-            "--calibrate."
+            "A calibrated conversion finds out itself what counts, but for an embedding that is "
+            "the head too: leave out --importance or --calibrate."
         )
     if importance is not None or calibrate is not None:
         _check_method(plan)

@@ -31,6 +31,7 @@ from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model import load_decoder
 from magistral_mlx.quantization import Quantization
 from magistral_mlx.token_axis import Segment
+from tests.sample_checkpoints import write_hf
 from tests.sample_llama import VOCAB, write_llama
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -243,7 +244,8 @@ def test_the_commands_make_a_file_of_importances_and_take_it(
     weighted, alike = (tmp_path / name / WEIGHTS for name in ("weighted", "alike"))
     assert weighted.read_bytes() != alike.read_bytes()
     assert "weighted by importance" in (tmp_path / "weighted" / "README.md").read_text()
-    both = [str(source), str(tmp_path / "b"), "--importance", file, "--calibrate", str(text)]
+    untied = str(write_hf(tmp_path / "untied"))
+    both = [untied, str(tmp_path / "b"), "--importance", file, "--calibrate", str(text)]
     refused = runner.invoke(app, ["convert", *both])
     assert refused.exit_code == 2
     assert "--importance or --calibrate" in refused.stderr
