@@ -41,6 +41,9 @@ from magistral_mlx.tokenizer import Tokenizer
 PIECE = 512
 FITTED, ROUNDED, WEIGHTED, CALIBRATED = "fitted", "rounded", "weighted", "calibrated"
 MLX_LM: dict[str, Literal["GPTQ", "AWQ"]] = {"mlx-lm GPTQ": "GPTQ", "mlx-lm AWQ": "AWQ"}
+BOTH = "calibrated and weighted"
+"""For a model whose embedding is its head: it is weighted, the rest calibrated."""
+
 METHODS = (ROUNDED, FITTED, WEIGHTED, CALIBRATED)
 
 
@@ -63,7 +66,7 @@ class Setting:
 PLAIN = (("q4", 64), ("q3", 64), ("q4", 32), ("q3", 32))
 SETTINGS = (
     *(Setting(recipe, size, method) for recipe, size in PLAIN for method in METHODS),
-    *(Setting("q4", 64, method) for method in MLX_LM),
+    *(Setting("q4", 64, method) for method in (BOTH, *MLX_LM)),
     Setting("mixed", 64, FITTED, target_bits=4.0),
     Setting("mixed", 64, CALIBRATED, target_bits=4.0),
     Setting("q8", 64, ROUNDED),
@@ -91,10 +94,11 @@ def main() -> None:
         work = Path(scratch)
         plain = convert(options.source, work / "bf16", recipe="bf16")
         pieces = text_pieces(open_tokenizer(plain), options)
-        expected = output(open_stored(plain), pieces)
+        exact = open_stored(plain)
+        expected, tied = output(exact, pieces), exact.checkpoint.config.tie_word_embeddings
         results = [Figures("bf16", 16.0, 0.0, *compare(expected, expected, pieces), 0.0)]
         print(results[0], flush=True)
-        for setting, importance in chosen(options, work):
+        for setting, importance in chosen(options, work, tied):
             results.append(measure(setting, options, work, importance, expected, pieces))
             print(results[-1], flush=True)
     tokens = sum(len(piece.ids) - piece.start for piece in pieces)
@@ -137,19 +141,24 @@ def questions(tokenizer: Tokenizer, count: int) -> list[Piece]:
     return pieces
 
 
-def chosen(options: argparse.Namespace, work: Path) -> Iterator[tuple[Setting, Path | None]]:
+def chosen(
+    options: argparse.Namespace, work: Path, tied: bool
+) -> Iterator[tuple[Setting, Path | None]]:
     """The settings that can be measured, with the file of importances where they take one."""
     importance = work / "importance.safetensors"
     for setting in SETTINGS:
         named = not options.only or any(part in setting.name for part in options.only)
-        needs_text = setting.method in (WEIGHTED, CALIBRATED, *MLX_LM)
-        asked = options.mlx_lm or setting.method not in MLX_LM
+        needs_text = setting.method in (WEIGHTED, CALIBRATED, BOTH, *MLX_LM)
+        asked = (options.mlx_lm or setting.method not in MLX_LM) and (
+            tied or setting.method != BOTH
+        )
         if not (named and asked) or (needs_text and options.calibration is None):
             continue
-        if setting.method == WEIGHTED and not importance.exists():
+        weighted = setting.method in (WEIGHTED, BOTH)
+        if weighted and not importance.exists():
             source = open_source(options.source, fetched=work / "fetched")
             write_importance(source, options.calibration, importance)
-        yield setting, importance if setting.method == WEIGHTED else None
+        yield setting, importance if weighted else None
 
 
 def measure(
@@ -189,7 +198,7 @@ def quantised(
         modules=options.module,
         rtn=setting.method == ROUNDED,
         importance=importance,
-        calibrate=options.calibration if setting.method == CALIBRATED else None,
+        calibrate=options.calibration if setting.method in (CALIBRATED, BOTH) else None,
         force=True,
     )
 
