@@ -149,9 +149,7 @@ def chosen(
     for setting in SETTINGS:
         named = not options.only or any(part in setting.name for part in options.only)
         needs_text = setting.method in (WEIGHTED, CALIBRATED, BOTH, *MLX_LM)
-        asked = (options.mlx_lm or setting.method not in MLX_LM) and (
-            tied or setting.method != BOTH
-        )
+        asked = options.mlx_lm if setting.method in MLX_LM else tied or setting.method != BOTH
         if not (named and asked) or (needs_text and options.calibration is None):
             continue
         weighted = setting.method in (WEIGHTED, BOTH)
