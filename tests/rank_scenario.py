@@ -12,7 +12,7 @@ import mlx.core as mx
 from magistral_mlx.checkpoint import open_checkpoint
 from magistral_mlx.engine import Engine
 from magistral_mlx.events import AnswerText, Finished
-from magistral_mlx.guidance import Regex
+from magistral_mlx.guidance import JsonSchema, Regex
 from magistral_mlx.kv_budget import kv_budget
 from magistral_mlx.kv_cache import KVPrecision
 from magistral_mlx.ranks.joining import follow, lead
@@ -78,8 +78,11 @@ def scenario(engine: Engine) -> dict[str, Any]:
         temperature=0.8, seed=5, presence_penalty=1, repetition_penalty=1.3, logit_bias={1500: 3.0}
     )
     ruled = run(engine, replace(ask(20, 4), sampling=sampled), ask(20, 5))
-    grammar = Regex("[a-f]{4,20}")
-    guided = run(engine, replace(ask(20, 6), guidance=grammar, ignore_eos=False))
+    free = replace(ask(20, 6), ignore_eos=False)
+    schema = JsonSchema({"enum": ["one", "another"]})
+    guided = run(
+        engine, replace(free, guidance=Regex("[a-f]{4,20}")), replace(free, guidance=schema)
+    )
     thinking = run(engine, replace(ask(20, 7), state="reasoning", thinking_budget=8))
     logprobs = run(engine, replace(ask(20, 8), logprobs=2))
     cancelled = cancel_one(engine)

@@ -117,6 +117,7 @@ def test_a_case_that_does_not_fit_is_one_line_and_no_error(folder: Path) -> None
         (("--predict", "M99"), "no chip 'M99'"),
         (("/nowhere",), "no model '/nowhere'"),
         (("demo", "other"), "one model at a time"),
+        (("--synthetic", "small", "--split", "layers"), "give several ranks a model instead"),
     ],
 )
 def test_what_is_refused_is_one_message_and_exit_2(
@@ -125,6 +126,21 @@ def test_what_is_refused_is_one_message_and_exit_2(
     done = bench(*arguments)
     assert done.exit_code == 2
     assert message in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize("arguments", [("--synthetic", "small"), ("demo", "--compare", "mlx-lm")])
+def test_what_runs_in_one_process_is_refused_on_every_rank_before_any_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, arguments: tuple[str, ...]
+) -> None:
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text('[["127.0.0.1:20000"], ["127.0.0.1:20001"]]')
+    monkeypatch.setenv("MLX_RANK", rank)
+    monkeypatch.setenv("MLX_HOSTFILE", str(hosts))
+    done = bench(*arguments)
+    assert done.exit_code == 2
+    assert "in one process" in done.stderr
     assert done.stdout == ""
 
 

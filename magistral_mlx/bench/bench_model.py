@@ -18,6 +18,9 @@ from magistral_mlx.memory import MemoryPlan, plan
 from magistral_mlx.memory_limit import MemoryLimit
 from magistral_mlx.model import compute_dtype
 from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.ranks.layer_split import Split
+from magistral_mlx.ranks.shard_config import shard_config
+from magistral_mlx.ranks.stage import stages
 from magistral_mlx.tokenizer import Tokenizer
 
 
@@ -43,15 +46,26 @@ class BenchModel:
         return str(compute_dtype(self.config.dtype)).removeprefix("mlx.core.")
 
     @property
+    def read(self) -> ModelConfig:
+        """The shape of what a step reads, one after the other.
+
+        Rank 0's part of the heads; all of it where layers are divided, for one rank waits for the
+        other.
+        """
+        return self.config if self.plan.layers else shard_config(self.config, self.plan.ranks)
+
+    @property
     def kv(self) -> KVBudget:
-        """What KV takes, and how much of it there may be."""
-        return kv_budget(self.config, self.dtype, limit=self.plan.kv + self.plan.prefix_cache)
+        """What KV takes on rank 0, and how much of it there may be."""
+        layers = self.plan.layers
+        part = stages(layers)[0].part_of(self.config) if layers else self.read
+        return kv_budget(part, self.dtype, limit=self.plan.kv + self.plan.prefix_cache)
 
 
 @contextmanager
-def converted_model(choice: str) -> Iterator[BenchModel]:
+def converted_model(choice: str, *, split: Split = "heads") -> Iterator[BenchModel]:
     """What `choose_model` chose. Raises as `open_model` does."""
-    with open_model(choice) as model:
+    with open_model(choice, split=split) as model:
         yield BenchModel(
             name=model.name,
             checkpoint=model.checkpoint,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from magistral_mlx.commands import options as opt
 from magistral_mlx.commands.exit_codes import INTERRUPTED, consoles, exit_codes
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import benchmarks_folder
@@ -102,6 +103,7 @@ def bench_command(
     every: Every = False,
     quick: Quick = False,
     synthetic: Synthetic = None,
+    split: opt.SplitBy = "heads",
     compare: Compare = None,
     gguf: Gguf = None,
     api_key: ApiKey = None,
@@ -137,6 +139,7 @@ def bench_command(
             words=["magistral-mlx", "bench", *_arguments()],
             model=name,
             synthetic=synthetic,
+            split=split,
             axes=axes,
             rounds=rounds,
             compared=Compared(others, binary=binary, gguf=gguf, api_key=api_key),

@@ -1,5 +1,6 @@
 """The bench command, once its options are read."""
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,20 +10,23 @@ from pathlib import Path
 
 from rich.console import Console
 
+from magistral_mlx.api import open_model
 from magistral_mlx.bench.bandwidth import Bandwidth, measure_bandwidth
 from magistral_mlx.bench.bench_model import BenchModel, converted_model, synthetic_model
 from magistral_mlx.bench.cases import Axes
 from magistral_mlx.bench.chips import Chip
-from magistral_mlx.bench.compared import Compared, check_installed
+from magistral_mlx.bench.compared import MLX_LM, Compared, check_installed
 from magistral_mlx.bench.machine import this_machine
 from magistral_mlx.bench.report import Report
 from magistral_mlx.bench.run import Outcome, run_cases
 from magistral_mlx.bench.tables import comparison_table, prediction_table, results_table
 from magistral_mlx.convert.locations import DEMO
-from magistral_mlx.errors import CheckpointError
+from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.folders import state_folder
 from magistral_mlx.memory_limit import machine_limit
 from magistral_mlx.model_choice import choose_model
+from magistral_mlx.ranks.launch import find_launch, is_follower
+from magistral_mlx.ranks.layer_split import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +34,14 @@ class BenchCommand:
     """What the command line says. words: all of it, for the report.
 
     model: None for the one used last. synthetic: the shape of made-up weights instead of a model.
+    split: how several ranks divide the model.
     results: where the line of figures is added; plot: where pictures go; None: nowhere.
     """
 
     words: list[str]
     model: str | None
     synthetic: str | None
+    split: Split
     axes: Axes
     rounds: int
     compared: Compared
@@ -47,10 +53,16 @@ class BenchCommand:
 def run_bench_command(command: BenchCommand, *, console: Console, errors: Console) -> bool:
     """Measure and print; returns False when Ctrl-C ended it before the last case.
 
+    Of several ranks, rank 0 measures; the others follow it, and end with SystemExit.
+
     Raises UserError for what is refused, and EngineError when the engine fails.
     """
+    _check_ranks(command)
     command.compared.check_extra()
     check_installed(["matplotlib"] if command.plot else [])
+    if is_follower(os.environ):
+        choice = _choice(command.model, errors=Console(quiet=True))
+        open_model(choice, split=command.split)  # until rank 0, which measures, has ended
     with errors.status("Measuring memory bandwidth"):
         bandwidth = measure_bandwidth(limit=machine_limit().bytes)
     machine = this_machine()
@@ -63,7 +75,8 @@ def run_bench_command(command: BenchCommand, *, console: Console, errors: Consol
             bandwidth=bandwidth,
             rounds=command.rounds,
             outcome=outcome,
-            chips=command.chips,
+            # Messages do not follow a chip's bandwidth.
+            chips=command.chips if model.plan.ranks == 1 else [],
             made=date.today(),
         )
     _show(report, console=console, errors=errors)
@@ -72,13 +85,26 @@ def run_bench_command(command: BenchCommand, *, console: Console, errors: Consol
     return outcome.complete
 
 
+def _check_ranks(command: BenchCommand) -> None:
+    several = find_launch(os.environ) is not None
+    if command.synthetic is not None and (several or command.split == "layers"):
+        raise RequestError(
+            "--synthetic makes weights up in one process: give several ranks a model instead."
+        )
+    if MLX_LM in command.compared.names and several:
+        raise RequestError(
+            "--compare mlx-lm runs in one process, and there are several ranks: leave it out."
+        )
+
+
 @contextmanager
 def _opened(command: BenchCommand, *, errors: Console) -> Iterator[BenchModel]:
     if command.synthetic is not None:
         opening, name = synthetic_model(command.synthetic), f"Making weights: {command.synthetic}"
     else:
         choice = _choice(command.model, errors=errors)
-        opening, name = converted_model(choice), f"Opening {Path(choice).name}"
+        opening = converted_model(choice, split=command.split)
+        name = f"Opening {Path(choice).name}"
     with ExitStack() as stack:
         with errors.status(name):
             model = stack.enter_context(opening)
@@ -116,7 +142,8 @@ def _measure(
 def _show(report: Report, *, console: Console, errors: Console) -> None:
     model, outcome = report.model, report.outcome
     rate = report.bandwidth.fastest / 1e9
-    title = f"{model.name} on {report.machine.chip}: memory reads {rate:,.1f} GB/s"
+    ranks = f" between {model.plan.ranks} ranks" if model.plan.ranks > 1 else ""
+    title = f"{model.name}{ranks} on {report.machine.chip}: memory reads {rate:,.1f} GB/s"
     if outcome.results:
         console.print(results_table(outcome.results, title=title, computed=model.dtype))
     if any(result.comparisons for result in outcome.results):

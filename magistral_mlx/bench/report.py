@@ -13,7 +13,6 @@ from magistral_mlx.bench.chips import Chip, predict
 from magistral_mlx.bench.machine import Machine, versions
 from magistral_mlx.bench.result import CaseResult
 from magistral_mlx.bench.run import Outcome
-from magistral_mlx.byte_counts import weight_bytes
 from magistral_mlx.model_config import ModelConfig
 
 
@@ -68,8 +67,10 @@ def _model(model: BenchModel) -> Mapping[str, object]:
         "fingerprint": model.checkpoint.fingerprint[:16],
         "bits": None if quantization is None else quantization.bits,
         "dtype": model.dtype,
-        "weight_bytes": weight_bytes(model.config, model.dtype),
-        "weight_bytes_read_a_step": decode_weight_bytes(model.config, model.dtype),
+        "ranks": model.plan.ranks,
+        "layers": list(model.plan.layers),
+        "weight_bytes": model.plan.weights,
+        "weight_bytes_read_a_step": decode_weight_bytes(model.read, model.dtype),
         "window": model.plan.window,
     }
 

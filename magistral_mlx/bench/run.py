@@ -83,7 +83,7 @@ class _Turns:
 
     def results(self, model: BenchModel, case: Case, bandwidth: float) -> list[CaseResult]:
         """The case's result, if there was a round."""
-        bound = decode_bound(model.config, model.dtype, case, bandwidth=bandwidth)
+        bound = decode_bound(model.read, model.dtype, case, bandwidth=bandwidth)
         return [case_result(case, self.ours, self.theirs, bound=bound)] if self.ours else []
 
 
