@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import mlx.core as mx
+
 from magistral_mlx.app.fits import Fit, what_fits
 from magistral_mlx.convert import Progress, convert
 from magistral_mlx.errors import UserError
@@ -106,6 +108,8 @@ class Conversion:
                     seconds_left=None,
                 )
                 self._announce()
+            # What MLX keeps for a thread must go before the thread does, or the process may abort.
+            mx.clear_streams()
 
     def _take(self, progress: Progress) -> None:
         if self._cancelled.is_set():
