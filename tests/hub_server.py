@@ -122,10 +122,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.server_hub.cdn_tokens.add(token)
             self._send_file(self.server_hub.folder / path.rpartition("/")[2])
             return
-        self.server_hub.tokens.add(token)
         if not path.removeprefix("/api/models").startswith(f"/{REPOSITORY}"):
-            self._refuse(404, "RepoNotFound")
-        elif self.server_hub.gated and token != f"Bearer {TOKEN}":
+            self._refuse(404, "RepoNotFound")  # also the library's own, once a day, without a token
+            return
+        self.server_hub.tokens.add(token)
+        if self.server_hub.gated and token != f"Bearer {TOKEN}":
             self._refuse(403, "GatedRepo")
         elif path.startswith("/api/models/"):
             self._describe(path.removeprefix(f"/api/models/{REPOSITORY}"))
