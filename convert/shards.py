@@ -2,9 +2,7 @@
 
 import json
 import os
-from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,9 +16,6 @@ from magistral_mlx.safetensors_header import LENGTH_BYTES, TensorEntry, TensorSp
 
 SHARD_BYTES = 5 << 30
 """mlx-lm's MAX_FILE_SIZE_GB."""
-
-MOST_WAITING = 6
-"""Pieces that wait to be written: packed weights, scales and biases of two blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +54,8 @@ def plan_shards(
 class ShardWriter:
     """Writes planned files by appending rows to each tensor in it, in any order of tensors.
 
-    A thread of its own adds checksums up and writes, while the device makes the next rows. Files
-    that an earlier run began are gone on with. A context manager: leaving it closes the files.
+    Files that an earlier run began are gone on with. A context manager: leaving it closes the
+    files.
     """
 
     def __init__(self, folder: Path, shards: tuple[Shard, ...]) -> None:
@@ -72,29 +67,23 @@ class ShardWriter:
         }
         self._written = dict.fromkeys(self._places, 0)
         self._digests = {name: sha256() for name in self._places}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shard-writer")
-        self._waiting: deque[Future[None]] = deque()
         for shard in shards:
             self._files[shard.file_name].write(shard.header)
 
     def append(self, name: str, rows: mx.array) -> None:
-        """Write the next rows of a tensor, soon.
-
-        Raises OSError when the disk is full or fails, for these rows or for some before them.
-        """
+        """Write the next rows of a tensor. Raises OSError when the disk is full or fails."""
+        file_name, entry = self._places[name]
         data = _plain_bytes(rows)
-        entry, written = self._places[name][1], self._written[name]
-        assert entry.start + written + len(data) <= entry.stop, f"{name}: more rows than planned"
-        self._written[name] = written + len(data)
-        self._waiting.append(self._thread.submit(self._write, name, entry.start + written, data))
-        self._wait(most=MOST_WAITING)
+        position = entry.start + self._written[name]
+        assert position + len(data) <= entry.stop, f"{name}: more rows than planned"
+        file = self._files[file_name]
+        file.seek(position)
+        file.write(data)
+        self._digests[name].update(data)
+        self._written[name] += len(data)
 
     def close_tensors(self, names: Iterable[str]) -> dict[str, str]:
-        """Hand whole tensors to the operating system; the SHA-256 (hex) of their bytes.
-
-        Raises OSError as append.
-        """
-        self._wait(most=0)
+        """Hand whole tensors to the operating system; the SHA-256 (hex) of their bytes."""
         digests = {}
         for name in names:
             file_name, entry = self._places[name]
@@ -105,7 +94,6 @@ class ShardWriter:
 
     def sync(self) -> None:
         """Put everything on the disk."""
-        self._wait(most=0)
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -119,19 +107,8 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._thread.shutdown(cancel_futures=True)
         for file in self._files.values():
             file.close()
-
-    def _write(self, name: str, position: int, data: memoryview) -> None:
-        file = self._files[self._places[name][0]]
-        file.seek(position)
-        file.write(data)
-        self._digests[name].update(data)
-
-    def _wait(self, *, most: int) -> None:
-        while len(self._waiting) > most:
-            self._waiting.popleft().result()
 
 
 def index_json(shards: tuple[Shard, ...], *, parameters: int) -> dict[str, object]:

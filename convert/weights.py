@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import mlx.core as mx
-
 from magistral_mlx.convert.checksums import wrong_tensors
 from magistral_mlx.convert.journal import Finished, Journal, read_finished
+from magistral_mlx.convert.keeper import Keeper
 from magistral_mlx.convert.output_folder import Workplace
 from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.progress import Progress, ProgressCallback
@@ -14,7 +13,6 @@ from magistral_mlx.convert.read_ahead import read_ahead
 from magistral_mlx.convert.rounding import Rounding
 from magistral_mlx.convert.shards import ShardWriter
 from magistral_mlx.convert.source import SourceTensor, tensor_bytes
-from magistral_mlx.convert.weight_error import ErrorMeter
 from magistral_mlx.errors import CheckpointError
 
 NoteCallback = Callable[[str], None]
@@ -38,62 +36,34 @@ def write_weights(
     with (
         Journal(place.journal, plan.task) as journal,
         ShardWriter(place.model, plan.shards) as writer,
+        Keeper(plan, journal, writer, finished) as keeper,
     ):
-        run = _Run(plan, place, journal, writer, on_progress, finished)
-        run.convert(pending)
+        _convert(pending, plan, Rounding(plan, place.model), keeper, on_progress)
+        keeper.wait()
         writer.sync()
         journal.sync()
     _check_written(plan, place.model, finished)
     return finished
 
 
-class _Run:
-    """One run over the tensors that are left."""
-
-    def __init__(
-        self,
-        plan: ConversionPlan,
-        place: Workplace,
-        journal: Journal,
-        writer: ShardWriter,
-        on_progress: ProgressCallback | None,
-        finished: dict[str, Finished],
-    ) -> None:
-        self._plan = plan
-        self._journal = journal
-        self._writer = writer
-        self._on_progress = on_progress
-        self._finished = finished
-        self._rounding = Rounding(plan, place.model)
-        self._total = sum(map(tensor_bytes, plan.source.tensors))
-        self._done = sum(
-            tensor_bytes(tensor) for tensor in plan.source.tensors if tensor.name in finished
-        )
-
-    def convert(self, tensors: list[SourceTensor]) -> None:
-        meter: ErrorMeter | None = None
-        for block, rows in read_ahead(tensors, readers=self._plan.source.readers):
-            tensor, quantization = block.tensor, self._plan.quantization(block.tensor)
-            if block.start == 0:
-                meter = None if quantization is None else ErrorMeter(quantization)
-            weights, stored = self._rounding.stored(block, rows, quantization)
-            if meter is not None:
-                meter.add(weights, stored)
-            for name, part in zip(self._plan.stored_names(tensor), stored, strict=True):
-                self._writer.append(name, part)
-            if block.is_last:
-                self._finish(tensor, meter)
-            self._done += block.nbytes
-            if self._on_progress is not None:
-                self._on_progress(Progress(self._done, self._total, tensor.name))
-
-    def _finish(self, tensor: SourceTensor, meter: ErrorMeter | None) -> None:
-        digests = self._writer.close_tensors(self._plan.stored_names(tensor))
-        done = Finished(tensor.name, digests, None if meter is None else meter.error)
-        self._journal.record(done)
-        self._finished[tensor.name] = done
-        # Freed buffers of this tensor's shape would otherwise pile up, shape by shape.
-        mx.clear_cache()
+def _convert(
+    tensors: list[SourceTensor],
+    plan: ConversionPlan,
+    rounding: Rounding,
+    keeper: Keeper,
+    on_progress: ProgressCallback | None,
+) -> None:
+    """Round block after block, while others are read and the ones before are kept."""
+    total = sum(map(tensor_bytes, plan.source.tensors))
+    done = total - sum(map(tensor_bytes, tensors))
+    for block, rows in read_ahead(tensors, readers=plan.source.readers):
+        if plan.calibration is not None and block.start == 0:
+            keeper.wait()  # it reads back what was stored so far
+        weights, stored = rounding.stored(block, rows, plan.quantization(block.tensor))
+        keeper.keep(block, weights, stored)
+        done += block.nbytes
+        if on_progress is not None:
+            on_progress(Progress(done, total, block.tensor.name))
 
 
 def _finished_before(
