@@ -81,7 +81,9 @@ def test_the_demo_comes_first_then_what_was_converted(demo_folder: Path, tmp_pat
 
 @pytest.mark.slow
 def test_the_converted_demo_is_offered_once(demo_folder: Path) -> None:
-    assert [entry.choice for entry in available_models()] == ["demo"]
+    # Other tests may have put models of theirs beside it.
+    choices = [entry.choice for entry in available_models()]
+    assert [choice for choice in choices if "demo" in Path(choice).name] == ["demo"]
     assert demo_folder.parent == models_folder()
 
 
