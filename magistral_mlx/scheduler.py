@@ -100,10 +100,15 @@ class Scheduler:
     def admit(self) -> list[Sequence]:
         """Give places to waiting sequences, in order, while their KV fits beside the others'."""
         admitted: list[Sequence] = []
+        caches = [*map(_grown, self._running)]
         for sequence in self.waiting:
-            if len(self._running) == self._max_running or not self._fits(sequence):
+            own = (len(sequence.ids) + BLOCK, sequence.precision)
+            fits = not self._running or self._kv.holds([*caches, own])
+            if len(self._running) == self._max_running or not fits:
                 break
             if not self._is_being_prefilled(sequence):
+                # Where its reasoning is closed at the start, that adds tokens at once.
+                caches.append((len(sequence.ids) + FEW, sequence.precision))
                 admitted.append(sequence)
                 self._running.append(sequence)
                 self._waiting.remove(sequence)
@@ -170,10 +175,6 @@ class Scheduler:
     def _begun(self) -> list[Sequence]:
         """Sequences that run, idle ones too."""
         return [*self._running, *(s for s in self._idle if s.cache is not None)]
-
-    def _fits(self, sequence: Sequence) -> bool:
-        grown = (len(sequence.ids) + BLOCK, sequence.precision)
-        return not self._running or self._kv.holds([*map(_grown, self._running), grown])
 
     def _is_being_prefilled(self, sequence: Sequence) -> bool:
         """Whether another prompt that begins alike is on its way: then its KV is worth the wait."""

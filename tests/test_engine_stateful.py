@@ -7,14 +7,18 @@ clock stands still until it is moved, so that a run can be repeated.
 
 import gc
 import logging
+import os
 import random
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import cast
 
 import mlx.core as mx
@@ -58,6 +62,8 @@ from tests.sample_checkpoints import (
 
 BLOCK_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4 * BLOCK
 WINDOW = 3 * BLOCK
+ALONE = "MAGISTRAL_MLX_TEST_ALONE"
+ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60
 """Seconds after which a turn or an end counts as one that never comes."""
 
@@ -260,10 +266,16 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with open_world(tmp_path_factory.mktemp("tiny")) as world:
+        yield world
+
+
+@contextmanager
+def open_world(folder: Path) -> Iterator[World]:
     weights = random_weights()
     ending = weights["lm_head.weight"]
     ending[2] = 6 * ending[2]  # so that outputs end by themselves now and then
-    checkpoint = open_checkpoint(write_hf(tmp_path_factory.mktemp("tiny") / "tiny", weights))
+    checkpoint = open_checkpoint(write_hf(folder / "tiny", weights))
     del weights, ending
     tokenizer = Tokenizer.open(checkpoint.folder)
     clock = Clock()
@@ -561,7 +573,7 @@ def run_machine(world: World, *, examples: int, steps: int) -> None:
     )
     happened = {"paused", "waited", "reused", "closed by force", "step failed", "receiver failed"}
     ends = {"stop", "length", "cancelled", "timeout"}
-    assert {what for what, count in world.seen.items() if count} >= happened | ends
+    assert {what for what, count in world.seen.items() if count} >= happened | ends, world.seen
 
 
 @pytest.mark.timeout(300)
@@ -738,5 +750,19 @@ def test_a_request_that_is_paused_stays_out_until_its_last_token_is_read(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_same_with_many_more_examples(world: World) -> None:
+@pytest.mark.skipif(ALONE not in os.environ, reason="the next test runs it")
+def test_many_more_examples(world: World) -> None:
     run_machine(world, examples=60, steps=25)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_same_with_many_more_examples_in_a_process_of_its_own() -> None:
+    """Engines that other tests leave open would count as KV that leaked."""
+    test = ["-m", "slow", "tests", "-k", test_many_more_examples.__name__, "-p", "no:randomly"]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *test],
+        cwd=ROOT,
+        env={**os.environ, ALONE: "1"},
+        check=True,
+    )
