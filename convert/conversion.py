@@ -188,7 +188,7 @@ def _write_small_files(plan: ConversionPlan, folder: Path, finished: dict[str, F
 
 
 def _verify(plan: ConversionPlan, folder: Path) -> None:
-    """What was written opens again, is what was planned, and reads text as the source does."""
+    """What was written opens again, is what was planned, and has the source's tokenizer."""
     checkpoint = open_checkpoint(folder)
     if checkpoint.config != plan.config:
         raise CheckpointError(

@@ -2,7 +2,6 @@
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 
 import mlx.core as mx
 
@@ -17,10 +16,7 @@ MOST_WAITING = 2
 
 
 class Keeper:
-    """Measures rounded blocks, adds their checksums up and writes them, in a thread of its own.
-
-    A context manager: leaving it ends the thread; what it had not begun is dropped.
-    """
+    """Measures rounded blocks, adds their checksums up and writes them, in a thread of its own."""
 
     def __init__(
         self,
@@ -48,15 +44,8 @@ class Keeper:
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 
-    def __enter__(self) -> "Keeper":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the thread; what it had not begun is dropped."""
         for waiting in self._waiting:
             waiting.cancel()
         self._thread.submit(mx.clear_streams)  # MLX may abort the process of a thread without it

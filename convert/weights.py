@@ -1,6 +1,7 @@
 """The weights of a conversion: from where an earlier run stopped, tensor by tensor."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from magistral_mlx.convert.checksums import wrong_tensors
@@ -36,7 +37,7 @@ def write_weights(
     with (
         Journal(place.journal, plan.task) as journal,
         ShardWriter(place.model, plan.shards) as writer,
-        Keeper(plan, journal, writer, finished) as keeper,
+        closing(Keeper(plan, journal, writer, finished)) as keeper,
     ):
         _convert(pending, plan, Rounding(plan, place.model), keeper, on_progress)
         keeper.wait()

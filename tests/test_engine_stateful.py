@@ -447,15 +447,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.world.seen["paused"] += any(s.has_begun for s in waiting)
         self.world.seen["waited"] += any(not s.has_begun for s in waiting)
         assert all(s.cache is None for s in waiting)
-        # The thread may be handing KV of an ended request on, which is then counted twice.
-        limit = self.kv_bytes
-        assert limit is None or until(lambda: self.bytes_of_kv() <= limit), self.bytes_of_kv()
-
-    def bytes_of_kv(self) -> int:
-        scheduler = self.engine._loop.scheduler
-        sequences = (*scheduler._running, *scheduler._waiting, *scheduler._idle)
-        held = sum(s.cache.nbytes for s in sequences if s.cache is not None)
-        return held + self.engine._loop.prefixes.nbytes
+        assert self.kv_bytes is None or bytes_of_kv(self.engine) <= self.kv_bytes
 
     def assert_tokens_are_right_so_far(self, asked: Asked) -> None:
         expected = self.world.alone(asked.request).tokens
@@ -536,6 +528,14 @@ class EngineMachine(RuleBasedStateMachine):
     def held_memory(self) -> int:
         """Bytes that are neither weights nor finished KV."""
         return mx.get_active_memory() - self.memory - self.engine._loop.prefixes.nbytes
+
+
+def bytes_of_kv(engine: Engine) -> int:
+    """Of all sequences, and of what is kept of finished ones."""
+    scheduler = engine._loop.scheduler
+    sequences = (*scheduler._running, *scheduler._waiting, *scheduler._idle)
+    held = sum(s.cache.nbytes for s in sequences if s.cache is not None)
+    return held + engine._loop.prefixes.nbytes
 
 
 def until(condition: Callable[[], bool]) -> bool:
@@ -718,6 +718,30 @@ def test_a_long_prompt_that_is_cancelled_early_keeps_only_the_blocks_that_it_has
         assert until(lambda: mx.get_active_memory() == memory + BLOCK_BYTES)
         assert engine._loop.prefixes.nbytes == BLOCK_BYTES
     finally:
+        engine.close()
+
+
+def test_reasoning_that_is_closed_at_the_start_counts_for_those_admitted_beside_it(
+    world: World,
+) -> None:
+    """Six tokens come at once, and with them the prompt of 253 needs another block."""
+    limit = 3 * BLOCK_BYTES
+    closed = Request(tokens(253, 1), state="reasoning", thinking_budget=0, max_tokens=24)
+    others = (
+        Request(tokens(86, 2), max_tokens=8),
+        Request(tokens(82, 3), max_tokens=8, kv_precision=kv_precision(8)),
+    )
+    SteppedEngine.gate = Gate()
+    engine = SteppedEngine(
+        world.checkpoint, world.tokenizer, window=WINDOW, prefill_tokens=500, kv_bytes=limit
+    )
+    try:
+        asked = [Asked(engine, request) for request in (closed, *others)]
+        while not all(one.sequence.finished for one in asked):
+            engine.take_turns(1)
+            assert bytes_of_kv(engine) <= limit
+    finally:
+        engine.gate.open()
         engine.close()
 
 
