@@ -1,11 +1,11 @@
 """A checkpoint on the Hub: streamed, or from the local cache when its files are there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from magistral_mlx.checkpoint import INDEX_FILE
+from magistral_mlx.checkpoint import INDEX_FILE, weight_map
 from magistral_mlx.convert.hf_folder import hf_source
 from magistral_mlx.convert.hub import HubRepository, NoHubError, cached_snapshot, open_repository
 from magistral_mlx.convert.local_source import COMPANIONS, open_folder
@@ -15,7 +15,6 @@ from magistral_mlx.convert.source import Source
 from magistral_mlx.convert.tekken_json import TOKENIZER_JSON
 from magistral_mlx.convert.vocabulary import TEMPLATE_FILES
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.json_file import read_json
 from magistral_mlx.safetensors_header import HEADER_LIMIT, LENGTH_BYTES, parse_header
 from magistral_mlx.tokenizer import TEKKEN_FILE
 
@@ -84,7 +83,8 @@ def _stream(
         file = repository.files[name]
         (fetched / name).write_bytes(file.read(0, file.size))
     companions = tuple(fetched / name for name in COMPANIONS if (fetched / name).is_file())
-    tensors = _tensors(repository, _listed(fetched, weights))
+    index = weight_map(fetched)
+    tensors = _tensors(repository, sorted(set(index.values()) or weights), index)
     build = hf_source if (fetched / "config.json").is_file() else mistral_source
     source = build(
         fetched, name=repository.name, companions=companions, tensors=tensors, fingerprint=""
@@ -92,17 +92,9 @@ def _stream(
     return replace(source, readers=READERS)
 
 
-def _listed(fetched: Path, weights: Iterable[str]) -> list[str]:
-    """The weight files that the index names, where there is one."""
-    if not (fetched / INDEX_FILE).is_file():
-        return list(weights)
-    weight_map = read_json(fetched / INDEX_FILE).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise CheckpointError(f"{INDEX_FILE} has no weight_map: the repository is damaged.")
-    return sorted(set(map(str, weight_map.values())))
-
-
-def _tensors(repository: HubRepository, names: Iterable[str]) -> dict[str, RemoteTensor]:
+def _tensors(
+    repository: HubRepository, names: Iterable[str], index: Mapping[str, str]
+) -> dict[str, RemoteTensor]:
     tensors: dict[str, RemoteTensor] = {}
     for name in names:
         file = repository.files.get(name)
@@ -113,6 +105,11 @@ def _tensors(repository: HubRepository, names: Iterable[str]) -> dict[str, Remot
         for tensor in _read_tensors(file):
             if tensor.name in tensors:
                 raise CheckpointError(f"{repository.name} has tensor {tensor.name} twice.")
+            if index.get(tensor.name, name) != name:
+                raise CheckpointError(
+                    f"{repository.name} has tensor {tensor.name} in {name}, and its index expects "
+                    f"it in {index[tensor.name]}: report it on its page."
+                )
             tensors[tensor.name] = tensor
     return tensors
 

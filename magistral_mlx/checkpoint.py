@@ -93,7 +93,7 @@ def find_tokenizer_file(folder: Path) -> Path:
 
 def find_weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files that the index names, or without an index all model*.safetensors."""
-    names = set(_weight_map(folder).values())
+    names = set(weight_map(folder).values())
     if names:
         outside = sorted(name for name in names if Path(name).name != name)
         if outside:
@@ -106,12 +106,26 @@ def find_weight_files(folder: Path) -> tuple[Path, ...]:
     return files or (existing_file(folder / "model.safetensors"),)
 
 
+def weight_map(folder: Path) -> Mapping[str, str]:
+    """The file of every tensor by the folder's index; nothing where there is none.
+
+    Raises CheckpointError when it is damaged.
+    """
+    path = folder / INDEX_FILE
+    if not path.is_file():
+        return {}
+    found = read_json(path).get("weight_map")
+    if not isinstance(found, Mapping) or not found:
+        raise CheckpointError(f"{path} has no weight_map: restore the original file.")
+    return {str(name): str(file) for name, file in found.items()}
+
+
 def read_entries(files: tuple[Path, ...]) -> dict[str, tuple[Path, TensorEntry]]:
     """Every tensor of a folder's safetensors files, with the file it lies in.
 
     Raises CheckpointError when the folder's index expects a tensor in another file.
     """
-    index = _weight_map(files[0].parent)
+    index = weight_map(files[0].parent)
     entries: dict[str, tuple[Path, TensorEntry]] = {}
     for path in files:
         for name, entry in read_header(path).items():
@@ -127,17 +141,6 @@ def read_entries(files: tuple[Path, ...]) -> dict[str, tuple[Path, TensorEntry]]
                 )
             entries[name] = path, entry
     return entries
-
-
-def _weight_map(folder: Path) -> Mapping[str, str]:
-    """The file of every tensor by the folder's index; nothing where there is none."""
-    path = folder / INDEX_FILE
-    if not path.is_file():
-        return {}
-    found = read_json(path).get("weight_map")
-    if not isinstance(found, Mapping) or not found:
-        raise CheckpointError(f"{path} has no weight_map: restore the original file.")
-    return {str(name): str(file) for name, file in found.items()}
 
 
 def _config_file(folder: Path) -> Path:

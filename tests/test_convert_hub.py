@@ -1,6 +1,7 @@
 """Converting from the Hub: the same output as from a folder, and nothing else left on disk."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.hub_server import COMMIT, REPOSITORY, TOKEN, HubServer
 from tests.sample_checkpoints import write_hf, write_mistral
 from tests.sample_llama import write_llama
 from tests.test_convert_atomic import ROOT, Stop, stop_in_the_middle
+from tests.test_convert_refusals import swap
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,14 @@ def test_streamed_weights_give_the_same_model_and_nothing_else_on_disk(
     folder = convert(REPOSITORY, tmp_path / "out")
     assert_same_model(folder, expected)
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_weight_files_under_each_others_names_are_refused(
+    hub: HubServer, source: Path, tmp_path: Path
+) -> None:
+    hub.folder = Path(shutil.copytree(source, tmp_path / "swapped"))
+    swap(hub.folder)
+    assert "its index expects" in refused(tmp_path)
 
 
 def test_a_plain_llama_comes_with_its_tokenizer_and_template(
