@@ -45,9 +45,7 @@ class Keeper:
             self._waiting.popleft().result()
 
     def close(self) -> None:
-        """End the thread; what it had not begun is dropped."""
-        for waiting in self._waiting:
-            waiting.cancel()
+        """Keep what was taken, also when the conversion was interrupted, and end the thread."""
         self._thread.submit(mx.clear_streams)  # MLX may abort the process of a thread without it
         self._thread.shutdown()
 
