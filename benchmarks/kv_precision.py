@@ -80,9 +80,8 @@ def main() -> None:
         answered(decoder, prompt_ids(tokenizer, [Message("user", question.text)]), tokenizer.eos_id)
         for question in held_out_questions(args.questions)
     ]
-    results = quality(decoder, texts)
-    for result, more in zip(results, speed(decoder, args.context, args.rounds), strict=True):
-        result |= more
+    speeds = speed(decoder, args.context, args.rounds)
+    results = [one | more for one, more in zip(quality(decoder, texts), speeds, strict=True)]
     layer = layer_speed(args.context, args.rounds)
     show(results, layer, args.context)
     print(json.dumps(report(args, texts, results, layer)))
