@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import mlx.core as mx
-
 from magistral_mlx.app.fits import Fit, what_fits
 from magistral_mlx.convert import Progress, convert
 from magistral_mlx.errors import UserError
+from magistral_mlx.mlx_thread import mlx_thread
 
 __all__ = ["Conversion", "ConversionSnapshot", "Fit", "what_fits"]
 
@@ -88,6 +87,7 @@ class Conversion:
         """End it at the next block of rows; nothing happens when none runs."""
         self._cancelled.set()
 
+    @mlx_thread()
     def _convert(self, source: str, bits: int, force: bool) -> None:
         ending = replace(self.snapshot(), state="failed", message="It failed: see the log.")
         try:
@@ -108,8 +108,6 @@ class Conversion:
                     seconds_left=None,
                 )
                 self._announce()
-            # What MLX keeps for a thread must go before the thread does, or the process may abort.
-            mx.clear_streams()
 
     def _take(self, progress: Progress) -> None:
         if self._cancelled.is_set():

@@ -15,6 +15,7 @@ from magistral_mlx.convert.locations import DEMO, default_output
 from magistral_mlx.errors import CheckpointError, UserError
 from magistral_mlx.folders import models_folder
 from magistral_mlx.folders import state_folder as user_state_folder
+from magistral_mlx.mlx_thread import mlx_thread
 from magistral_mlx.model_choice import choose_model, remember_model
 from magistral_mlx.stream import EngineError
 
@@ -184,6 +185,7 @@ class ModelHolder:
         if model is not None:
             model.close()
 
+    @mlx_thread()  # the demo is converted when it is opened first
     def _replace(self, old: Magistral | None, choice: str) -> None:
         message = f"{_name(choice)} could not be opened: see the log."
         model: Magistral | None = None

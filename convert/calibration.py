@@ -46,7 +46,7 @@ def calibration_pieces(text: Path, vocabulary: Vocabulary, *, most: int = MOST_P
             f"{text} cannot be read as UTF-8 text ({error}): give a text file in the languages and "
             "the kind of the model's work."
         ) from error
-    start = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
+    start = vocabulary.begin_ids
     ids = vocabulary.encode(written)
     cuts = range(0, len(ids) + 1, PIECE - len(start))
     pieces = [(*start, *ids[first:stop]) for first, stop in pairwise(cuts)][:most]

@@ -141,8 +141,7 @@ def _verify_text(checkpoint: Checkpoint, found: Verification) -> None:
     vocabulary = open_vocabulary(checkpoint.tokenizer_file, vocab_size=checkpoint.config.vocab_size)
     decoder = load_decoder(checkpoint)
     cache = decoder.make_cache()
-    bos = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
-    ids = [*bos, *vocabulary.encode(PROMPT)]
+    ids = [*vocabulary.begin_ids, *vocabulary.encode(PROMPT)]
     written: list[int] = []
     while len(written) < NEW_TOKENS:
         logits = decoder(mx.array(ids), [Segment(cache, len(ids), 1)])

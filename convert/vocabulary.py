@@ -43,6 +43,9 @@ class Vocabulary(Protocol):
     def bos_id(self) -> int | None: ...
 
     @property
+    def begin_ids(self) -> list[int]: ...
+
+    @property
     def end_ids(self) -> tuple[int, ...]: ...
 
     def encode(self, text: str) -> list[int]:
@@ -113,6 +116,10 @@ class TekkenVocabulary:
         return self.tekken.bos_id
 
     @property
+    def begin_ids(self) -> list[int]:
+        return [self.bos_id]
+
+    @property
     def end_ids(self) -> tuple[int, ...]:
         return (self.tekken.eos_id,)
 
@@ -163,6 +170,10 @@ class JsonVocabulary:
     def bos_id(self) -> int | None:
         bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
         return None if bos == eos else bos
+
+    @property
+    def begin_ids(self) -> list[int]:
+        return self.tokenizer.begin_ids
 
     @property
     def end_ids(self) -> tuple[int, ...]:

@@ -135,7 +135,9 @@ class Engine:
             if waiting >= self._max_waiting:
                 raise QueueFullError(f"{waiting} requests wait already: try again later.")
             if not self._inbox.put(Submit(sequence)):
-                raise EngineError("The engine is closed: open the model again.")
+                raise EngineError(
+                    self._loop.failure or "The engine is closed: open the model again."
+                )
         return sequence
 
     def prefill_when_idle(
@@ -169,7 +171,7 @@ class Engine:
     def status(self) -> EngineStatus:
         """What runs, what waits, and the KV of both, as of the last step."""
         alive = self._thread.is_alive() and not self._inbox.closed
-        return replace(self._loop.status, alive=alive)
+        return replace(self._loop.status, alive=alive, failure=self._loop.failure)
 
     def close(self) -> None:
         """Cancel what runs, end the thread and free the model. May be called again."""

@@ -14,6 +14,7 @@ from magistral_mlx.engine_status import EngineStatus, StepReport
 from magistral_mlx.errors import UserError
 from magistral_mlx.inbox import AnswerNow, Cancel, Close, Forget, Inbox, Message, Submit
 from magistral_mlx.known_beginning import known_beginning
+from magistral_mlx.mlx_thread import mlx_thread
 from magistral_mlx.model import Decoder
 from magistral_mlx.prefix_cache import REST_SECONDS, PrefixCache
 from magistral_mlx.ranks.team import Team
@@ -29,7 +30,7 @@ DEATH = "The engine has died: open the model again."
 ENDING_SECONDS = 1.0
 """What the thread has to end by itself when a rank is lost."""
 
-REASON_SECONDS = 0.3
+REASON_SECONDS = 2.0
 """What the team has to say why a step failed, when that was because of another rank."""
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 class EngineLoop:
     """Takes messages and advances the scheduled sequences, until it is told to close.
 
-    `run` is the thread's function. Others may read `status`, and nothing else.
+    `run` is the thread's function. Others may read `status` and `failure`, and nothing else.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class EngineLoop:
         self._costs_folder = costs_folder
         self._reports = StepReports(on_step)
         self._team = team
-        self._failure: str | None = None
+        self.failure: str | None = None
         self._loaded: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._lost = threading.Event()
@@ -75,6 +76,7 @@ class EngineLoop:
         if failure is not None:
             raise failure
 
+    @mlx_thread()
     def run(self) -> None:
         """Load the model and serve."""
         died = True
@@ -83,7 +85,7 @@ class EngineLoop:
             self._serve()
             died = False
         finally:
-            failure = self._failure or (DEATH if died else None)
+            failure = self.failure or (DEATH if died else None)
             self._end(failure=failure)
             # If that was while loading, somebody waits for it.
             self._loaded.put(EngineError(failure or DEATH))
@@ -94,8 +96,6 @@ class EngineLoop:
             self.prefixes.clear()
             mx.clear_cache()
             give_back()
-            # What MLX keeps for a thread must go before the thread does, or the process aborts.
-            mx.clear_streams()
 
     def _serve(self) -> None:
         try:
@@ -104,7 +104,7 @@ class EngineLoop:
                 self._pace(decoder, self._costs_folder)
         except (UserError, OSError, RuntimeError, ValueError) as error:
             self._team.refuse(str(error))
-            self._loaded.put(EngineError(self._failure) if self._failure else error)
+            self._loaded.put(EngineError(self.failure) if self.failure else error)
             return
         self._loaded.put(None)
         step: Step | None = None
@@ -119,7 +119,7 @@ class EngineLoop:
                 step = None
                 self._give_up("The model failed in the middle of this request.")
             self.status = self._status()
-        self._end(failure=self._failure)
+        self._end(failure=self.failure)
         self._keep(self.scheduler.retire())
         self.prefixes.close()
 
@@ -231,7 +231,7 @@ class EngineLoop:
 
     def _lose(self, failure: str) -> None:
         """Another thread says that a rank is lost. A step may raise now, or never end."""
-        self._failure = failure
+        self.failure = failure
         self._lost.set()
         self._inbox.close()
         if not self._ended.wait(ENDING_SECONDS):

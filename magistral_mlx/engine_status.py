@@ -10,6 +10,7 @@ class EngineStatus:
     running, waiting: requests; idle prompts do not count.
     kv_running_bytes: KV of running sequences, in whole blocks; kv_stored_bytes: of finished ones.
     kv_limit_bytes: what both may take together; None for no limit.
+    failure: why the engine has died, where that is known.
     """
 
     alive: bool
@@ -18,6 +19,7 @@ class EngineStatus:
     kv_running_bytes: int
     kv_stored_bytes: int
     kv_limit_bytes: int | None
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

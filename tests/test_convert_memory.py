@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from magistral_mlx.convert.read_ahead import BLOCK_BYTES
 from tests.sample_checkpoints import HF_CONFIG, edit_json, small_tekken
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 300 << 20
+
+BLOCKS_APART = 4
+"""By so many may two peaks differ: blocks are read, rounded and written at the threads' pace."""
 
 # Linux counts the parent's memory in ru_maxrss of a child; VmHWM starts anew with the program.
 CONVERT = """
@@ -90,7 +94,8 @@ def test_peak_memory_is_the_same_for_a_model_three_times_the_size(tmp_path: Path
     small_peak = peak_bytes(tmp_path / "small", tmp_path / "small-out")
     large_peak = peak_bytes(tmp_path / "large", tmp_path / "large-out")
     assert large_peak < LIMIT, f"{large_peak / 1e6:.0f} MB"
-    assert large_peak < 1.1 * small_peak, f"{small_peak / 1e6:.0f}, {large_peak / 1e6:.0f} MB"
+    grown = large_peak - small_peak
+    assert grown < BLOCKS_APART * BLOCK_BYTES, f"{small_peak / 1e6:.0f}, {large_peak / 1e6:.0f} MB"
 
 
 CALIBRATE = CONVERT.replace(

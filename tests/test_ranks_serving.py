@@ -64,6 +64,7 @@ def test_open_requests_get_an_error_and_all_ranks_end_when_one_dies_or_hangs(
     with serving(folder, tmp_path, split=split, size=size) as (processes, url):
         streams = [Asked(url, stream=stream) for stream in (True, True, False)]
         wait_for(lambda: all(one.began for one in streams if one.stream), seconds=PATIENCE)
+        wait_for(lambda: "magistral_running 3.0" in httpx.get(f"{url}/metrics").text)
         os.kill(processes[1].pid, how)
         lost = time.monotonic()
         for one in streams:

@@ -46,7 +46,9 @@ class ModelSlot:
             case "closing":
                 raise ApiError(503, "The server is shutting down.", code="shutting_down")
             case "dead":
-                message = "The engine has died: restart the server; its log says why."
+                failure = self._model.status.failure if self._model else None
+                why = failure or "The engine has died."
+                message = f"{why} Restart the server; its log says more."
                 raise ApiError(503, message, code="engine_dead")
         assert self._model is not None
         return self._model

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from magistral_mlx.api import Magistral
 from magistral_mlx.engine_status import StepReport
 from magistral_mlx.errors import RequestError, UserError
+from magistral_mlx.mlx_thread import mlx_thread
 from magistral_mlx.server.app import create_app, create_service
 from magistral_mlx.server.model_slot import ModelSlot, model_names
 from magistral_mlx.server.request_log import scope_record
@@ -50,6 +51,7 @@ def serve(
     sockets = [listening_socket(settings)]
     failures: list[UserError | EngineError] = []
 
+    @mlx_thread()  # the demo is converted when it is opened first
     def load() -> None:
         try:
             model = open_model(lambda report: service.metrics.step(report.seconds))

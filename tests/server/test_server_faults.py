@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 import magistral_mlx
 from magistral_mlx.cli import app
 from magistral_mlx.engine_loop import EngineLoop
+from magistral_mlx.request import Request
+from magistral_mlx.stream import EngineError
 from tests.sample_checkpoints import write_hf
 from tests.server.running_server import RunningServer, running_server, wait_for
 
@@ -99,6 +101,18 @@ def test_when_the_engine_dies_health_says_so_and_every_request_gets_an_error(
         assert (health.status_code, health.json()) == (503, {"status": "dead"})
         assert ask(server, stream=stream)[0] == 503
         assert "magistral_up 0.0" in httpx.get(f"{server.url}/metrics").text
+
+
+def test_a_request_that_comes_after_a_rank_was_lost_is_told_of_it(tmp_path: Path) -> None:
+    folder = write_hf(tmp_path / "sample")
+    with magistral_mlx.open_model(folder) as model, running_server(model) as server:
+        model.engine._loop._lose("Rank 1 of 2 is lost: its process has ended.")
+        status, text = ask(server, stream=False)
+        error = json.loads(text)["error"]
+        assert (status, error["code"]) == (503, "engine_dead")
+        assert error["message"].startswith("Rank 1 of 2 is lost: its process has ended. Restart")
+        with pytest.raises(EngineError, match="Rank 1 of 2 is lost"):
+            model.engine.submit(Request((1,)))
 
 
 def ask(server: RunningServer, *, stream: bool) -> tuple[int, str]:
