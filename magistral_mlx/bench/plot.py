@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from magistral_mlx.bench.result import CaseResult
 from magistral_mlx.plot_colours import COLOURS, INK, MARKERS
@@ -83,15 +83,15 @@ def _bound_line(contexts: Sequence[int], bounds: Sequence[float], colour: str) -
 def _style(axes: Axes, results: Sequence[CaseResult]) -> None:
     # Square roots keep both 128 from 1,000 and 32,000 from 40,000.
     axes.set_xscale("function", functions=(np.sqrt, np.square))
-    axes.set_xlim(left=0)
     contexts = sorted({result.case.prompt for result in results})
+    axes.set_xlim(0, 1.06 * max(contexts, default=1))  # no mark is cut off
     axes.set_xticks(contexts, [_short(context) for context in contexts])
     figures = [result.bound for result in results]
     figures += [result.decode.median for result in results if result.decode is not None]
     if figures and max(figures) > WIDE * min(figures):
-        axes.set_yscale("log")
+        axes.set_yscale("log", subs=[])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlabel("Context, tokens of the prompt", color=INK)
