@@ -10,14 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from magistral_mlx.convert.read_ahead import BLOCK_BYTES
 from tests.sample_checkpoints import HF_CONFIG, edit_json, small_tekken
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 300 << 20
-
-BLOCKS_APART = 4
-"""By so many may two peaks differ: blocks are read, rounded and written at the threads' pace."""
+RUNS = 3
 
 # Linux counts the parent's memory in ru_maxrss of a child; VmHWM starts anew with the program.
 CONVERT = """
@@ -91,11 +88,13 @@ def test_peak_memory_is_the_same_for_a_model_three_times_the_size(tmp_path: Path
     large = write_large(tmp_path / "large", layers=4, inner=32768)
     assert small > 200e6
     assert large > 1.6e9
-    small_peak = peak_bytes(tmp_path / "small", tmp_path / "small-out")
-    large_peak = peak_bytes(tmp_path / "large", tmp_path / "large-out")
-    assert large_peak < LIMIT, f"{large_peak / 1e6:.0f} MB"
-    grown = large_peak - small_peak
-    assert grown < BLOCKS_APART * BLOCK_BYTES, f"{small_peak / 1e6:.0f}, {large_peak / 1e6:.0f} MB"
+    # How many blocks are in memory at once hangs on the threads' pace: the least is what it needs.
+    small_peaks, large_peaks = (
+        [peak_bytes(tmp_path / name, tmp_path / f"{name}-out{run}") for run in range(RUNS)]
+        for name in ("small", "large")
+    )
+    assert max(large_peaks) < LIMIT, large_peaks
+    assert min(large_peaks) < 1.1 * min(small_peaks), (small_peaks, large_peaks)
 
 
 CALIBRATE = CONVERT.replace(
