@@ -1,5 +1,6 @@
 """Calibrated and weighted conversions: nearer to the source's output, resumable, in bounds."""
 
+import shutil
 from pathlib import Path
 
 import mlx.core as mx
@@ -31,8 +32,9 @@ from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model import load_decoder
 from magistral_mlx.quantization import Quantization
 from magistral_mlx.token_axis import Segment
+from tests.sample_checkpoints import VOCAB as TEKKEN_VOCAB
 from tests.sample_checkpoints import write_hf
-from tests.sample_llama import VOCAB, write_llama
+from tests.sample_llama import VOCAB, begin_texts, write_llama
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "model.safetensors"
@@ -145,6 +147,23 @@ def test_importance_is_the_mean_square_of_transformers_inputs(
     squares = torch.cat([x[0] for x in seen]).square().mean(0).numpy()
     expected = squares / squares.mean() + 0.01
     assert np.allclose(found["model.layers.1.mlp.down_proj"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_pieces_begin_as_the_tokenizer_begins_a_text(
+    source: Path, text: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    begin = begin_texts(copy, "<|im_start|>")
+    plain, begun = (
+        calibration_pieces(text, open_vocabulary(folder / "tokenizer.json", vocab_size=VOCAB))
+        for folder in (source, copy)
+    )
+    assert plain[0][0] != begin
+    assert {piece[0] for piece in begun} == {begin}
+    assert begun[0][1:] == plain[0][:-1]
+    tekken = write_hf(tmp_path / "tekken") / "tekken.json"
+    pieces = calibration_pieces(text, open_vocabulary(tekken, vocab_size=TEKKEN_VOCAB))
+    assert {piece[0] for piece in pieces} == {1}
 
 
 def logits(folder: Path, ids: list[int]) -> mx.array:
