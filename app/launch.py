@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from magistral_mlx.app.gate import PageGate
 from magistral_mlx.app.page import create_page
-from magistral_mlx.app.services import Services
+from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.theme import page_theme
 from magistral_mlx.errors import UserError
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import mlx.core as mx
 import numpy as np
 
-from magistral_mlx.convert.layer_walk import product
+from magistral_mlx.convert.rounding.layer_walk import product
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from mlx_lm.quant.awq import AWQ_MODEL_CONFIGS, awq_quantize, update_config
 from mlx_lm.quant.gptq import gptq_quantize
 from mlx_lm.utils import load, save
 
-from magistral_mlx.convert.calibration import calibration_pieces
-from magistral_mlx.convert.vocabulary import open_vocabulary, vocabulary_file
+from magistral_mlx.convert.rounding.calibration import calibration_pieces
+from magistral_mlx.convert.vocabulary.vocabulary import open_vocabulary, vocabulary_file
 
 Way = Literal["GPTQ", "AWQ"]
 

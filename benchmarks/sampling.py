@@ -22,7 +22,7 @@ from mlx_lm.sample_utils import make_sampler
 from rich.console import Console
 from rich.table import Table
 
-from magistral_mlx.sampling import Draw, SamplingParams, sample
+from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample
 
 VOCAB = 131_072
 ROWS = (1, 4, 8)

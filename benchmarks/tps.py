@@ -4,7 +4,7 @@ python benchmarks/tps.py --quick demo
 python benchmarks/tps.py --help
 """
 
-from magistral_mlx.bench.cli import main
+from magistral_mlx.terminal.bench import main
 
 if __name__ == "__main__":
     main()

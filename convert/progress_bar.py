@@ -13,7 +13,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as ProgressBar
 
-from magistral_mlx.convert.progress import Progress, ProgressCallback
+from magistral_mlx.convert.rounding.progress import Progress, ProgressCallback
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 """python -m magistral_mlx: the command line."""
 
-from magistral_mlx.cli import main
+from magistral_mlx.terminal.cli import main
 
 main()

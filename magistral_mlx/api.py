@@ -8,20 +8,20 @@ from typing import get_args
 
 import mlx.core as mx
 
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
-from magistral_mlx.device_options import DeviceOptions
-from magistral_mlx.engine import Engine
-from magistral_mlx.engine_status import StepReport
+from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
+from magistral_mlx.device import DeviceOptions
+from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.status import StepReport
 from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.folders import cache_folder
-from magistral_mlx.kv_cache import kv_precision
-from magistral_mlx.kv_folder import kv_folder
-from magistral_mlx.kv_store import KVStore
-from magistral_mlx.machine_plan import plan_for_this_machine
+from magistral_mlx.kv.cache import kv_precision
+from magistral_mlx.kv.disk.folder import kv_folder
+from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.memory.this_machine import plan_for_this_machine
 from magistral_mlx.magistral import Magistral
-from magistral_mlx.memory import MemoryPlan
-from magistral_mlx.model import compute_dtype
-from magistral_mlx.open_tokenizer import open_tokenizer
+from magistral_mlx.memory.plan import MemoryPlan
+from magistral_mlx.model.decoder import compute_dtype
+from magistral_mlx.text.open_tokenizer import open_tokenizer
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import Launch, find_launch
 from magistral_mlx.ranks.layer_split import Split

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.folders import models_folder
 

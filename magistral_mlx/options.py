@@ -6,11 +6,11 @@ from typing import Literal, get_args
 
 from mistral_common.protocol.instruct.tool_calls import Tool, ToolChoice, ToolChoiceEnum
 
-from magistral_mlx.conversation import History, Reasoning, SystemPolicy
+from magistral_mlx.text.conversation import History, Reasoning, SystemPolicy
 from magistral_mlx.errors import RequestError
-from magistral_mlx.guidance import Guidance, JsonSchema, ToolCalls
-from magistral_mlx.kv_cache import KVPrecision
-from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.text.guidance import Guidance, JsonSchema, ToolCalls
+from magistral_mlx.kv.cache import KVPrecision
+from magistral_mlx.sampling.sampler import SamplingParams
 
 ANSWER_RESERVE = 2_048
 MAX_LOGPROBS = 20
@@ -89,7 +89,7 @@ class OutputOptions:
 class GenerationOptions(OutputOptions):
     """Options of one answer; the defaults are the model card's.
 
-    reasoning, history, system: see `magistral_mlx.conversation.build_prompt`.
+    reasoning, history, system: see `magistral_mlx.text.conversation.build_prompt`.
     tools: what the model may call. Calls are held to them, and strict ones to their parameters.
     tool_choice: whether it may, must or may not call one, or which one it must call.
     parallel_tool_calls: whether it may call several in one answer.

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
+from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
 from magistral_mlx.convert import convert, default_output
 from magistral_mlx.demo.tekken import write_tekken
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import write_hf
 from tests.token_streams import Oracle
 

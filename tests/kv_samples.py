@@ -8,13 +8,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from magistral_mlx.checkpoint import Checkpoint
-from magistral_mlx.kv_cache import KVCache, KVPrecision
-from magistral_mlx.kv_layout import KVLayout
-from magistral_mlx.kv_store import KVStore
-from magistral_mlx.kv_transfer import Rows
-from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.quantised_kv_cache import QuantisedKVCache
+from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.kv.cache import KVCache, KVPrecision
+from magistral_mlx.kv.disk.layout import KVLayout
+from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.kv.disk.file import Rows
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.kv.quantised import QuantisedKVCache
 
 NOW = 1_700_000_000.0
 FILE_BYTES = 2 * 2 * 2 * 64 * 4 * 150 + 4 * 150 + 32 + 1100

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.conversation import Message
+from magistral_mlx.text.conversation import Message
 from magistral_mlx.events import (
     AnswerText,
     Event,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magistral_mlx.app.branches import (
+from magistral_mlx.app.store.branches import (
     conversation_messages,
     edit,
     path_to,
@@ -14,9 +14,9 @@ from magistral_mlx.app.branches import (
     shown_path,
     switch,
 )
-from magistral_mlx.app.records import Attachment, MessageRole, StoredMessage
-from magistral_mlx.app.store import Store
-from magistral_mlx.conversation import Message
+from magistral_mlx.app.store.records import Attachment, MessageRole, StoredMessage
+from magistral_mlx.app.store.store import Store
+from magistral_mlx.text.conversation import Message
 from magistral_mlx.errors import UserError
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.app.growing_text import GrowingText, with_ends
-from magistral_mlx.app.rendering import MarkdownRenderer
+from magistral_mlx.app.rendering.growing_text import GrowingText, with_ends
+from magistral_mlx.app.rendering.rendering import MarkdownRenderer
 
 RENDERER = MarkdownRenderer()
 LINES = [

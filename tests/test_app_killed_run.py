@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from magistral_mlx.app.branches import shown_path
-from magistral_mlx.app.store import Store
+from magistral_mlx.app.store.branches import shown_path
+from magistral_mlx.app.store.store import Store
 
 ANSWERING = """
 import sys
 from pathlib import Path
 from magistral_mlx import GenerationOptions, open_model
-from magistral_mlx.app.runs import RunRegistry
-from magistral_mlx.app.store import Store
+from magistral_mlx.app.runs.runs import RunRegistry
+from magistral_mlx.app.store.store import Store
 
 store = Store(Path(sys.argv[1]))
 conversation = store.create_conversation("c").id

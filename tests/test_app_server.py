@@ -16,7 +16,7 @@ from magistral_mlx.app.launch import (
     parse_auth,
 )
 from magistral_mlx.app.page import create_page
-from magistral_mlx.app.services import Services, open_services
+from magistral_mlx.app.panels.services import Services, open_services
 from magistral_mlx.errors import UserError
 from tests.typist import Typist, as_magistral
 

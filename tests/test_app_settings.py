@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.app.settings import (
+from magistral_mlx.app.panels.settings import (
     KEPT_AS,
     Settings,
     load_settings,
@@ -17,7 +17,7 @@ from magistral_mlx.app.settings import (
     save_settings,
     settings_from_json,
 )
-from magistral_mlx.app.store import Store
+from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
 
 CHOSEN = Settings(

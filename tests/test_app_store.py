@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from magistral_mlx.app import database
-from magistral_mlx.app.records import Attachment, Figures
-from magistral_mlx.app.store import Store
+from magistral_mlx.app.store.records import Attachment, Figures
+from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
 
 FIGURES = Figures(prompt_tokens=190, reasoning_seconds=1.5, thinking_budget=100)
@@ -237,7 +237,7 @@ def test_deleted_text_is_not_left_on_the_disk(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from magistral_mlx.app.store import Store
+from magistral_mlx.app.store.store import Store
 
 store = Store(Path(sys.argv[1]))
 conversation = store.create_conversation("c").id

@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from magistral_mlx import GenerationOptions, SamplingParams, open_model
-from magistral_mlx.app.texts import LANGUAGES, choose_language, load_texts
+from magistral_mlx.app.panels.texts import LANGUAGES, choose_language, load_texts
 from magistral_mlx.errors import UserError
 from magistral_mlx.events import AnswerText
 

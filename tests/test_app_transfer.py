@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistral_mlx.app import import_file
-from magistral_mlx.app.branches import shown_path, switch
-from magistral_mlx.app.records import Attachment, Conversation, Figures
-from magistral_mlx.app.store import Store
-from magistral_mlx.app.transfer import file_name, import_json, to_json, to_markdown
+from magistral_mlx.app.store.branches import shown_path, switch
+from magistral_mlx.app.store.records import Attachment, Conversation, Figures
+from magistral_mlx.app.store.store import Store
+from magistral_mlx.app.store.transfer import file_name, import_json, to_json, to_markdown
 from magistral_mlx.errors import UserError
 
 

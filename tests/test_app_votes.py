@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magistral_mlx.app.final_answer import final_answer, normalised
-from magistral_mlx.app.votes import vote
+from magistral_mlx.app.runs.final_answer import final_answer, normalised
+from magistral_mlx.app.runs.votes import vote
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from magistral_mlx.bench.bounds import Bounds
 from magistral_mlx.bench.counts import count_everything
 from magistral_mlx.bench.host_time import HostTime, host_time, measure_host_time
 from magistral_mlx.errors import UserError
-from magistral_mlx.prefix_cache import PrefixCache
+from magistral_mlx.kv.prefix_cache import PrefixCache
 
 FILE = Path(__file__).parent.parent / "benchmarks" / "bounds.json"
 STORED = Bounds({"steps": 27, "tokens_a_step": 79.4}, {1: 1.2})

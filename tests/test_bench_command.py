@@ -15,11 +15,11 @@ from matplotlib.image import imread
 from typer.testing import CliRunner, Result
 
 from magistral_mlx.bench.counted_engine import small_model
-from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.cli import app
+from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.terminal.cli import app
 from magistral_mlx.convert import default_output
 from magistral_mlx.demo.random_model import random_tensors, write_random_model
-from magistral_mlx.model_choice import remember_model
+from magistral_mlx.opening import remember_model
 
 ROOT = Path(__file__).parent.parent
 ONE = ("--prompts", "20", "--streams", "1", "--kv", "16", "--tokens", "16", "--rounds", "1")

@@ -9,14 +9,14 @@ import mlx.core as mx
 import pytest
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 
-from magistral_mlx.checkpoint import (
+from magistral_mlx.checkpoint.folder import (
     ModelConfig,
     Quantization,
     load_weights,
     open_checkpoint,
 )
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.weight_shapes import weight_shapes
+from magistral_mlx.checkpoint.weight_shapes import weight_shapes
 from tests.sample_checkpoints import (
     HF_CONFIG,
     PARAMS,

@@ -17,11 +17,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import magistral_mlx
-from magistral_mlx.cli import app
+from magistral_mlx.terminal.cli import app
 from magistral_mlx.convert import default_output
-from magistral_mlx.memory import magistral_small, plan
-from magistral_mlx.memory_limit import GIB, mac_limit
-from magistral_mlx.model_choice import remember_model
+from magistral_mlx.memory.plan import magistral_small, plan
+from magistral_mlx.machine import GIB, mac_limit
+from magistral_mlx.opening import remember_model
 from magistral_mlx.version import VERSION
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ from mistral_common.protocol.instruct.tool_calls import Function, FunctionCall, 
 from mistral_common.protocol.instruct.tool_calls import ToolCall as MistralToolCall
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 
-from magistral_mlx.conversation import (
+from magistral_mlx.text.conversation import (
     History,
     Message,
     Prompt,
@@ -30,7 +30,7 @@ from magistral_mlx.conversation import (
 )
 from magistral_mlx.errors import RequestError
 from magistral_mlx.spec import SYSTEM_PROMPT
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.token_streams import Oracle
 
 WEATHER = Tool(

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from magistral_mlx.checkpoint import open_checkpoint
+from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import Progress, conversion_bar, convert
-from magistral_mlx.convert.output_folder import Workplace, locked
+from magistral_mlx.convert.output.output_folder import Workplace, locked
 from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import random_weights, write_hf
 

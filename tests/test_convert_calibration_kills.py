@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.journal import has_finished_tensors
-from magistral_mlx.convert.output_folder import Workplace
+from magistral_mlx.convert.output.journal import has_finished_tensors
+from magistral_mlx.convert.output.output_folder import Workplace
 from tests.sample_llama import write_llama
 from tests.test_convert_atomic import ROOT
 from tests.test_convert_resume import same_bytes

@@ -6,7 +6,7 @@ from pathlib import Path
 import mlx_lm
 import pytest
 
-from magistral_mlx.checkpoint import open_checkpoint
+from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
 from magistral_mlx.demo.expand import demo_source
 from tests.token_streams import Oracle

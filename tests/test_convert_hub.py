@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import constants
 
 from magistral_mlx.convert import convert, read_ahead, remote_file
-from magistral_mlx.convert.output_folder import Workplace
-from magistral_mlx.convert.upload import check_repository_name, upload
+from magistral_mlx.convert.output.output_folder import Workplace
+from magistral_mlx.convert.output.upload import check_repository_name, upload
 from magistral_mlx.errors import CheckpointError
 from tests.hub_server import COMMIT, REPOSITORY, TOKEN, HubServer
 from tests.sample_checkpoints import write_hf, write_mistral

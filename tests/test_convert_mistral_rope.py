@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
-from magistral_mlx.convert.open_source import open_source
-from magistral_mlx.convert.source import as_array
+from magistral_mlx.convert.sources.open_source import open_source
+from magistral_mlx.convert.sources.source import as_array
 from tests.sample_checkpoints import (
     HEAD_DIM,
     HEADS,

@@ -7,16 +7,16 @@ import mlx.core as mx
 import mlx_lm
 import pytest
 
-from magistral_mlx.byte_counts import weight_bytes
-from magistral_mlx.checkpoint import load_weights, open_checkpoint
+from magistral_mlx.memory.byte_counts import weight_bytes
+from magistral_mlx.checkpoint.folder import load_weights, open_checkpoint
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.recipe import Recipe
+from magistral_mlx.convert.rounding.recipe import Recipe
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.memory import magistral_small
-from magistral_mlx.model import load_decoder
-from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.quantization import Quantization
-from magistral_mlx.token_axis import Segment
+from magistral_mlx.memory.plan import magistral_small
+from magistral_mlx.model.decoder import load_decoder
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.model.token_axis import Segment
 from tests.sample_checkpoints import HF_CONFIG, write_hf
 from tests.test_convert import assert_same, read
 

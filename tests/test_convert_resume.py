@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from magistral_mlx.convert import Progress, convert
-from magistral_mlx.convert.output_folder import Workplace
+from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import edit_json, random_weights, write_hf
 from tests.test_convert_atomic import ROOT, Stop, run, stop_in_the_middle

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.importance import write_importance
-from magistral_mlx.convert.open_source import open_source
+from magistral_mlx.convert.rounding.importance import write_importance
+from magistral_mlx.convert.sources.open_source import open_source
 from tests.sample_llama import write_llama
 from tests.test_convert_atomic import ROOT
 

@@ -13,8 +13,8 @@ import magistral_mlx
 from magistral_mlx import GenerationOptions, SamplingParams
 from magistral_mlx.convert import convert
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.guidance import Regex, open_guide
-from magistral_mlx.template_tokenizer import TemplateTokenizer
+from magistral_mlx.text.guidance import Regex, open_guide
+from magistral_mlx.text.template_tokenizer import TemplateTokenizer
 from tests.sample_checkpoints import edit_json
 from tests.sample_llama import write_llama
 from tests.tiny_engine import run

@@ -11,18 +11,18 @@ from queue import SimpleQueue
 import mlx.core as mx
 import pytest
 
-import magistral_mlx.engine_loop
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
-from magistral_mlx.engine import Engine
+import magistral_mlx.engine.loop
+from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
+from magistral_mlx.engine.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress, ReasoningText
-from magistral_mlx.model import load_decoder
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import Draw, SamplingParams, sample_full
-from magistral_mlx.sequence import Sequence
-from magistral_mlx.stream import EngineError
-from magistral_mlx.token_axis import Segment
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.model.decoder import load_decoder
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample_full
+from magistral_mlx.engine.sequence import Sequence
+from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB, random_weights, write_hf
 
 WINDOW = 700
@@ -270,7 +270,7 @@ def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(
         monkeypatch.undo()
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(magistral_mlx.engine_loop, "dispatch", failing)
+    monkeypatch.setattr(magistral_mlx.engine.loop, "dispatch", failing)
     events = list(engine.submit(Request(prompt(5), sampling=GREEDY)))
     assert isinstance(events[-1], Failed)
     assert "out of memory" in caplog.text

@@ -34,23 +34,23 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import magistral_mlx.engine_loop
+import magistral_mlx.engine.loop
 import magistral_mlx.ranks.team
-import magistral_mlx.stopwatch
-from magistral_mlx.checkpoint import Checkpoint, open_checkpoint
-from magistral_mlx.engine import Engine
-from magistral_mlx.engine_loop import EngineLoop
+import magistral_mlx.engine.stopwatch
+from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
+from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.loop import EngineLoop
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, PrefillProgress, ReasoningText
-from magistral_mlx.kv_cache import BLOCK, KVCache, kv_precision
-from magistral_mlx.model import Decoder
+from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
+from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.options import Priority
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import SamplingParams
-from magistral_mlx.scheduler import Share
-from magistral_mlx.sequence import Sequence
-from magistral_mlx.step import Step, dispatch, settle
-from magistral_mlx.stream import EngineError
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.engine.scheduler import Share
+from magistral_mlx.engine.sequence import Sequence
+from magistral_mlx.engine.step import Step, dispatch, settle
+from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import (
     HEAD_DIM,
     KV_HEADS,
@@ -280,13 +280,13 @@ def open_world(folder: Path) -> Iterator[World]:
     tokenizer = Tokenizer.open(checkpoint.folder)
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(magistral_mlx.stopwatch, "time", clock)
+        patch.setattr(magistral_mlx.engine.stopwatch, "time", clock)
         plain = Engine(checkpoint, tokenizer, window=WINDOW, max_running=1)
         faults = Faults(spared=plain._thread)
         world = World(checkpoint, tokenizer, plain, clock, faults)
         world.requests = some_requests(world)
-        patch.setattr(magistral_mlx.engine_loop, "dispatch", faults.dispatch)
-        patch.setattr(magistral_mlx.engine_loop, "settle", faults.settle)
+        patch.setattr(magistral_mlx.engine.loop, "dispatch", faults.dispatch)
+        patch.setattr(magistral_mlx.engine.loop, "settle", faults.settle)
         # Log records of failures would keep frames alive, and with them arrays.
         logging.disable(logging.CRITICAL)
         # MLX gives out freed buffers that are a little too large again: bytes would not add up.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from magistral_mlx.cli import app
+from magistral_mlx.terminal.cli import app
 from magistral_mlx.evaluation.run_folder import SAMPLES_FILE
 from magistral_mlx.evaluation.sample import Sample, read_sample
 

@@ -17,12 +17,12 @@ from mistral_common.protocol.instruct.tool_calls import (
     ToolChoiceEnum,
 )
 
-import magistral_mlx.engine_loop
-from magistral_mlx.checkpoint import Checkpoint
-from magistral_mlx.engine import Engine
+import magistral_mlx.engine.loop
+from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.engine.engine import Engine
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Failed
-from magistral_mlx.guidance import (
+from magistral_mlx.text.guidance import (
     Guidance,
     GuidanceError,
     Guide,
@@ -32,11 +32,11 @@ from magistral_mlx.guidance import (
     ToolCalls,
     open_guide,
 )
-from magistral_mlx.reasoning import OutputParser, OutputState
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import SamplingParams
-from magistral_mlx.step import dispatch
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.reasoning import OutputParser, OutputState
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.engine.step import dispatch
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.tiny_engine import prompt, run
 
 HOT = SamplingParams(temperature=5, top_p=1, seed=1)
@@ -146,7 +146,7 @@ def test_what_the_grammar_forces_takes_one_step_and_not_one_for_each_token(
         steps.append(1)
         return dispatch(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(magistral_mlx.engine_loop, "dispatch", counting)
+    monkeypatch.setattr(magistral_mlx.engine.loop, "dispatch", counting)
     text = "This sentence is so long that nobody would want to wait for all of it"
     asked = guided(Regex(f"[xy]{text}[xy]"))
     [output] = run(engine, asked)

@@ -5,7 +5,7 @@ import pytest
 
 from magistral_mlx import kv_cache
 from magistral_mlx.errors import RequestError
-from magistral_mlx.kv_cache import BLOCK, KVCache, kv_precision
+from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
 
 HEADS, KV_HEADS, DIM = 4, 2, 8
 TOKEN_BYTES = 2 * KV_HEADS * DIM * 4  # one layer's keys and values in float32

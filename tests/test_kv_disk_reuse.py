@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from magistral_mlx import engine_loop as engine_module
 from magistral_mlx import kv_store, prefix_cache
-from magistral_mlx.checkpoint import Checkpoint
-from magistral_mlx.device_options import DeviceOptions
-from magistral_mlx.engine import Engine
+from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.device import DeviceOptions
+from magistral_mlx.engine.engine import Engine
 from magistral_mlx.events import Event, Failed, Finished
-from magistral_mlx.kv_file import KVFile
-from magistral_mlx.kv_store import KVStore
-from magistral_mlx.kv_transfer import read_kv_file
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import SamplingParams
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.kv.disk.header import KVFile
+from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.kv.disk.file import read_kv_file
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB
 
 GREEDY = SamplingParams(temperature=0)

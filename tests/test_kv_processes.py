@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from magistral_mlx.checkpoint import Checkpoint
-from magistral_mlx.kv_cache import KVCache
-from magistral_mlx.kv_transfer import read_kv_file
+from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.kv.cache import KVCache
+from magistral_mlx.kv.disk.file import read_kv_file
 from tests.kv_samples import FILE_BYTES, files, ids, open_store, warnings, write
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +25,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 import tests.kv_samples as t
-from magistral_mlx.checkpoint import open_checkpoint
+from magistral_mlx.checkpoint.folder import open_checkpoint
 checkpoint = open_checkpoint(Path(sys.argv[2]))
 store = t.open_store(Path(sys.argv[1]), checkpoint)
 count = 0
@@ -69,8 +69,8 @@ HAMMER = """
 import random, sys, time
 from pathlib import Path
 import tests.kv_samples as t
-from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.kv_cache import KVCache
+from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.kv.cache import KVCache
 folder, model, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 checkpoint = open_checkpoint(model)
 store = t.open_store(folder, checkpoint, limit=3 * t.FILE_BYTES)

@@ -15,17 +15,17 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 import magistral_mlx
 from magistral_mlx import GenerationOptions, Magistral, Message, SamplingParams
-from magistral_mlx.checkpoint import open_checkpoint
+from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.gguf_json import write_json_of
+from magistral_mlx.convert.vocabulary.gguf_json import write_json_of
 from magistral_mlx.convert.verification import verify
-from magistral_mlx.convert.vocabulary import SAMPLE
+from magistral_mlx.convert.vocabulary.vocabulary import SAMPLE
 from magistral_mlx.errors import CheckpointError, RequestError
-from magistral_mlx.guidance import Regex
-from magistral_mlx.model import load_decoder
-from magistral_mlx.open_tokenizer import open_tokenizer
-from magistral_mlx.template_tokenizer import TemplateTokenizer
-from magistral_mlx.token_axis import Segment
+from magistral_mlx.text.guidance import Regex
+from magistral_mlx.model.decoder import load_decoder
+from magistral_mlx.text.open_tokenizer import open_tokenizer
+from magistral_mlx.text.template_tokenizer import TemplateTokenizer
+from magistral_mlx.model.token_axis import Segment
 from tests.sample_llama import TEMPLATE, write_llama
 
 TURNS = [

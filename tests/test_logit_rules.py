@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from magistral_mlx.checkpoint import Checkpoint
-from magistral_mlx.engine import Engine
+from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.engine.engine import Engine
 from magistral_mlx.errors import RequestError
-from magistral_mlx.logit_rules import LogitRules
-from magistral_mlx.model import Decoder, load_decoder
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import Draw, SamplingParams, sample_full
-from magistral_mlx.token_axis import Segment
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.sampling.logit_rules import LogitRules
+from magistral_mlx.model.decoder import Decoder, load_decoder
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample_full
+from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB
 from tests.tiny_engine import prompt, run
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
-from magistral_mlx.byte_counts import kv_bytes_per_token, step_bytes, weight_bytes
-from magistral_mlx.engine import PREFILL_TOKENS
+from magistral_mlx.memory.byte_counts import kv_bytes_per_token, step_bytes, weight_bytes
+from magistral_mlx.engine.engine import PREFILL_TOKENS
 from magistral_mlx.errors import RequestError
-from magistral_mlx.memory import PREFILL_CHUNK, MemoryPlan, MemoryPlanError, magistral_small, plan
-from magistral_mlx.memory_limit import (
+from magistral_mlx.memory.plan import PREFILL_CHUNK, MemoryPlan, MemoryPlanError, magistral_small, plan
+from magistral_mlx.machine import (
     GIB,
     MAC_SIZES,
     MemoryLimit,
@@ -21,10 +21,10 @@ from magistral_mlx.memory_limit import (
     machine_limit,
     parse_memory,
 )
-from magistral_mlx.model import Decoder
-from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.quantization import Quantization
-from magistral_mlx.token_axis import Segment
+from magistral_mlx.model.decoder import Decoder
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.model.token_axis import Segment
 
 SMALL = magistral_small()
 

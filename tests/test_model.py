@@ -14,10 +14,10 @@ from mlx_lm.models.llama import Model
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 from transformers import MistralForCausalLM
 
-from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.kv_cache import KVCache
-from magistral_mlx.model import Decoder, compute_dtype, load_decoder
-from magistral_mlx.token_axis import Segment
+from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.kv.cache import KVCache
+from magistral_mlx.model.decoder import Decoder, compute_dtype, load_decoder
+from magistral_mlx.model.token_axis import Segment
 from tests.sample_checkpoints import VOCAB, edit_json, random_weights, write_hf
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]

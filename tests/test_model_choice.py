@@ -6,7 +6,7 @@ import pytest
 
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.folders import state_folder
-from magistral_mlx.model_choice import choose_model, remember_model
+from magistral_mlx.opening import choose_model, remember_model
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistral_mlx import prefix_cache
-from magistral_mlx.checkpoint import Checkpoint
-from magistral_mlx.kv_cache import BLOCK, KVCache, KVPrecision
-from magistral_mlx.kv_store import KVStore
-from magistral_mlx.prefix_cache import LEAST_TOKENS, PrefixCache
+from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.kv.cache import BLOCK, KVCache, KVPrecision
+from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.kv.prefix_cache import LEAST_TOKENS, PrefixCache
 from tests.kv_samples import same_kv, sample_kv
 
 LAYERS, KV_HEADS, HEAD_DIM = 2, 1, 4

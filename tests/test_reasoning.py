@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.reasoning import (
+from magistral_mlx.text.reasoning import (
     Delta,
     DeltaKind,
     OutputParser,
@@ -12,7 +12,7 @@ from magistral_mlx.reasoning import (
     SplitText,
     split_reasoning,
 )
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.token_streams import byte_ids, cut_ids
 
 # Pieces that make tags, halves of tags, and what may stand beside them.

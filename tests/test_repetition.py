@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from magistral_mlx.repetition import EVERY, LEAST_TOKENS, LONGEST_PERIOD, REPEATS, is_looping
+from magistral_mlx.engine.repetition import EVERY, LEAST_TOKENS, LONGEST_PERIOD, REPEATS, is_looping
 
 
 def first_alarm(tokens: list[int], *, start: int = 0) -> int | None:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.checkpoint import Checkpoint
-from magistral_mlx.engine import Engine
+from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.engine.engine import Engine
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import SamplingParams
-from magistral_mlx.scheduler import IDLE_TOKENS
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.engine.scheduler import IDLE_TOKENS
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB
 
 WINDOW = 2000

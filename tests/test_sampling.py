@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.sampling import (
+from magistral_mlx.sampling.sampler import (
     CANDIDATES,
     MAX_SEED,
     Draw,

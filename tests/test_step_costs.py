@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.model import Decoder, load_decoder
-from magistral_mlx.step_costs import (
+from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.model.decoder import Decoder, load_decoder
+from magistral_mlx.engine.step_costs import (
     ATTENDED,
     ATTENDING,
     LEAST_CHUNK,

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.engine import Engine
+from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.engine.engine import Engine
 from magistral_mlx.errors import RequestError
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import SamplingParams
-from magistral_mlx.stop_strings import StopStrings
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.text.stop_strings import StopStrings
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import write_hf
 from tests.tiny_engine import prompt, run
 

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from magistral_mlx import EngineError, GenerationOptions
-from magistral_mlx.conversation import Message
+from magistral_mlx.text.conversation import Message
 from magistral_mlx.events import AnswerText, Failed, ReasoningText
 from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.markdown_stream import (

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from magistral_mlx.token_trie import TokenTrie
+from magistral_mlx.kv.token_trie import TokenTrie
 
 tokens = st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple)
 

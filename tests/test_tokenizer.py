@@ -13,7 +13,7 @@ from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.spec import HUB_ID, LANGUAGES
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.token_streams import Oracle, byte_ids, cut_ids
 
 ARTICLES: dict[str, str] = json.loads(

@@ -6,15 +6,15 @@ from queue import SimpleQueue
 import mlx.core as mx
 import pytest
 
-from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.engine import Engine
+from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.engine.engine import Engine
 from magistral_mlx.events import Event, Finished
-from magistral_mlx.model import load_decoder
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.model.decoder import load_decoder
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import WINDOW
-from magistral_mlx.token_axis import Segment
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB, edit_json, write_hf
 
 HIDDEN, INNER, HEAD_DIM = 64, 64, 16

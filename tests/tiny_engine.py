@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from magistral_mlx.engine import Engine
+from magistral_mlx.engine.engine import Engine
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText, TokenLogprob
-from magistral_mlx.request import Request
+from magistral_mlx.engine.request import Request
 from tests.sample_checkpoints import VOCAB
 
 

@@ -11,7 +11,7 @@ from mistral_common.protocol.instruct.messages import (
 from mistral_common.tokens.tokenizers.base import Tokenized
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 
 Oracle = MistralTokenizer[UserMessage, AssistantMessage, ToolMessage, SystemMessage, Tokenized]
 

@@ -5,10 +5,10 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from magistral_mlx.app.pdf_text import pdf_text
-from magistral_mlx.app.records import Attachment
+from magistral_mlx.app.files.pdf_text import pdf_text
+from magistral_mlx.app.store.records import Attachment
 from magistral_mlx.errors import UserError
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 
 MAX_FILE_BYTES = 20 << 20
 MAX_CHARACTERS = 1_000_000

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from magistral_mlx.app.fits import Fit, what_fits
+from magistral_mlx.app.models.fits import Fit, what_fits
 from magistral_mlx.convert import Progress, convert
 from magistral_mlx.errors import UserError
 from magistral_mlx.mlx_thread import mlx_thread

@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 from pydantic import Field
 
-from magistral_mlx.app.calls import Form, Nothing, Result, ServerCall, server_call
-from magistral_mlx.app.conversion import what_fits
-from magistral_mlx.app.models import available_models
-from magistral_mlx.app.services import Services
+from magistral_mlx.app.panels.calls import Form, Nothing, Result, ServerCall, server_call
+from magistral_mlx.app.models.conversion import what_fits
+from magistral_mlx.app.models.models import available_models
+from magistral_mlx.app.panels.services import Services
 
 
 class Opening(Form):

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import TracebackType
 
 from magistral_mlx import Magistral
-from magistral_mlx.app.conversion import Conversion
-from magistral_mlx.app.models import ModelHolder
-from magistral_mlx.app.rendering import MarkdownRenderer
-from magistral_mlx.app.runs import RunRegistry
-from magistral_mlx.app.store import Store
-from magistral_mlx.app.streaming import LiveRuns
+from magistral_mlx.app.models.conversion import Conversion
+from magistral_mlx.app.models.models import ModelHolder
+from magistral_mlx.app.rendering.rendering import MarkdownRenderer
+from magistral_mlx.app.runs.runs import RunRegistry
+from magistral_mlx.app.store.store import Store
+from magistral_mlx.app.runs.streaming import LiveRuns
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from typing import Literal
 
-from magistral_mlx.app.calls import Form, Nothing, Result, ServerCall, server_call
-from magistral_mlx.app.services import Services
-from magistral_mlx.app.settings import Settings, load_settings, reset_settings, save_settings
-from magistral_mlx.app.texts import LANGUAGES, Texts, choose_language, load_texts
+from magistral_mlx.app.panels.calls import Form, Nothing, Result, ServerCall, server_call
+from magistral_mlx.app.panels.services import Services
+from magistral_mlx.app.panels.settings import Settings, load_settings, reset_settings, save_settings
+from magistral_mlx.app.panels.texts import LANGUAGES, Texts, choose_language, load_texts
 from magistral_mlx.spec import WINDOW
 from magistral_mlx.version import VERSION
 

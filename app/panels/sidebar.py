@@ -4,10 +4,10 @@ import base64
 import binascii
 from typing import Literal
 
-from magistral_mlx.app.calls import Chosen, Form, Result, ServerCall, server_call
-from magistral_mlx.app.records import Conversation
-from magistral_mlx.app.services import Services
-from magistral_mlx.app.transfer import file_name, import_json, to_json, to_markdown
+from magistral_mlx.app.panels.calls import Chosen, Form, Result, ServerCall, server_call
+from magistral_mlx.app.store.records import Conversation
+from magistral_mlx.app.panels.services import Services
+from magistral_mlx.app.store.transfer import file_name, import_json, to_json, to_markdown
 from magistral_mlx.errors import UserError
 
 

@@ -15,8 +15,8 @@ from mdit_py_plugins.amsmath import amsmath_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.texmath import texmath_plugin
 
-from magistral_mlx.app.code_blocks import code_block
-from magistral_mlx.app.mathml import mathml
+from magistral_mlx.app.rendering.code_blocks import code_block
+from magistral_mlx.app.rendering.mathml import mathml
 
 LINK_SCHEMES = frozenset({"http", "https", "mailto"})
 

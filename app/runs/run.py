@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Self
 from uuid import uuid4
 
-from magistral_mlx.app.chain import Chain
-from magistral_mlx.app.records import StoredMessage
-from magistral_mlx.app.running_model import RunningStream
-from magistral_mlx.app.snapshot import RunState, Snapshot
-from magistral_mlx.app.store import Store
-from magistral_mlx.app.votes import vote
+from magistral_mlx.app.runs.chain import Chain
+from magistral_mlx.app.store.records import StoredMessage
+from magistral_mlx.app.runs.running_model import RunningStream
+from magistral_mlx.app.runs.snapshot import RunState, Snapshot
+from magistral_mlx.app.store.store import Store
+from magistral_mlx.app.runs.votes import vote
 from magistral_mlx.errors import UserError
 from magistral_mlx.events import Failed
-from magistral_mlx.stream import EngineError
+from magistral_mlx.engine.stream import EngineError
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from magistral_mlx.conversation import Message
+from magistral_mlx.text.conversation import Message
 from magistral_mlx.events import Event
 from magistral_mlx.options import GenerationOptions
 

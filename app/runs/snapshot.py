@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from magistral_mlx.app.records import Ending
+from magistral_mlx.app.store.records import Ending
 
 ChainState = Literal["queued", "prefill", "reasoning", "answer", "done", "failed", "stopped"]
 RunState = ChainState

@@ -4,11 +4,11 @@ import threading
 import time
 from typing import TypedDict
 
-from magistral_mlx.app.growing_text import GrowingText
-from magistral_mlx.app.rendering import MarkdownRenderer
-from magistral_mlx.app.runs import Run, RunRegistry
-from magistral_mlx.app.snapshot import ChainSnapshot, Snapshot
-from magistral_mlx.app.votes import vote
+from magistral_mlx.app.rendering.growing_text import GrowingText
+from magistral_mlx.app.rendering.rendering import MarkdownRenderer
+from magistral_mlx.app.runs.runs import Run, RunRegistry
+from magistral_mlx.app.runs.snapshot import ChainSnapshot, Snapshot
+from magistral_mlx.app.runs.votes import vote
 
 PAUSE = 0.075
 """Seconds in which new text is collected before it is sent."""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.app.final_answer import final_answer, normalised
+from magistral_mlx.app.runs.final_answer import final_answer, normalised
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.app.attachments import with_attachments
-from magistral_mlx.app.records import Attachment, StoredMessage
-from magistral_mlx.app.store import Store
-from magistral_mlx.conversation import Message
+from magistral_mlx.app.files.attachments import with_attachments
+from magistral_mlx.app.store.records import Attachment, StoredMessage
+from magistral_mlx.app.store.store import Store
+from magistral_mlx.text.conversation import Message
 from magistral_mlx.errors import UserError
 
 

@@ -3,7 +3,7 @@
 import sqlite3
 from unicodedata import normalize
 
-from magistral_mlx.app.rows import storable
+from magistral_mlx.app.store.rows import storable
 
 TRIGRAM = 3
 """Characters that FTS5's index needs; shorter texts are looked for one by one."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from threading import RLock
 from uuid import uuid4
 
-from magistral_mlx.app.database import open_database
-from magistral_mlx.app.records import (
+from magistral_mlx.app.store.database import open_database
+from magistral_mlx.app.store.records import (
     Attachment,
     Conversation,
     Ending,
@@ -17,7 +17,7 @@ from magistral_mlx.app.records import (
     MessageRole,
     StoredMessage,
 )
-from magistral_mlx.app.rows import (
+from magistral_mlx.app.store.rows import (
     CONVERSATION_COLUMNS,
     MESSAGE_COLUMNS,
     Row,
@@ -27,7 +27,7 @@ from magistral_mlx.app.rows import (
     row_of,
     storable,
 )
-from magistral_mlx.app.search_index import SearchIndex
+from magistral_mlx.app.store.search_index import SearchIndex
 from magistral_mlx.errors import UserError
 
 

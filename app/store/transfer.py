@@ -4,11 +4,11 @@ import json
 import unicodedata
 from dataclasses import asdict
 
-from magistral_mlx.app.attachments import safe_name
-from magistral_mlx.app.branches import shown_path
-from magistral_mlx.app.import_file import read_conversation
-from magistral_mlx.app.records import Conversation, StoredMessage
-from magistral_mlx.app.store import Store
+from magistral_mlx.app.files.attachments import safe_name
+from magistral_mlx.app.store.branches import shown_path
+from magistral_mlx.app.store.import_file import read_conversation
+from magistral_mlx.app.store.records import Conversation, StoredMessage
+from magistral_mlx.app.store.store import Store
 
 FORMAT = "magistral-mlx conversation"
 VERSION = 1

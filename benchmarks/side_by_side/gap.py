@@ -10,7 +10,7 @@ from magistral_mlx.bench.output import Output
 from magistral_mlx.bench.pairs import Ratio, in_turn, ratio_of
 from magistral_mlx.bench.prompts import random_ids
 from magistral_mlx.bench.recording import Recording
-from magistral_mlx.engine import Engine
+from magistral_mlx.engine.engine import Engine
 
 from .measurement import Plan, Result, spread_note
 from .ours import our_engine

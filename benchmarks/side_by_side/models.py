@@ -11,8 +11,8 @@ import mlx.core as mx
 
 from magistral_mlx.convert import convert
 from magistral_mlx.demo.random_model import write_random_model
-from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.quantization import Quantization
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.quantization import Quantization
 
 
 @dataclass(frozen=True)

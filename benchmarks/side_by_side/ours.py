@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.engine import Engine
-from magistral_mlx.kv_store import KVStore
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.engine.engine import Engine
+from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.text.tokenizer import Tokenizer
 
 
 @contextmanager

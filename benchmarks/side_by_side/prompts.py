@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from magistral_mlx.conversation import Message, prompt_ids
+from magistral_mlx.text.conversation import Message, prompt_ids
 from magistral_mlx.demo.questions import held_out_questions
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 
 
 def question_ids(folder: Path, number: int = 0) -> list[int]:

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.safetensors_header import TensorEntry
+from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 
 CHUNK = 4 << 20
 THREADS = 4

@@ -4,11 +4,11 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from magistral_mlx.convert.journal import Finished
-from magistral_mlx.convert.settings import Settings
-from magistral_mlx.convert.shards import Shard
-from magistral_mlx.convert.source import Source
-from magistral_mlx.convert.weight_error import SAMPLED_ROWS
+from magistral_mlx.convert.output.journal import Finished
+from magistral_mlx.convert.rounding.settings import Settings
+from magistral_mlx.convert.output.shards import Shard
+from magistral_mlx.convert.sources.source import Source
+from magistral_mlx.convert.rounding.weight_error import SAMPLED_ROWS
 
 MANIFEST_FILE = "conversion.json"
 FORMAT_VERSION = 2

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from magistral_mlx.convert.journal import Finished
-from magistral_mlx.convert.manifest import package_versions
+from magistral_mlx.convert.output.journal import Finished
+from magistral_mlx.convert.output.manifest import package_versions
 from magistral_mlx.convert.plan import ConversionPlan
-from magistral_mlx.convert.weight_error import SAMPLED_ROWS
+from magistral_mlx.convert.rounding.weight_error import SAMPLED_ROWS
 
 
 def model_card(plan: ConversionPlan, finished: Mapping[str, Finished]) -> str:

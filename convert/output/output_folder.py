@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from magistral_mlx.convert.journal import has_finished_tensors
+from magistral_mlx.convert.output.journal import has_finished_tensors
 from magistral_mlx.errors import CheckpointError
 
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import mlx.core as mx
 import numpy as np
 
-from magistral_mlx.safetensors_header import LENGTH_BYTES, TensorEntry, TensorSpec
+from magistral_mlx.checkpoint.safetensors_header import LENGTH_BYTES, TensorEntry, TensorSpec
 
 SHARD_BYTES = 5 << 30
 """mlx-lm's MAX_FILE_SIZE_GB."""

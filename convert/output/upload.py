@@ -4,8 +4,8 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from magistral_mlx.checkpoint import open_checkpoint
-from magistral_mlx.convert.hub import hub_errors
+from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.convert.sources.hub import hub_errors
 from magistral_mlx.errors import CheckpointError
 
 

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from magistral_mlx.convert.checksums import wrong_tensors
-from magistral_mlx.convert.journal import Finished, Journal, read_finished
-from magistral_mlx.convert.keeper import Keeper
-from magistral_mlx.convert.output_folder import Workplace
+from magistral_mlx.convert.output.checksums import wrong_tensors
+from magistral_mlx.convert.output.journal import Finished, Journal, read_finished
+from magistral_mlx.convert.output.keeper import Keeper
+from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.convert.plan import ConversionPlan
-from magistral_mlx.convert.progress import Progress, ProgressCallback
-from magistral_mlx.convert.read_ahead import read_ahead
-from magistral_mlx.convert.rounding import Rounding
-from magistral_mlx.convert.shards import ShardWriter
-from magistral_mlx.convert.source import SourceTensor, tensor_bytes
+from magistral_mlx.convert.rounding.progress import Progress, ProgressCallback
+from magistral_mlx.convert.sources.read_ahead import read_ahead
+from magistral_mlx.convert.rounding.rounding import Rounding
+from magistral_mlx.convert.output.shards import ShardWriter
+from magistral_mlx.convert.sources.source import SourceTensor, tensor_bytes
 from magistral_mlx.errors import CheckpointError
 
 NoteCallback = Callable[[str], None]

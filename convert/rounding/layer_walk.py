@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.checkpoint.config import ModelConfig
 
 Load = Callable[[str], mx.array]
 """A tensor by its name, in the type to compute in. Called when the walk gets there."""

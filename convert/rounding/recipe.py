@@ -6,9 +6,9 @@ from fnmatch import fnmatchcase
 from math import prod
 
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.quantization import Quantization, choices
-from magistral_mlx.weight_shapes import plain_shapes
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.quantization import Quantization, choices
+from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 
 AFFINE = {"q2": 2, "q3": 3, "q4": 4, "q5": 5, "q6": 6, "q8": 8}
 FLOATING = {

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from magistral_mlx.safetensors_header import TensorEntry
+from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 
 SAMPLE_BYTES = 4096
 """Bytes of each tensor that are looked at: 47 GB are told apart in no time."""

@@ -8,7 +8,7 @@ import numpy as np
 from gguf import GGUFReader
 
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.checkpoint.config import ModelConfig
 
 ARCHITECTURES = ("llama", "mistral3")
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo
 
-from magistral_mlx.convert.remote_file import RemoteFile
+from magistral_mlx.convert.sources.remote_file import RemoteFile
 from magistral_mlx.errors import CheckpointError
 
 TIMEOUT = 30.0

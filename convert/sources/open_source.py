@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from magistral_mlx.convert.hub import hub_name
-from magistral_mlx.convert.hub_source import open_hub_source
-from magistral_mlx.convert.local_source import open_folder
-from magistral_mlx.convert.locations import DEMO, source_name
-from magistral_mlx.convert.source import Source
+from magistral_mlx.convert.sources.hub import hub_name
+from magistral_mlx.convert.sources.hub_source import open_hub_source
+from magistral_mlx.convert.sources.local_source import open_folder
+from magistral_mlx.convert.sources.locations import DEMO, source_name
+from magistral_mlx.convert.sources.source import Source
 from magistral_mlx.errors import CheckpointError
 
 
@@ -36,7 +36,7 @@ def open_source(
         )
     if is_gguf(source):
         # Reading the format takes a package that no other source needs.
-        from magistral_mlx.convert.gguf_file import open_gguf
+        from magistral_mlx.convert.sources.gguf_file import open_gguf
 
         path = Path(source).expanduser().resolve()
         return open_gguf(path, name=source_name(source), tokenizer=tokenizer, fetched=fetched)

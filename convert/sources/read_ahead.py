@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from magistral_mlx.convert.source import Rows, SourceTensor, row_bytes
+from magistral_mlx.convert.sources.source import Rows, SourceTensor, row_bytes
 
 BLOCK_BYTES = 16 << 20
 """Source bytes a block. Rows are quantised independently: any size, same result."""

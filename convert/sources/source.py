@@ -10,8 +10,8 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.safetensors_header import ITEM_BYTES, TensorEntry
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.safetensors_header import ITEM_BYTES, TensorEntry
 
 # NumPy has no bfloat16: two-byte floats are read as whole numbers and viewed as what they are.
 READ_AS = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from magistral_mlx.byte_alphabet import byte_alphabet
+from magistral_mlx.text.byte_alphabet import byte_alphabet
 from magistral_mlx.errors import CheckpointError
 
 NORMAL = 1

@@ -13,7 +13,7 @@ from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from tokenizers import Tokenizer as JsonTokenizer
 
-from magistral_mlx.convert.tekken_json import (
+from magistral_mlx.convert.vocabulary.tekken_json import (
     CHAT_TEMPLATE,
     TOKENIZER_CONFIG,
     TOKENIZER_JSON,
@@ -22,8 +22,8 @@ from magistral_mlx.convert.tekken_json import (
     tokenizer_of,
 )
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.template_tokenizer import TemplateTokenizer
-from magistral_mlx.tokenizer import TEKKEN_FILE
+from magistral_mlx.text.template_tokenizer import TemplateTokenizer
+from magistral_mlx.text.tokenizer import TEKKEN_FILE
 
 SAMPLE = (
     "What is 12 + 30? Quelle est la réponse ? Wieviel ergibt das? Πόσο κάνει; १२ + ३०? "

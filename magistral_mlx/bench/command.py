@@ -20,11 +20,11 @@ from magistral_mlx.bench.machine import this_machine
 from magistral_mlx.bench.report import Report
 from magistral_mlx.bench.run import Outcome, run_cases
 from magistral_mlx.bench.tables import comparison_table, prediction_table, results_table
-from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.folders import state_folder
-from magistral_mlx.memory_limit import machine_limit
-from magistral_mlx.model_choice import choose_model
+from magistral_mlx.machine import machine_limit
+from magistral_mlx.opening import choose_model
 from magistral_mlx.ranks.launch import find_launch, is_follower
 from magistral_mlx.ranks.layer_split import Split
 

@@ -9,7 +9,7 @@ from magistral_mlx.bench.bench_model import BenchModel
 from magistral_mlx.bench.cases import Case
 from magistral_mlx.bench.contender import Contender
 from magistral_mlx.errors import RequestError, UserError
-from magistral_mlx.memory import gigabytes
+from magistral_mlx.memory.plan import gigabytes
 
 MLX_LM, LLAMA_CPP = "mlx-lm", "llama.cpp"
 

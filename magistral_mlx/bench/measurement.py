@@ -9,7 +9,7 @@ from magistral_mlx.bench.contender import Rates
 from magistral_mlx.bench.output import Output, decode_rate_if_any
 from magistral_mlx.bench.prompts import stream_prompts
 from magistral_mlx.bench.recording import run_ours
-from magistral_mlx.engine import Engine
+from magistral_mlx.engine.engine import Engine
 
 KNOWN_SHARE = 0.9
 """Of a prompt, from which on it counts as known: short ones are not kept."""

@@ -12,7 +12,7 @@ from magistral_mlx.bench.contender import Rates
 from magistral_mlx.bench.output import Output, decode_rate_if_any
 from magistral_mlx.bench.prompts import prompt_text
 from magistral_mlx.errors import UserError
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 
 
 @dataclass(slots=True)

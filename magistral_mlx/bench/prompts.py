@@ -3,7 +3,7 @@
 import numpy as np
 
 from magistral_mlx.demo.tekken import SPECIAL_TOKENS
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 
 SMALL_VOCABULARY = 4_096
 """Ids below it are in every vocabulary here."""

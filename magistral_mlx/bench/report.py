@@ -13,7 +13,7 @@ from magistral_mlx.bench.chips import Chip, predict
 from magistral_mlx.bench.machine import Machine, versions
 from magistral_mlx.bench.result import CaseResult
 from magistral_mlx.bench.run import Outcome
-from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.checkpoint.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

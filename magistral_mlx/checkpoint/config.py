@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.json_file import JsonFields, as_mapping
-from magistral_mlx.quantization import (
+from magistral_mlx.checkpoint.json_file import JsonFields, as_mapping
+from magistral_mlx.checkpoint.quantization import (
     Quantization,
     choices,
     quantization_by_module,

@@ -29,7 +29,7 @@ from torch import Tensor
 from magistral_mlx.demo.documents import UNKNOWN, Document, DocumentMaker
 from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.demo.torch_nano import Nano, NanoConfig
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 
 IGNORED = -100
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from magistral_mlx.events import AnswerText, Event, Finished, ToolCallEvent
-from magistral_mlx.stream import Stream
+from magistral_mlx.engine.stream import Stream
 
 
 class AnswerStream(Iterator[Event]):

@@ -4,7 +4,7 @@ import queue
 import threading
 from dataclasses import dataclass
 
-from magistral_mlx.sequence import Sequence
+from magistral_mlx.engine.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)

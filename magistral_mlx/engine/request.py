@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 
 from magistral_mlx.errors import RequestError
 from magistral_mlx.options import OutputOptions
-from magistral_mlx.reasoning import OutputState
+from magistral_mlx.text.reasoning import OutputState
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,16 @@ from magistral_mlx.events import (
     TokenLogprob,
     Usage,
 )
-from magistral_mlx.guidance import GuidanceError, Guide, open_guide
-from magistral_mlx.kv_cache import KVCache, KVPrecision
-from magistral_mlx.log_probabilities import RowLogprobs, read_logprobs
-from magistral_mlx.logit_rules import logit_rules
-from magistral_mlx.output_text import OutputText, TextEvent
-from magistral_mlx.repetition import is_looping
-from magistral_mlx.request import Limits, Request
-from magistral_mlx.sampling import fresh_seed
-from magistral_mlx.stopwatch import Stopwatch
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.guidance import GuidanceError, Guide, open_guide
+from magistral_mlx.kv.cache import KVCache, KVPrecision
+from magistral_mlx.sampling.log_probabilities import RowLogprobs, read_logprobs
+from magistral_mlx.sampling.logit_rules import logit_rules
+from magistral_mlx.text.output_text import OutputText, TextEvent
+from magistral_mlx.engine.repetition import is_looping
+from magistral_mlx.engine.request import Limits, Request
+from magistral_mlx.sampling.sampler import fresh_seed
+from magistral_mlx.engine.stopwatch import Stopwatch
+from magistral_mlx.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

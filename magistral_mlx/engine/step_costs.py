@@ -12,8 +12,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from magistral_mlx.model import Decoder
-from magistral_mlx.token_axis import Segment
+from magistral_mlx.model.decoder import Decoder
+from magistral_mlx.model.token_axis import Segment
 
 TRIES = 3
 LONG = 0.3

@@ -4,8 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from magistral_mlx.engine_status import EngineStatus, StepReport
-from magistral_mlx.scheduler import Share
+from magistral_mlx.engine.status import EngineStatus, StepReport
+from magistral_mlx.engine.scheduler import Share
 
 logger = logging.getLogger(__name__)
 

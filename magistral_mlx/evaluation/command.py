@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.evaluation.evaluation import evaluate, show_evaluated
 from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.question_sets import DEMO as DEMO_SET
@@ -21,9 +21,9 @@ from magistral_mlx.evaluation.sweep import (
 )
 from magistral_mlx.evaluation.sweep_axes import SweepAxes, parse_axes
 from magistral_mlx.folders import state_folder
-from magistral_mlx.model_choice import choose_model
+from magistral_mlx.opening import choose_model
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import TEMPERATURE
 from magistral_mlx.terminal.ask import print_json
 from magistral_mlx.terminal.opening import Opening

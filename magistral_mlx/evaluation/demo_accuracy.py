@@ -1,6 +1,6 @@
 """How often the nano model answers held-out questions rightly, before and after conversion.
 
-    python -m magistral_mlx.demo.accuracy --questions 500
+    python -m magistral_mlx.evaluation.demo_accuracy --questions 500
 
 Greedy, under the default system prompt, by the engine, in batches: the bfloat16 checkpoint
 computed in float32, and the 4-bit conversion. Ends with one JSON line.
@@ -23,7 +23,7 @@ from magistral_mlx.demo.expand import demo_source
 from magistral_mlx.demo.questions import SKILLS, Question, held_out_questions
 from magistral_mlx.events import AnswerText
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.sampling.sampler import SamplingParams
 
 AT_ONCE = 32
 OPTIONS = GenerationOptions(sampling=SamplingParams(temperature=0), max_tokens=512, history="keep")

@@ -8,7 +8,7 @@ from magistral_mlx.api import Magistral
 from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.run import Run
 from magistral_mlx.evaluation.run_settings import run_settings
-from magistral_mlx.kv_cache import kv_precision
+from magistral_mlx.kv.cache import kv_precision
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.terminal.opening import Opening
 

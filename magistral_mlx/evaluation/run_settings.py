@@ -7,8 +7,8 @@ from hashlib import sha256
 import mlx.core as mx
 
 from magistral_mlx.api import Magistral
-from magistral_mlx.kv_cache import kv_precision
-from magistral_mlx.model import compute_dtype
+from magistral_mlx.kv.cache import kv_precision
+from magistral_mlx.model.decoder import compute_dtype
 from magistral_mlx.options import GenerationOptions
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from magistral_mlx.convert import convert, default_output
-from magistral_mlx.convert.locations import DEMO
+from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.demo.expand import demo_source
 from magistral_mlx.errors import CheckpointError
 

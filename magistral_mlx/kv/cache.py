@@ -8,7 +8,7 @@ from typing import Self
 import mlx.core as mx
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.kv_storage import BLOCK, KVStorage
+from magistral_mlx.kv.storage import BLOCK, KVStorage
 
 __all__ = ["BLOCK", "KVCache", "KVPrecision", "causal_attention", "in_query_blocks", "kv_precision"]
 

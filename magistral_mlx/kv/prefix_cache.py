@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from magistral_mlx.kv_cache import BLOCK, KVCache, KVPrecision
-from magistral_mlx.kv_store import LEAST_TOKENS as LEAST_TOKENS_ON_DISK
-from magistral_mlx.kv_store import KVStore
-from magistral_mlx.token_trie import TokenTrie
+from magistral_mlx.kv.cache import BLOCK, KVCache, KVPrecision
+from magistral_mlx.kv.disk.store import LEAST_TOKENS as LEAST_TOKENS_ON_DISK
+from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.kv.token_trie import TokenTrie
 
 LEAST_TOKENS = 16
 """Shorter beginnings are not worth a copy."""

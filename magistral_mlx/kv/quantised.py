@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.kv_cache import KVCache, KVPrecision, causal_attention, in_query_blocks
-from magistral_mlx.kv_storage import KVStorage
+from magistral_mlx.kv.cache import KVCache, KVPrecision, causal_attention, in_query_blocks
+from magistral_mlx.kv.storage import KVStorage
 
 
 class QuantisedKVCache(KVCache):

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from magistral_mlx.byte_counts import DTYPE_BYTES, kv_bytes_per_token, step_bytes, weight_bytes
-from magistral_mlx.memory_limit import MemoryLimit
-from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token, step_bytes, weight_bytes
+from magistral_mlx.machine import MemoryLimit
+from magistral_mlx.checkpoint.config import ModelConfig
 
 QUANTISED_KV_BITS = (8, 4)
 WINDOW_STEP = 256

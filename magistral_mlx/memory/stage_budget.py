@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-from magistral_mlx.byte_counts import tensor_bytes
-from magistral_mlx.memory_budget import Budget
-from magistral_mlx.memory_limit import MemoryLimit
+from magistral_mlx.memory.byte_counts import tensor_bytes
+from magistral_mlx.memory.budget import Budget
+from magistral_mlx.machine import MemoryLimit
 from magistral_mlx.ranks.layer_split import split_layers
 from magistral_mlx.ranks.stage import Stage, stages
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from magistral_mlx.memory import (
+from magistral_mlx.memory.plan import (
     PREFILL_CHUNK,
     KVPlan,
     MemoryPlan,
@@ -12,11 +12,11 @@ from magistral_mlx.memory import (
     kv_choices,
     kv_reason,
 )
-from magistral_mlx.memory_limit import MemoryLimit
-from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.machine import MemoryLimit
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.ranks.layer_split import check_layers
 from magistral_mlx.ranks.stage import Stage
-from magistral_mlx.stage_budget import StagesBudget, all_together
+from magistral_mlx.memory.stage_budget import StagesBudget, all_together
 
 
 def plan_stages(

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from magistral_mlx.engine import PREFILL_TOKENS
-from magistral_mlx.memory import MemoryPlan, plan
-from magistral_mlx.memory_limit import MemoryLimit, machine_limit
-from magistral_mlx.model import compute_dtype
-from magistral_mlx.model_config import ModelConfig
-from magistral_mlx.stage_plan import plan_stages
+from magistral_mlx.engine.engine import PREFILL_TOKENS
+from magistral_mlx.memory.plan import MemoryPlan, plan
+from magistral_mlx.machine import MemoryLimit, machine_limit
+from magistral_mlx.model.decoder import compute_dtype
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.memory.stages import plan_stages
 
 
 def plan_for_this_machine(

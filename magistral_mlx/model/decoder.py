@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from magistral_mlx.checkpoint import Checkpoint, ModelConfig, load_weights
-from magistral_mlx.kv_cache import KVCache, kv_precision
-from magistral_mlx.quantised_kv_cache import QuantisedKVCache
-from magistral_mlx.token_axis import Segment, Span, TokenAxis, advance, token_axis
-from magistral_mlx.weight_forms import fuse_qkv, shares_qkv, stored_as
+from magistral_mlx.checkpoint.folder import Checkpoint, ModelConfig, load_weights
+from magistral_mlx.kv.cache import KVCache, kv_precision
+from magistral_mlx.kv.quantised import QuantisedKVCache
+from magistral_mlx.model.token_axis import Segment, Span, TokenAxis, advance, token_axis
+from magistral_mlx.model.weight_forms import fuse_qkv, shares_qkv, stored_as
 
 
 def load_decoder(checkpoint: Checkpoint, *, dtype: mx.Dtype | None = None) -> "Decoder":

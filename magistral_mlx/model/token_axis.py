@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from magistral_mlx.kv_cache import KVCache
+from magistral_mlx.kv.cache import KVCache
 
 
 @dataclass(frozen=True, slots=True)

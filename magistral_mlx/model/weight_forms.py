@@ -5,7 +5,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
-from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.checkpoint.config import ModelConfig
 
 
 def shares_qkv(config: ModelConfig, layer: int) -> bool:

@@ -5,9 +5,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from magistral_mlx.kv_cache import KVCache
-from magistral_mlx.model import Decoder
-from magistral_mlx.token_axis import Segment
+from magistral_mlx.kv.cache import KVCache
+from magistral_mlx.model.decoder import Decoder
+from magistral_mlx.model.token_axis import Segment
 
 
 class Follower:

@@ -11,11 +11,11 @@ from typing import NoReturn
 
 import mlx.core as mx
 
-from magistral_mlx.checkpoint import Checkpoint
-from magistral_mlx.device_options import DeviceOptions
+from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.device import DeviceOptions
 from magistral_mlx.errors import RequestError, UserError
-from magistral_mlx.memory_limit import machine_limit
-from magistral_mlx.model import Decoder
+from magistral_mlx.machine import machine_limit
+from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.ranks.follower import Follower
 from magistral_mlx.ranks.journal import DO
 from magistral_mlx.ranks.launch import Launch

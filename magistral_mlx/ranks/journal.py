@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from magistral_mlx.kv_cache import KVCache
-from magistral_mlx.quantised_kv_cache import QuantisedKVCache
+from magistral_mlx.kv.cache import KVCache
+from magistral_mlx.kv.quantised import QuantisedKVCache
 from magistral_mlx.ranks.line import Line
-from magistral_mlx.token_axis import Segment
+from magistral_mlx.model.token_axis import Segment
 
 DO = "do"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from magistral_mlx.model_config import ModelConfig
+from magistral_mlx.checkpoint.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

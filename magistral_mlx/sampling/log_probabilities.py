@@ -11,8 +11,8 @@ import mlx.core as mx
 
 from magistral_mlx.events import TokenLogprob
 from magistral_mlx.options import MAX_LOGPROBS
-from magistral_mlx.sampling import largest
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.sampling.sampler import largest
+from magistral_mlx.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

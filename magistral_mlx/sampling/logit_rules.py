@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import SamplingParams
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.text.tokenizer import Tokenizer
 
 
 def logit_rules(request: Request, tokenizer: Tokenizer) -> "LogitRules | None":

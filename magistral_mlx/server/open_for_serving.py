@@ -9,10 +9,10 @@ from starlette.types import ASGIApp
 
 from magistral_mlx.api import Magistral
 from magistral_mlx.folders import state_folder
-from magistral_mlx.model_choice import choose_model, remember_model
+from magistral_mlx.opening import choose_model, remember_model
 from magistral_mlx.ranks.launch import is_follower
 from magistral_mlx.server.serving import OnStep, serve
-from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.terminal.opening import Opening
 
 
@@ -48,7 +48,7 @@ def serve_chosen(
         def make_page(model: Magistral) -> ASGIApp:
             # The page is an extra of its own, and takes seconds to import.
             from magistral_mlx.app.launch import page_app
-            from magistral_mlx.app.services import open_services
+            from magistral_mlx.app.panels.services import open_services
 
             services = open_services(data_folder=page_folder, open_model=opening.open)
             closing.enter_context(services)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.commands import options as opt
-from magistral_mlx.commands.exit_codes import INTERRUPTED, consoles, exit_codes
+from magistral_mlx.terminal import options as opt
+from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import benchmarks_folder
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.commands.exit_codes import consoles, exit_codes
-from magistral_mlx.kv_folder import kv_folder
+from magistral_mlx.terminal.exit_codes import consoles, exit_codes
+from magistral_mlx.kv.disk.folder import kv_folder
 from magistral_mlx.terminal.kv_files import run_cache_clear, run_cache_list
 
 cache_app = typer.Typer(

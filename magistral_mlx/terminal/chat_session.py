@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.conversation import Message
+from magistral_mlx.text.conversation import Message
 from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.terminal.reply import ShownReply
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.conversation import Message
-from magistral_mlx.sampling import SamplingParams
+from magistral_mlx.text.conversation import Message
+from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import HUB_ID
 from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.model_protocol import AnsweringModel

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from magistral_mlx.errors import UserError
-from magistral_mlx.stream import EngineError
+from magistral_mlx.engine.stream import EngineError
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: the engine failed, the input was refused (as for a wrong option), Ctrl-C."""

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.kv_file import KVFile
-from magistral_mlx.kv_folder import StoredFile, described_files, remove_files
-from magistral_mlx.memory import gigabytes
+from magistral_mlx.kv.disk.header import KVFile
+from magistral_mlx.kv.disk.folder import StoredFile, described_files, remove_files
+from magistral_mlx.memory.plan import gigabytes
 from magistral_mlx.terminal.ask import print_json
 
 UNREADABLE = "unreadable"

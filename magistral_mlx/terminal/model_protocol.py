@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.conversation import Message
+from magistral_mlx.text.conversation import Message
 from magistral_mlx.events import Event
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.commands import options as opt
+from magistral_mlx.terminal import options as opt
 from magistral_mlx.spec import HUB_ID
 
 

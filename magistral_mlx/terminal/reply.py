@@ -11,7 +11,7 @@ from magistral_mlx.events import (
     PrefillProgress,
     ReasoningText,
 )
-from magistral_mlx.stream import EngineError
+from magistral_mlx.engine.stream import EngineError
 from magistral_mlx.terminal.model_protocol import Events
 
 

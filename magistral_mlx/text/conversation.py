@@ -20,10 +20,10 @@ from mistral_common.protocol.instruct.tool_calls import ToolCall as MistralToolC
 from pydantic import ValidationError
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.reasoning import OutputState, split_reasoning
+from magistral_mlx.text.reasoning import OutputState, split_reasoning
 from magistral_mlx.spec import HUB_ID, THINK_CLOSE, THINK_OPEN
-from magistral_mlx.system_prompt import compose_system, split_default
-from magistral_mlx.tokenizer import Tokenizer, refused
+from magistral_mlx.text.system_prompt import compose_system, split_default
+from magistral_mlx.text.tokenizer import Tokenizer, refused
 
 Role = Literal["system", "user", "assistant", "tool"]
 Reasoning = Literal["auto", "on", "off"]

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.reasoning import OutputState
+from magistral_mlx.text.reasoning import OutputState
 from magistral_mlx.spec import HUB_ID, THINK_CLOSE, THINK_OPEN
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 
 _JSON_SPACE = r" |\n{1,2}[ \t]{0,20}"
 """Between the parts of JSON. Where more is allowed, models fill pages with it."""

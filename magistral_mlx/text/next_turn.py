@@ -5,8 +5,8 @@ from itertools import takewhile
 
 from mistral_common.protocol.instruct.tool_calls import Tool
 
-from magistral_mlx.conversation import History, Message, Reasoning, SystemPolicy, prompt_ids
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.conversation import History, Message, Reasoning, SystemPolicy, prompt_ids
+from magistral_mlx.text.tokenizer import Tokenizer
 
 
 def next_turn_ids(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from magistral_mlx.template_tokenizer import TOKENIZER_FILE, TemplateTokenizer
-from magistral_mlx.tokenizer import TEKKEN_FILE, Tokenizer
+from magistral_mlx.text.template_tokenizer import TOKENIZER_FILE, TemplateTokenizer
+from magistral_mlx.text.tokenizer import TEKKEN_FILE, Tokenizer
 
 
 def open_tokenizer(folder_or_file: Path) -> Tokenizer:

@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob, ToolCallEvent
-from magistral_mlx.reasoning import Delta, OutputParser, OutputState
-from magistral_mlx.stop_strings import StopStrings
-from magistral_mlx.tokenizer import Tokenizer
-from magistral_mlx.tool_calls import Piece, ToolCallParser
+from magistral_mlx.text.reasoning import Delta, OutputParser, OutputState
+from magistral_mlx.text.stop_strings import StopStrings
+from magistral_mlx.text.tokenizer import Tokenizer
+from magistral_mlx.text.tool_calls import Piece, ToolCallParser
 
 TextEvent = ReasoningText | AnswerText | ToolCallEvent
 

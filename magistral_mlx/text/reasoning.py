@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Literal
 
 from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
-from magistral_mlx.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import Tokenizer
 
 OutputState = Literal["auto", "reasoning", "answer"]
 """Where an output stands. "auto": nothing tells yet whether it opens with reasoning."""

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from magistral_mlx import Magistral, open_model
-from magistral_mlx.app.services import Services, open_services
-from magistral_mlx.app.settings import Settings, save_settings
+from magistral_mlx.app.panels.services import Services, open_services
+from magistral_mlx.app.panels.settings import Settings, save_settings
 from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab
 

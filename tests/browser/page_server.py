@@ -12,7 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from magistral_mlx.app.launch import Address, create_app
-from magistral_mlx.app.services import Services
+from magistral_mlx.app.panels.services import Services
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Locator, Page, Response, expect
 
-from magistral_mlx.app.texts import load_texts
+from magistral_mlx.app.panels.texts import load_texts
 
 ANSWER_MS = 60_000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from magistral_mlx.app.services import Services
+from magistral_mlx.app.panels.services import Services
 from tests.browser.page_server import page_command
 from tests.browser.tab import OpenTab, Tab
 

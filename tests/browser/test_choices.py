@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from magistral_mlx.app.texts import load_texts
+from magistral_mlx.app.panels.texts import load_texts
 from tests.browser.tab import OpenTab, Tab
 
 pytestmark = pytest.mark.slow

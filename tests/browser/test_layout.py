@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from magistral_mlx.app.services import open_services
+from magistral_mlx.app.panels.services import open_services
 from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab
 from tests.typist import Typist, as_magistral

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from magistral_mlx import Magistral, open_model
-from magistral_mlx.app.services import Services, open_services
+from magistral_mlx.app.panels.services import Services, open_services
 from magistral_mlx.demo.expand import expand_nano
 from magistral_mlx.errors import UserError
 from magistral_mlx.folders import models_folder

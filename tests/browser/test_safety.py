@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Request, expect
 
-from magistral_mlx.app.services import open_services
+from magistral_mlx.app.panels.services import open_services
 from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab
 from tests.typist import Typist, as_magistral

@@ -7,7 +7,7 @@ import pytest
 
 import magistral_mlx
 from magistral_mlx import GenerationOptions, Magistral, SamplingParams
-from magistral_mlx.engine_status import StepReport
+from magistral_mlx.engine.status import StepReport
 from tests.server.running_server import RunningServer, running_server
 
 QUESTION = "What is 12 + 30?"

@@ -9,7 +9,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 
 import magistral_mlx
 from magistral_mlx import GenerationOptions, Magistral, Message, SamplingParams
-from magistral_mlx.engine_status import StepReport
+from magistral_mlx.engine.status import StepReport
 from tests.server.conftest import QUESTION
 from tests.server.running_server import RunningServer, wait_for
 

@@ -16,7 +16,7 @@ import pytest
 
 import magistral_mlx
 from magistral_mlx import Magistral
-from magistral_mlx.server.model_slot import model_names
+from magistral_mlx.server.answering.model_slot import model_names
 from magistral_mlx.spec import HUB_ID, SYSTEM_PROMPT
 from tests.server.running_server import RunningServer, running_server
 

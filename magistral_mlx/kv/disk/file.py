@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from magistral_mlx.kv_file import (
+from magistral_mlx.kv.disk.header import (
     DIGEST_BYTES,
     KVFile,
     KVFileError,
@@ -22,7 +22,7 @@ from magistral_mlx.kv_file import (
     header_bytes,
     parse_kv_header,
 )
-from magistral_mlx.safetensors_header import HEADER_LIMIT, LENGTH_BYTES
+from magistral_mlx.checkpoint.safetensors_header import HEADER_LIMIT, LENGTH_BYTES
 
 UNFINISHED_SUFFIX = ".unfinished"
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.kv_cache import KVPrecision
-from magistral_mlx.safetensors_header import LENGTH_BYTES, TensorSpec, parse_header
+from magistral_mlx.kv.cache import KVPrecision
+from magistral_mlx.checkpoint.safetensors_header import LENGTH_BYTES, TensorSpec, parse_header
 from magistral_mlx.version import VERSION
 
 SUFFIX = ".safetensors"

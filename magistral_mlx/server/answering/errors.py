@@ -15,8 +15,8 @@ from starlette.types import Scope
 
 from magistral_mlx.errors import UserError
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.sampling import SamplingParams
-from magistral_mlx.stream import EngineError, QueueFullError
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.engine.stream import EngineError, QueueFullError
 
 ANTHROPIC_PATH = "/v1/messages"
 

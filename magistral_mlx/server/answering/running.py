@@ -9,12 +9,12 @@ from starlette.requests import Request as HttpRequest
 
 from magistral_mlx.api import Magistral
 from magistral_mlx.events import Event, Failed, Finished
-from magistral_mlx.request import Request
-from magistral_mlx.sequence import Sequence as EngineSequence
-from magistral_mlx.server.answers import Answers, ChoiceEvent
-from magistral_mlx.server.errors import ApiError
-from magistral_mlx.server.outputs import Output, OutputBuilder
-from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.engine.request import Request
+from magistral_mlx.engine.sequence import Sequence as EngineSequence
+from magistral_mlx.server.answering.answers import Answers, ChoiceEvent
+from magistral_mlx.server.answering.errors import ApiError
+from magistral_mlx.server.answering.outputs import Output, OutputBuilder
+from magistral_mlx.server.answering.settings import ServerSettings
 
 CLIENT_GONE = 499
 """The status that nobody gets: the client has gone."""

@@ -7,17 +7,17 @@ from dataclasses import replace
 from starlette.requests import Request as HttpRequest
 
 from magistral_mlx.api import Magistral
-from magistral_mlx.conversation import Message
-from magistral_mlx.engine import MAX_RUNNING
+from magistral_mlx.text.conversation import Message
+from magistral_mlx.engine.engine import MAX_RUNNING
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.request import Request
-from magistral_mlx.sampling import MAX_SEED
-from magistral_mlx.server.limits import Admission
-from magistral_mlx.server.metrics import Metrics
-from magistral_mlx.server.model_slot import ModelSlot
-from magistral_mlx.server.request_log import record_of
-from magistral_mlx.server.running import RunningAnswers
-from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.engine.request import Request
+from magistral_mlx.sampling.sampler import MAX_SEED
+from magistral_mlx.server.answering.limits import Admission
+from magistral_mlx.server.answering.metrics import Metrics
+from magistral_mlx.server.answering.model_slot import ModelSlot
+from magistral_mlx.server.answering.request_log import record_of
+from magistral_mlx.server.answering.running import RunningAnswers
+from magistral_mlx.server.answering.settings import ServerSettings
 
 
 class Service:

@@ -10,16 +10,16 @@ from anthropic.types import Message, MessageTokensCount
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from magistral_mlx.server.errors import ANTHROPIC_ERRORS, ApiError
-from magistral_mlx.server.json_response import ModelResponse
-from magistral_mlx.server.message_request import CountRequest, Display, MessageRequest
-from magistral_mlx.server.message_stream import MessageStream
-from magistral_mlx.server.message_usage import message_usage, stop_fields
-from magistral_mlx.server.model_slot import model_names
-from magistral_mlx.server.outputs import Output
-from magistral_mlx.server.request_log import record_of
-from magistral_mlx.server.service import Service
-from magistral_mlx.server.sse import STREAMED, AnswerStreamResponse
+from magistral_mlx.server.answering.errors import ANTHROPIC_ERRORS, ApiError
+from magistral_mlx.server.answering.json_response import ModelResponse
+from magistral_mlx.server.anthropic.message_request import CountRequest, Display, MessageRequest
+from magistral_mlx.server.anthropic.message_stream import MessageStream
+from magistral_mlx.server.anthropic.message_usage import message_usage, stop_fields
+from magistral_mlx.server.answering.model_slot import model_names
+from magistral_mlx.server.answering.outputs import Output
+from magistral_mlx.server.answering.request_log import record_of
+from magistral_mlx.server.answering.service import Service
+from magistral_mlx.server.answering.sse import STREAMED, AnswerStreamResponse
 
 Fields = Mapping[str, object]
 

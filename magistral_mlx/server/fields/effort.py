@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from magistral_mlx.conversation import Reasoning
+from magistral_mlx.text.conversation import Reasoning
 
 Effort = Literal["none", "minimal", "low", "medium", "high"]
 

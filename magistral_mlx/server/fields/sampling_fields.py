@@ -6,8 +6,8 @@ from pydantic import Field, StringConstraints
 
 from magistral_mlx.errors import RequestError
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.sampling import SamplingParams
-from magistral_mlx.server.strict_model import StrictModel
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.server.fields.strict_model import StrictModel
 from magistral_mlx.spec import TEMPERATURE, TOP_P
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]

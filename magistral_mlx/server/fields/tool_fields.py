@@ -12,7 +12,7 @@ from mistral_common.protocol.instruct.tool_calls import (
 )
 from pydantic import Field, StringConstraints
 
-from magistral_mlx.server.strict_model import StrictModel
+from magistral_mlx.server.fields.strict_model import StrictModel
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 

@@ -8,8 +8,8 @@ from hashlib import sha256
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from magistral_mlx.server.errors import ApiError
-from magistral_mlx.server.refusal import refuse
+from magistral_mlx.server.answering.errors import ApiError
+from magistral_mlx.server.layers.refusal import refuse
 
 OPEN_PATHS = ("/health",)
 NOBODY = "anonymous"

@@ -6,8 +6,8 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from magistral_mlx.server.metrics import Metrics
-from magistral_mlx.server.request_log import RequestRecord
+from magistral_mlx.server.answering.metrics import Metrics
+from magistral_mlx.server.answering.request_log import RequestRecord
 
 ID_HEADER = "x-request-id"
 

@@ -5,15 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from magistral_mlx.conversation import History, Message, SystemPolicy
+from magistral_mlx.text.conversation import History, Message, SystemPolicy
 from magistral_mlx.errors import RequestError
-from magistral_mlx.guidance import JsonSchema
+from magistral_mlx.text.guidance import JsonSchema
 from magistral_mlx.options import MAX_LOGPROBS, GenerationOptions
-from magistral_mlx.server.chat_messages import ChatMessageFields
-from magistral_mlx.server.effort import Effort, budget, reasoning_mode
-from magistral_mlx.server.sampling_fields import SamplingFields
-from magistral_mlx.server.strict_model import No, StrictModel
-from magistral_mlx.server.tool_fields import OptionalTools, ToolChoiceField, tool_choice
+from magistral_mlx.server.fields.chat_messages import ChatMessageFields
+from magistral_mlx.server.fields.effort import Effort, budget, reasoning_mode
+from magistral_mlx.server.fields.sampling_fields import SamplingFields
+from magistral_mlx.server.fields.strict_model import No, StrictModel
+from magistral_mlx.server.fields.tool_fields import OptionalTools, ToolChoiceField, tool_choice
 
 
 class StreamOptions(StrictModel):

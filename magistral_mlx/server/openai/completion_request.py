@@ -7,11 +7,11 @@ from pydantic import Field
 
 from magistral_mlx.api import Magistral
 from magistral_mlx.errors import RequestError
-from magistral_mlx.request import Request
-from magistral_mlx.server.chat_request import ResponseFormat, StreamOptions, answer_schema
-from magistral_mlx.server.sampling_fields import SamplingFields
-from magistral_mlx.server.service import several
-from magistral_mlx.server.strict_model import No
+from magistral_mlx.engine.request import Request
+from magistral_mlx.server.openai.chat_request import ResponseFormat, StreamOptions, answer_schema
+from magistral_mlx.server.fields.sampling_fields import SamplingFields
+from magistral_mlx.server.answering.service import several
+from magistral_mlx.server.fields.strict_model import No
 
 Ids = Annotated[list[int], Field(min_length=1)]
 Prompt = (

@@ -6,14 +6,14 @@ from mistral_common.protocol.instruct.tool_calls import ToolChoice, ToolChoiceEn
 from pydantic import Field
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.guidance import JsonSchema
+from magistral_mlx.text.guidance import JsonSchema
 from magistral_mlx.options import MAX_LOGPROBS, GenerationOptions
-from magistral_mlx.sampling import SamplingParams
-from magistral_mlx.server.chat_request import PlainFormat
-from magistral_mlx.server.effort import Effort, budget, reasoning_mode
-from magistral_mlx.server.response_items import InputItem
-from magistral_mlx.server.strict_model import No, StrictModel
-from magistral_mlx.server.tool_fields import ToolName, make_tool, named_choice
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.server.openai.chat_request import PlainFormat
+from magistral_mlx.server.fields.effort import Effort, budget, reasoning_mode
+from magistral_mlx.server.openai.response_items import InputItem
+from magistral_mlx.server.fields.strict_model import No, StrictModel
+from magistral_mlx.server.fields.tool_fields import ToolName, make_tool, named_choice
 from magistral_mlx.spec import TEMPERATURE, TOP_P
 
 LOGPROBS = "message.output_text.logprobs"

@@ -13,7 +13,7 @@ from magistral_mlx.events import (
     ToolCallBegin,
     ToolCallEnd,
 )
-from magistral_mlx.server.logprob_fields import chat_logprobs
+from magistral_mlx.server.openai.logprob_fields import chat_logprobs
 
 Fields = Mapping[str, object]
 Told = tuple[str, Fields]
