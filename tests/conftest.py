@@ -12,7 +12,7 @@ from magistral_mlx.convert import convert, default_output
 from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import write_hf
-from tests.token_streams import Oracle
+from tests.text.token_streams import Oracle
 
 
 @pytest.fixture(scope="session", autouse=True)

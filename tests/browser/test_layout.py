@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from magistral_mlx.app.panels.services import open_services
 from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab
-from tests.typist import Typist, as_magistral
+from tests.terminal.typist import Typist, as_magistral
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from magistral_mlx.app.panels.settings import Settings
 from magistral_mlx.events import Event, ReasoningText
 from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab
-from tests.typist import Typist, as_magistral
+from tests.terminal.typist import Typist, as_magistral
 
 logger = logging.getLogger(__name__)
 pytestmark = pytest.mark.slow

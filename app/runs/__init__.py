@@ -1,0 +1,4 @@
+"""Answers in progress: one run a question, its chains, votes and snapshots.
+
+It must not know Gradio.
+"""

@@ -1,0 +1,4 @@
+"""Anthropic's API: messages and their stream.
+
+It must not know OpenAI's routes.
+"""
