@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
+from magistral_mlx.demo.tekken import write_tekken
 
 ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = 1280

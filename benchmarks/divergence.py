@@ -8,10 +8,10 @@ from typing import cast
 import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.convert.output.stored_model import StoredModel
 from magistral_mlx.convert.rounding.calibration import embedded_pieces, load_stored
 from magistral_mlx.convert.rounding.importance import EMBEDDING
 from magistral_mlx.convert.rounding.layer_walk import product, walk
-from magistral_mlx.convert.output.stored_model import StoredModel
 
 
 @dataclass(frozen=True, slots=True)

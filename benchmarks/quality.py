@@ -28,14 +28,14 @@ from rich.console import Console
 from rich.table import Table
 
 from magistral_mlx import spec
-from magistral_mlx.memory.byte_counts import weight_bytes
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.rounding.importance import EMBEDDING, write_importance
-from magistral_mlx.convert.sources.open_source import open_source
-from magistral_mlx.convert.rounding.recipe import AFFINE
 from magistral_mlx.convert.output.stored_model import open_stored
+from magistral_mlx.convert.rounding.importance import EMBEDDING, write_importance
+from magistral_mlx.convert.rounding.recipe import AFFINE
+from magistral_mlx.convert.sources.open_source import open_source
 from magistral_mlx.demo.questions import held_out_questions
-from magistral_mlx.text.open_tokenizer import open_tokenizer
+from magistral_mlx.memory.byte_counts import weight_bytes
+from magistral_mlx.text.template_tokenizer import open_tokenizer
 from magistral_mlx.text.tokenizer import Tokenizer
 
 PIECE = 512

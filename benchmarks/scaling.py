@@ -16,10 +16,10 @@ from rich.console import Console
 from scaling_local import Checked, measure
 from scaling_tables import Fleet, Row, fleet_table, local_table, paper_table
 
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.machine import GIB, mac_limit
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token, weight_bytes
 from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
-from magistral_mlx.machine import GIB, mac_limit
-from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.ranks.shard_config import shard_config
 
 CONFIG = magistral_small()

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.device import DeviceOptions
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.ranks.shard_config import shard_config
 from magistral_mlx.ranks.team import Team
-from magistral_mlx.model.token_axis import Segment
 
 SHAPE = ModelConfig(
     vocab_size=2_000,

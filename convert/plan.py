@@ -5,20 +5,20 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from magistral_mlx.checkpoint.folder import DTYPE_NAMES
-from magistral_mlx.convert.rounding.calibration import Pieces, calibration_pieces, pieces_digest
-from magistral_mlx.convert.rounding.importance import Importance, importance_digest, read_importance
-from magistral_mlx.convert.output.manifest import package_versions
-from magistral_mlx.convert.rounding.quantise import stored_names
-from magistral_mlx.convert.rounding.settings import Settings
-from magistral_mlx.convert.output.shards import Shard, plan_shards
-from magistral_mlx.convert.sources.source import Source, SourceTensor
-from magistral_mlx.convert.vocabulary.vocabulary import Vocabulary, open_vocabulary
-from magistral_mlx.errors import CheckpointError
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.folder import DTYPE_NAMES
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry, TensorSpec
 from magistral_mlx.checkpoint.weight_shapes import FLOAT, stored_type, weight_shapes
+from magistral_mlx.convert.output.manifest import package_versions
+from magistral_mlx.convert.output.shards import Shard, plan_shards
+from magistral_mlx.convert.rounding.calibration import Pieces, calibration_pieces, pieces_digest
+from magistral_mlx.convert.rounding.importance import Importance, importance_digest, read_importance
+from magistral_mlx.convert.rounding.quantise import stored_names
+from magistral_mlx.convert.rounding.settings import Settings
+from magistral_mlx.convert.sources.source import Source, SourceTensor
+from magistral_mlx.convert.vocabulary.vocabulary import Vocabulary, open_vocabulary
+from magistral_mlx.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from math import prod
 
 import mlx.core as mx
 
-from magistral_mlx.memory.byte_counts import weight_bytes
-from magistral_mlx.memory.plan import MemoryPlanError, gigabytes, plan
-from magistral_mlx.machine import machine_limit
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
+from magistral_mlx.machine import machine_limit
+from magistral_mlx.memory.byte_counts import weight_bytes
+from magistral_mlx.memory.plan import MemoryPlanError, gigabytes, plan
 
 
 def size_note(config: ModelConfig, recipe: str) -> str:

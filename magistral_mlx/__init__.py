@@ -7,8 +7,7 @@ with magistral_mlx.open_model("demo") as model:
 """
 
 from magistral_mlx.api import Magistral, Reply, open_model
-from magistral_mlx.text.conversation import Message, ToolCall
-from magistral_mlx.errors import CheckpointError, RequestError, UserError
+from magistral_mlx.errors import CheckpointError, EngineError, RequestError, UserError
 from magistral_mlx.events import (
     AnswerText,
     Event,
@@ -23,10 +22,10 @@ from magistral_mlx.events import (
     ToolCallEnd,
     Usage,
 )
-from magistral_mlx.text.guidance import JsonSchema, Lark, Regex, ToolCalls
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.text.conversation import Message, ToolCall
+from magistral_mlx.text.guidance import JsonSchema, Lark, Regex, ToolCalls
 
 __all__ = [
     "AnswerText",

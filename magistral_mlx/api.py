@@ -17,17 +17,17 @@ from magistral_mlx.folders import cache_folder
 from magistral_mlx.kv.cache import kv_precision
 from magistral_mlx.kv.disk.folder import kv_folder
 from magistral_mlx.kv.disk.store import KVStore
-from magistral_mlx.memory.this_machine import plan_for_this_machine
 from magistral_mlx.magistral import Magistral
 from magistral_mlx.memory.plan import MemoryPlan
+from magistral_mlx.memory.this_machine import plan_for_this_machine
 from magistral_mlx.model.decoder import compute_dtype
-from magistral_mlx.text.open_tokenizer import open_tokenizer
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import Launch, find_launch
 from magistral_mlx.ranks.layer_split import Split
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.reply import Reply
 from magistral_mlx.spec import WINDOW
+from magistral_mlx.text.template_tokenizer import open_tokenizer
 
 __all__ = ["Magistral", "Reply", "open_model"]
 

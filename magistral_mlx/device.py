@@ -1,7 +1,7 @@
 """What the engine asks of MLX."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -28,3 +28,12 @@ class DeviceOptions:
         if self.wired_bytes is not None:
             limits.callback(mx.set_wired_limit, mx.set_wired_limit(self.wired_bytes))
         return limits.close
+
+
+@contextmanager
+def mlx_thread() -> Iterator[None]:
+    """Around what a thread runs: what MLX keeps for it goes first, or the process may abort."""
+    try:
+        yield
+    finally:
+        mx.clear_streams()

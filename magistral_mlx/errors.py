@@ -14,3 +14,11 @@ class CheckpointError(UserError):
 
 class RequestError(UserError):
     """A generation request that cannot be served as asked."""
+
+
+class EngineError(RuntimeError):
+    """The engine is closed, or its thread has died."""
+
+
+class QueueFullError(EngineError):
+    """As many requests wait as may."""

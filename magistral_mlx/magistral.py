@@ -5,17 +5,17 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
 
-from magistral_mlx.engine.answer_stream import AnswerStream
 from magistral_mlx.checkpoint.folder import Checkpoint
-from magistral_mlx.text.conversation import Message, Prompt, build_prompt
 from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.request import Request, make_request
 from magistral_mlx.engine.status import EngineStatus
+from magistral_mlx.engine.stream import AnswerStream
 from magistral_mlx.events import Finished
 from magistral_mlx.memory.plan import MemoryPlan
-from magistral_mlx.text.next_turn import next_turn_ids
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.reply import Reply, collect_reply
-from magistral_mlx.engine.request import Request, make_request
+from magistral_mlx.text.conversation import Message, Prompt, build_prompt
+from magistral_mlx.text.next_turn import next_turn_ids
 from magistral_mlx.text.tokenizer import Tokenizer
 
 

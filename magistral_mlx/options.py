@@ -6,15 +6,14 @@ from typing import Literal, get_args
 
 from mistral_common.protocol.instruct.tool_calls import Tool, ToolChoice, ToolChoiceEnum
 
-from magistral_mlx.text.conversation import History, Reasoning, SystemPolicy
 from magistral_mlx.errors import RequestError
-from magistral_mlx.text.guidance import Guidance, JsonSchema, ToolCalls
 from magistral_mlx.kv.cache import KVPrecision
+from magistral_mlx.sampling.log_probabilities import MAX_LOGPROBS
 from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.text.conversation import History, Reasoning, SystemPolicy
+from magistral_mlx.text.guidance import Guidance, JsonSchema, ToolCalls
 
 ANSWER_RESERVE = 2_048
-MAX_LOGPROBS = 20
-"""OpenAI's limit of top_logprobs."""
 
 Priority = Literal["interactive", "batch", "idle"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)

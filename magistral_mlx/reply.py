@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from magistral_mlx.text.conversation import ToolCall
+from magistral_mlx.errors import EngineError
 from magistral_mlx.events import (
     AnswerText,
     Event,
@@ -16,7 +16,7 @@ from magistral_mlx.events import (
     ToolCallEvent,
     Usage,
 )
-from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.text.conversation import ToolCall
 from magistral_mlx.text.tool_calls import ToolCallCollector
 
 

@@ -1,4 +1,7 @@
-"""The model card of Magistral Small 2506 as constants."""
+"""The model card of Magistral Small 2506 as constants, and the version of this package."""
+
+VERSION = "0.1.0"
+"""pyproject.toml reads it from here, so a plain checkout knows it too."""
 
 HUB_ID = "mistralai/Magistral-Small-2506"
 

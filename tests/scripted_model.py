@@ -3,7 +3,6 @@
 from collections.abc import Generator, Sequence
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.events import (
     AnswerText,
     Event,
@@ -14,6 +13,7 @@ from magistral_mlx.events import (
     Timings,
     Usage,
 )
+from magistral_mlx.text.conversation import Message
 
 TIMINGS = Timings(
     seconds_to_first_token=0.5,

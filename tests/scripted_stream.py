@@ -4,9 +4,9 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.options import GenerationOptions
+from magistral_mlx.text.conversation import Message
 from tests.scripted_model import finished
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText, TokenLogprob
 from magistral_mlx.engine.request import Request
+from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText, TokenLogprob
 from tests.sample_checkpoints import VOCAB
 
 

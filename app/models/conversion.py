@@ -8,8 +8,8 @@ from typing import Literal
 
 from magistral_mlx.app.models.fits import Fit, what_fits
 from magistral_mlx.convert import Progress, convert
+from magistral_mlx.device import mlx_thread
 from magistral_mlx.errors import UserError
-from magistral_mlx.mlx_thread import mlx_thread
 
 __all__ = ["Conversion", "ConversionSnapshot", "Fit", "what_fits"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from magistral_mlx.machine import GIB, mac_limit
 from magistral_mlx.memory.byte_counts import weight_bytes
 from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
-from magistral_mlx.machine import GIB, mac_limit
 
 SHOWN_MEMORY = tuple(size * GIB for size in (16, 24, 32, 36, 48, 64, 96, 128))
 

@@ -12,12 +12,11 @@ from magistral_mlx import Magistral
 from magistral_mlx.app.runs.runs import RunRegistry
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert.sources.locations import DEMO, default_output
-from magistral_mlx.errors import CheckpointError, UserError
+from magistral_mlx.device import mlx_thread
+from magistral_mlx.errors import CheckpointError, EngineError, UserError
 from magistral_mlx.folders import models_folder
 from magistral_mlx.folders import state_folder as user_state_folder
-from magistral_mlx.mlx_thread import mlx_thread
 from magistral_mlx.opening import choose_model, remember_model
-from magistral_mlx.engine.stream import EngineError
 
 logger = logging.getLogger(__name__)
 

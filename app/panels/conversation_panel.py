@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from magistral_mlx.app.store.branches import switch
 from magistral_mlx.app.panels.calls import Chosen, ChosenMessage, Result, ServerCall, server_call
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.turns import chain_view, conversation_view
+from magistral_mlx.app.store.branches import switch
 
 
 class Watching(Chosen):

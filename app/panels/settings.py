@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_args
 
-from magistral_mlx.app.store.records import is_whole
-from magistral_mlx.app.runs.runs import MAX_CHAINS
-from magistral_mlx.app.store.store import Store
 from magistral_mlx.app.panels.texts import LANGUAGES
-from magistral_mlx.text.conversation import History, Reasoning
+from magistral_mlx.app.runs.runs import MAX_CHAINS
+from magistral_mlx.app.store.records import is_whole
+from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import TEMPERATURE, TOP_P
+from magistral_mlx.text.conversation import History, Reasoning
 
 KEPT_AS = "settings"
 MAX_SYSTEM = 100_000

@@ -7,8 +7,7 @@ from magistral_mlx.app.panels.calls import Form, Nothing, Result, ServerCall, se
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.settings import Settings, load_settings, reset_settings, save_settings
 from magistral_mlx.app.panels.texts import LANGUAGES, Texts, choose_language, load_texts
-from magistral_mlx.spec import WINDOW
-from magistral_mlx.version import VERSION
+from magistral_mlx.spec import VERSION, WINDOW
 
 
 class Browser(Form):

@@ -5,8 +5,8 @@ import binascii
 from typing import Literal
 
 from magistral_mlx.app.panels.calls import Chosen, Form, Result, ServerCall, server_call
-from magistral_mlx.app.store.records import Conversation
 from magistral_mlx.app.panels.services import Services
+from magistral_mlx.app.store.records import Conversation
 from magistral_mlx.app.store.transfer import file_name, import_json, to_json, to_markdown
 from magistral_mlx.errors import UserError
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TypedDict
 
+from magistral_mlx.app.panels.services import Services
+from magistral_mlx.app.rendering.rendering import MarkdownRenderer
+from magistral_mlx.app.runs.votes import vote
 from magistral_mlx.app.store.branches import Turn, shown_path
 from magistral_mlx.app.store.records import StoredMessage
-from magistral_mlx.app.rendering.rendering import MarkdownRenderer
-from magistral_mlx.app.panels.services import Services
-from magistral_mlx.app.runs.votes import vote
 
 
 class Siblings(TypedDict):

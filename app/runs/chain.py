@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Callable
 
-from magistral_mlx.app.store.records import Ending, Figures
 from magistral_mlx.app.runs.snapshot import ChainSnapshot, ChainState
+from magistral_mlx.app.store.records import Ending, Figures
 from magistral_mlx.events import (
     AnswerText,
     Event,

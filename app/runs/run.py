@@ -8,14 +8,13 @@ from typing import Self
 from uuid import uuid4
 
 from magistral_mlx.app.runs.chain import Chain
-from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.runs.running_model import RunningStream
 from magistral_mlx.app.runs.snapshot import RunState, Snapshot
-from magistral_mlx.app.store.store import Store
 from magistral_mlx.app.runs.votes import vote
-from magistral_mlx.errors import UserError
+from magistral_mlx.app.store.records import StoredMessage
+from magistral_mlx.app.store.store import Store
+from magistral_mlx.errors import EngineError, UserError
 from magistral_mlx.events import Failed
-from magistral_mlx.engine.stream import EngineError
 
 logger = logging.getLogger(__name__)
 

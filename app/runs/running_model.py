@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.events import Event
 from magistral_mlx.options import GenerationOptions
+from magistral_mlx.text.conversation import Message
 
 
 class RunningStream(Protocol):

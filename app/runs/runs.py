@@ -5,14 +5,13 @@ import time
 from dataclasses import replace
 from uuid import uuid4
 
-from magistral_mlx.app.store.branches import conversation_messages
-from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.runs.run import GRACE_SECONDS, Run, Watch
 from magistral_mlx.app.runs.running_model import RunningModel, RunningStream
+from magistral_mlx.app.store.branches import conversation_messages
+from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
-from magistral_mlx.errors import UserError
+from magistral_mlx.errors import EngineError, UserError
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.engine.stream import EngineError
 
 __all__ = ["MAX_CHAINS", "Run", "RunRegistry", "Watch"]
 

@@ -10,9 +10,9 @@ from magistral_mlx.bench.output import Output, joint_decode_rate, whole_rate
 from magistral_mlx.bench.pairs import Ratio, Turns, in_turn, ratio_of
 from magistral_mlx.bench.prompts import random_ids
 from magistral_mlx.bench.recording import run_ours
-from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.kv.cache import BLOCK
+from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token
 
 from .measurement import Plan, Result, spread_note
 from .ours import our_engine

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 import mlx.core as mx
 
-from magistral_mlx.convert import convert
-from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.convert import convert
+from magistral_mlx.demo.random_model import write_random_model
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from magistral_mlx.text.conversation import Message, prompt_ids
 from magistral_mlx.demo.questions import held_out_questions
+from magistral_mlx.text.conversation import Message, prompt_ids
 from magistral_mlx.text.tokenizer import Tokenizer
 
 

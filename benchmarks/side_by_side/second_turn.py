@@ -17,9 +17,9 @@ import magistral_mlx
 from magistral_mlx import AnswerText, Finished, GenerationOptions, ReasoningText, SamplingParams
 from magistral_mlx.api import Magistral
 from magistral_mlx.bench.pairs import Turns, in_turn, ratio_of
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.engine.status import StepReport
 from magistral_mlx.spec import SYSTEM_PROMPT
+from magistral_mlx.text.conversation import Message
 from magistral_mlx.text.tokenizer import Tokenizer
 
 from .chat_server import ChatServer, mlx_lm_server

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
-from magistral_mlx.errors import CheckpointError
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry
+from magistral_mlx.errors import CheckpointError
 
 CHUNK = 4 << 20
 THREADS = 4

@@ -6,10 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import mlx.core as mx
 
 from magistral_mlx.convert.output.journal import Finished, Journal
-from magistral_mlx.convert.plan import ConversionPlan
-from magistral_mlx.convert.sources.read_ahead import Block
 from magistral_mlx.convert.output.shards import ShardWriter
+from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.rounding.weight_error import ErrorMeter
+from magistral_mlx.convert.sources.read_ahead import Block
 
 MOST_WAITING = 2
 """Rounded blocks in memory that are not written yet."""

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from magistral_mlx.convert.output.journal import Finished
-from magistral_mlx.convert.rounding.settings import Settings
 from magistral_mlx.convert.output.shards import Shard
-from magistral_mlx.convert.sources.source import Source
+from magistral_mlx.convert.rounding.settings import Settings
 from magistral_mlx.convert.rounding.weight_error import SAMPLED_ROWS
+from magistral_mlx.convert.sources.source import Source
 
 MANIFEST_FILE = "conversion.json"
 FORMAT_VERSION = 2

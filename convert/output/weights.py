@@ -8,11 +8,11 @@ from magistral_mlx.convert.output.checksums import wrong_tensors
 from magistral_mlx.convert.output.journal import Finished, Journal, read_finished
 from magistral_mlx.convert.output.keeper import Keeper
 from magistral_mlx.convert.output.output_folder import Workplace
+from magistral_mlx.convert.output.shards import ShardWriter
 from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.rounding.progress import Progress, ProgressCallback
-from magistral_mlx.convert.sources.read_ahead import read_ahead
 from magistral_mlx.convert.rounding.rounding import Rounding
-from magistral_mlx.convert.output.shards import ShardWriter
+from magistral_mlx.convert.sources.read_ahead import read_ahead
 from magistral_mlx.convert.sources.source import SourceTensor, tensor_bytes
 from magistral_mlx.errors import CheckpointError
 

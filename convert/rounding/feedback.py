@@ -12,9 +12,9 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert.rounding.affine_fit import fit_groups
 from magistral_mlx.convert.rounding.packing import pack
-from magistral_mlx.checkpoint.quantization import Quantization
 
 Matrix = npt.NDArray[np.float32]
 

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 from magistral_mlx.convert.rounding.calibration import (
     Pieces,
     calibration_pieces,
@@ -27,8 +29,6 @@ from magistral_mlx.convert.sources.source import Source
 from magistral_mlx.convert.vocabulary.vocabulary import open_vocabulary
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model.decoder import compute_dtype
-from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 
 Vector = npt.NDArray[np.float32]
 Importance = Mapping[str, Vector]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import prod
 
-from magistral_mlx.errors import CheckpointError
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization, choices
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
+from magistral_mlx.errors import CheckpointError
 
 AFFINE = {"q2": 2, "q3": 3, "q4": 4, "q5": 5, "q6": 6, "q8": 8}
 FLOATING = {

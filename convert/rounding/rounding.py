@@ -4,13 +4,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.rounding.calibration import Calibrator
 from magistral_mlx.convert.rounding.feedback import Feedback
-from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.rounding.quantise import stored_rows
 from magistral_mlx.convert.sources.read_ahead import Block
 from magistral_mlx.convert.sources.source import Rows
-from magistral_mlx.checkpoint.quantization import Quantization
 
 
 class Rounding:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from magistral_mlx.checkpoint.config import DTYPES
 from magistral_mlx.convert.rounding.recipe import Recipe
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.checkpoint.config import DTYPES
 
 Method = Literal["optimal", "rtn"]
 """How scale and bias of an affine group are chosen: least squared error, or plain rounding."""

@@ -4,8 +4,8 @@ from typing import cast
 
 import mlx.core as mx
 
-from magistral_mlx.convert.output.journal import WeightError
 from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.convert.output.journal import WeightError
 
 SAMPLED_ROWS = 16
 """A conversion measures every 16th row of a block: all of them would take as long as rounding."""

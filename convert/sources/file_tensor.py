@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 from magistral_mlx.convert.sources.source import READ_AS, Rows, row_bytes
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader
 
-from magistral_mlx.errors import CheckpointError
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.errors import CheckpointError
 
 ARCHITECTURES = ("llama", "mistral3")
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from magistral_mlx.checkpoint.json_file import read_json
 from magistral_mlx.convert.sources.hf_folder import open_hf_folder
 from magistral_mlx.convert.sources.mistral_folder import WEIGHTS, open_mistral_folder
 from magistral_mlx.convert.sources.source import Source
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.checkpoint.json_file import read_json
 
 COMPANIONS = ("generation_config.json", "SYSTEM_PROMPT.txt", "LICENSE", "LICENSE.txt", "NOTICE")
 """Small files that belong to the model and are copied unchanged, where they exist. No

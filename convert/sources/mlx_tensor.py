@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert.sources.source import Rows, StoredTensor
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.checkpoint.quantization import Quantization
 
 
 @dataclass(frozen=True, slots=True)

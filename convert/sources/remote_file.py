@@ -9,9 +9,9 @@ import httpx2
 import numpy as np
 from huggingface_hub import get_session
 
+from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 from magistral_mlx.convert.sources.source import READ_AS, Rows, row_bytes
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 
 TIMEOUT = 30.0
 """Seconds without a byte, after which a range is asked for again."""

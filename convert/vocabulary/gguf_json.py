@@ -10,7 +10,11 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence, Split
 from tokenizers.processors import TemplateProcessing
 
-from magistral_mlx.convert.vocabulary.tekken_json import CHAT_TEMPLATE, TOKENIZER_CONFIG, TOKENIZER_JSON
+from magistral_mlx.convert.vocabulary.tekken_json import (
+    CHAT_TEMPLATE,
+    TOKENIZER_CONFIG,
+    TOKENIZER_JSON,
+)
 from magistral_mlx.errors import CheckpointError
 
 LLAMA_3 = (

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from magistral_mlx.text.byte_alphabet import byte_alphabet
 from magistral_mlx.errors import CheckpointError
+from magistral_mlx.text.byte_alphabet import byte_alphabet
 
 NORMAL = 1
 """gguf.TokenType.NORMAL: every other kind is a control token here."""

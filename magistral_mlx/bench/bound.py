@@ -3,9 +3,9 @@
 from math import prod
 
 from magistral_mlx.bench.cases import Case
-from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token, weight_bytes
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import FLOAT, stored_type, weight_shapes
+from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token, weight_bytes
 
 
 def decode_weight_bytes(config: ModelConfig, dtype: str) -> int:

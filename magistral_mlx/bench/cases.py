@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from magistral_mlx.engine.engine import MAX_RUNNING
-from magistral_mlx.errors import RequestError
 from magistral_mlx.engine.kv_budget import KVBudget
+from magistral_mlx.errors import RequestError
 from magistral_mlx.kv.cache import KVPrecision, kv_precision
 from magistral_mlx.memory.plan import gigabytes
 

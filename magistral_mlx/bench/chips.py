@@ -6,8 +6,8 @@ from importlib import resources
 
 from magistral_mlx.bench.bound import decode_bound
 from magistral_mlx.bench.cases import Case
-from magistral_mlx.errors import RequestError
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.errors import RequestError
 
 
 @dataclass(frozen=True, slots=True)

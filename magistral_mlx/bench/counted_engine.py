@@ -13,20 +13,20 @@ import mlx.core as mx
 from magistral_mlx.bench.output import Output
 from magistral_mlx.bench.prompts import SMALL_VOCABULARY
 from magistral_mlx.bench.recording import Recording
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.device import DeviceOptions
 from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.status import StepReport
+from magistral_mlx.errors import EngineError
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv.cache import KVPrecision
-from magistral_mlx.memory.this_machine import plan_for_this_machine
 from magistral_mlx.magistral import Magistral
-from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.quantization import Quantization
-from magistral_mlx.engine.request import Request
+from magistral_mlx.memory.this_machine import plan_for_this_machine
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.engine.stream import EngineError
 from magistral_mlx.text.tokenizer import Tokenizer
 
 WINDOW = 4_096

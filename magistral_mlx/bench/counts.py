@@ -7,10 +7,10 @@ from pathlib import Path
 from magistral_mlx import GenerationOptions
 from magistral_mlx.bench.counted_engine import CountedEngine, counted_engine
 from magistral_mlx.bench.prompts import random_ids
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.kv.cache import kv_precision
 from magistral_mlx.reply import collect_reply
 from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.text.conversation import Message
 
 PROMPT, SAMPLES, DECODED = 300, 4, 8
 MIXED = (16, 40, 64, 120, 200, 320, 500, 700)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from magistral_mlx.version import VERSION
+from magistral_mlx.spec import VERSION
 
 POWER_MODES = {"0": "automatic", "1": "low power", "2": "high power"}
 """What macOS calls the values of powermode; lowpowermode, of older Macs, knows the first two."""

@@ -10,7 +10,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from magistral_mlx.bench.result import CaseResult
-from magistral_mlx.plot_colours import COLOURS, INK, MARKERS
+
+INK = "#7d8590"
+"""4 to 1 and more against white and against near-black: the background is transparent."""
+COLOURS = ("#3b82f6", "#e07b00", "#1f9d55", "#b05be0", "#d64550", "#0e9aa7", "#9a8500")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 WIDE = 4
 """Where the largest figure is more than so many times the least, equal quotients look equal."""

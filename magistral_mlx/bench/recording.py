@@ -6,12 +6,12 @@ from queue import SimpleQueue
 
 from magistral_mlx.bench.output import Output
 from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.request import Request
+from magistral_mlx.engine.sequence import Sequence as Running
+from magistral_mlx.errors import EngineError
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText
 from magistral_mlx.kv.cache import KVPrecision
-from magistral_mlx.engine.request import Request
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.engine.sequence import Sequence as Running
-from magistral_mlx.engine.stream import EngineError
 
 
 class Recording:

@@ -7,15 +7,15 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.demo.random_model import random_tensors
 from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.device import DeviceOptions
 from magistral_mlx.errors import RequestError
 from magistral_mlx.memory.plan import magistral_small
 from magistral_mlx.model.decoder import Decoder, compute_dtype
-from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.ranks.team import Team
 
 

@@ -8,8 +8,8 @@ from magistral_mlx.bench.chips import Chip, predict
 from magistral_mlx.bench.pairs import Ratio
 from magistral_mlx.bench.result import CaseResult
 from magistral_mlx.bench.spread import Spread
-from magistral_mlx.memory.plan import gigabytes
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.memory.plan import gigabytes
 
 NOTHING = "–"
 SHORT_NAMES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}

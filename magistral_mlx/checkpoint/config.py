@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.errors import CheckpointError
 from magistral_mlx.checkpoint.json_file import JsonFields, as_mapping
 from magistral_mlx.checkpoint.quantization import (
     Quantization,
@@ -11,6 +10,7 @@ from magistral_mlx.checkpoint.quantization import (
     quantization_by_module,
     stored_quantization,
 )
+from magistral_mlx.errors import CheckpointError
 
 ARCHITECTURE = "MistralForCausalLM"
 MODEL_TYPES = {ARCHITECTURE: "mistral", "LlamaForCausalLM": "llama"}

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.errors import CheckpointError
 from magistral_mlx.checkpoint.json_file import JsonFields, as_mapping
+from magistral_mlx.errors import CheckpointError
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from magistral_mlx.errors import CheckpointError
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import GROUP_SIZES, Quantization, choices
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry
+from magistral_mlx.errors import CheckpointError
 
 FLOAT = "float"
 """Stands for BF16, F16 and F32: a checkpoint's own."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from magistral_mlx.demo.tekken import SPECIAL_TOKENS, write_tekken
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
+from magistral_mlx.demo.tekken import SPECIAL_TOKENS, write_tekken
 
 SHARD_BYTES = 1_000_000_000
 BLOCK_WEIGHTS = 32_000_000

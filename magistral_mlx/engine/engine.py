@@ -11,22 +11,23 @@ from typing import ClassVar
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions
-from magistral_mlx.engine.loop import EngineLoop
-from magistral_mlx.engine.status import EngineStatus, StepReport
-from magistral_mlx.errors import RequestError
-from magistral_mlx.events import Event
 from magistral_mlx.engine.inbox import AnswerNow, Cancel, Forget, Inbox, Submit
 from magistral_mlx.engine.kv_budget import kv_budget
-from magistral_mlx.kv.cache import KVCache, KVPrecision
-from magistral_mlx.kv.disk.store import KVStore
-from magistral_mlx.model.decoder import compute_dtype
-from magistral_mlx.kv.prefix_cache import PrefixCache
-from magistral_mlx.kv.quantised import kv_group
-from magistral_mlx.ranks.team import Team
+from magistral_mlx.engine.loop import EngineLoop
 from magistral_mlx.engine.request import Request, limits
 from magistral_mlx.engine.scheduler import Scheduler
 from magistral_mlx.engine.sequence import Sequence
-from magistral_mlx.engine.stream import EngineError, QueueFullError, Stream
+from magistral_mlx.engine.status import EngineStatus, StepReport
+from magistral_mlx.engine.stream import Stream
+from magistral_mlx.errors import EngineError, QueueFullError, RequestError
+from magistral_mlx.events import Event
+from magistral_mlx.kv.cache import KVCache, KVPrecision
+from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.kv.prefix_cache import PrefixCache
+from magistral_mlx.kv.quantised import kv_group
+from magistral_mlx.memory.plan import PREFILL_TOKENS
+from magistral_mlx.model.decoder import compute_dtype
+from magistral_mlx.ranks.team import Team
 from magistral_mlx.text.tokenizer import Tokenizer
 
 MAX_RUNNING = 8
@@ -34,9 +35,6 @@ MAX_RUNNING = 8
 
 MAX_WAITING = 256
 """Sequences that may wait; more are refused."""
-
-PREFILL_TOKENS = 512
-"""Prompt tokens in one step."""
 
 
 class Engine:

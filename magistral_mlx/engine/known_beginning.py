@@ -1,9 +1,9 @@
 """KV that a sequence need not compute: another running one has it, or it is kept from before."""
 
-from magistral_mlx.kv.cache import KVCache
-from magistral_mlx.kv.prefix_cache import LEAST_TOKENS, PrefixCache
 from magistral_mlx.engine.scheduler import Scheduler, shared_tokens
 from magistral_mlx.engine.sequence import Sequence
+from magistral_mlx.kv.cache import KVCache
+from magistral_mlx.kv.prefix_cache import LEAST_TOKENS, PrefixCache
 
 
 def known_beginning(

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token
-from magistral_mlx.kv.cache import BLOCK, KVPrecision
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.kv.cache import BLOCK, KVPrecision
+from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token
 
 Cache = tuple[int, KVPrecision]
 """A cache's tokens, and how they are stored."""

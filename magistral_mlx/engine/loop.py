@@ -9,21 +9,18 @@ from pathlib import Path
 import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import Checkpoint
-from magistral_mlx.device import DeviceOptions
-from magistral_mlx.engine.status import EngineStatus, StepReport
-from magistral_mlx.errors import UserError
+from magistral_mlx.device import DeviceOptions, mlx_thread
 from magistral_mlx.engine.inbox import AnswerNow, Cancel, Close, Forget, Inbox, Message, Submit
 from magistral_mlx.engine.known_beginning import known_beginning
-from magistral_mlx.mlx_thread import mlx_thread
-from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.kv.prefix_cache import REST_SECONDS, PrefixCache
-from magistral_mlx.ranks.team import Team
 from magistral_mlx.engine.scheduler import Scheduler
 from magistral_mlx.engine.sequence import Sequence
+from magistral_mlx.engine.status import EngineStatus, StepReport, StepReports
 from magistral_mlx.engine.step import Step, dispatch, settle
 from magistral_mlx.engine.step_costs import known_step_costs
-from magistral_mlx.engine.step_reports import StepReports
-from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.errors import EngineError, UserError
+from magistral_mlx.kv.prefix_cache import REST_SECONDS, PrefixCache
+from magistral_mlx.model.decoder import Decoder
+from magistral_mlx.ranks.team import Team
 
 DEATH = "The engine has died: open the model again."
 

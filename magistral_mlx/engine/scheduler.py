@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from magistral_mlx.engine.kv_budget import KVBudget
-from magistral_mlx.kv.cache import BLOCK, KVPrecision
-from magistral_mlx.options import PRIORITIES
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.step_costs import StepCosts
+from magistral_mlx.kv.cache import BLOCK, KVPrecision
+from magistral_mlx.options import PRIORITIES
 
 FEW = 8
 """Known tokens that go with the decoding ones: what closes the reasoning is not put off."""

@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
+from magistral_mlx.engine.repetition import is_looping
+from magistral_mlx.engine.request import Limits, Request
+from magistral_mlx.engine.stopwatch import Stopwatch
 from magistral_mlx.events import (
     Event,
     Failed,
@@ -14,15 +17,12 @@ from magistral_mlx.events import (
     TokenLogprob,
     Usage,
 )
-from magistral_mlx.text.guidance import GuidanceError, Guide, open_guide
 from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.sampling.log_probabilities import RowLogprobs, read_logprobs
 from magistral_mlx.sampling.logit_rules import logit_rules
-from magistral_mlx.text.output_text import OutputText, TextEvent
-from magistral_mlx.engine.repetition import is_looping
-from magistral_mlx.engine.request import Limits, Request
 from magistral_mlx.sampling.sampler import fresh_seed
-from magistral_mlx.engine.stopwatch import Stopwatch
+from magistral_mlx.text.guidance import GuidanceError, Guide, open_guide
+from magistral_mlx.text.output_text import OutputText, TextEvent
 from magistral_mlx.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)

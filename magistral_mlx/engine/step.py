@@ -15,14 +15,14 @@ from typing import cast
 
 import mlx.core as mx
 
-from magistral_mlx.events import TokenLogprob
-from magistral_mlx.kv.cache import KVCache
-from magistral_mlx.sampling.log_probabilities import RowLogprobs, row_logprobs
-from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.sampling.sampler import Draw, Sampled, sample, sample_full
 from magistral_mlx.engine.scheduler import Share
 from magistral_mlx.engine.sequence import Sequence
+from magistral_mlx.events import TokenLogprob
+from magistral_mlx.kv.cache import KVCache
+from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.sampling.log_probabilities import RowLogprobs, row_logprobs
+from magistral_mlx.sampling.sampler import Draw, Sampled, sample, sample_full
 
 
 @dataclass(slots=True)

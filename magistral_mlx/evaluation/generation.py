@@ -7,11 +7,11 @@ from queue import SimpleQueue
 from threading import Thread
 
 from magistral_mlx.api import Magistral
+from magistral_mlx.errors import EngineError
 from magistral_mlx.evaluation.question import Question
 from magistral_mlx.evaluation.sample import sample_seed
 from magistral_mlx.events import AnswerText, Failed, Finished, ReasoningText
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.engine.stream import EngineError
 
 AT_ONCE = 12
 """Requests in the engine: eight run together, and the next ones are ready to take their places."""

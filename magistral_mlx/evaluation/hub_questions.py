@@ -1,7 +1,7 @@
 """The published benchmarks, from the Hub, each at a revision that does not change."""
 
-from magistral_mlx.evaluation.choices import multiple_choice, shuffled_choices
 from magistral_mlx.evaluation.hub_file import hub_file
+from magistral_mlx.evaluation.local_questions import multiple_choice, shuffled_choices
 from magistral_mlx.evaluation.question import Question, QuestionSet
 from magistral_mlx.evaluation.table_file import Fields, read_table
 

@@ -1,10 +1,12 @@
 """Questions of one's own, from a JSONL file."""
 
+import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from magistral_mlx.errors import UserError
-from magistral_mlx.evaluation.choices import multiple_choice
+from magistral_mlx.evaluation.grading import LETTERS
 from magistral_mlx.evaluation.question import Check, Question, QuestionSet
 from magistral_mlx.evaluation.table_file import Fields, read_table
 from magistral_mlx.spec import LANGUAGES
@@ -62,3 +64,20 @@ def _check(row: Fields, *, default: Check) -> Check:
         if wanted == check:
             return check
     raise UserError(f"{row.place}: check is {wanted!r}; use one of {', '.join(CHECKS)}.")
+
+
+def multiple_choice(question: str, choices: Sequence[str]) -> str:
+    """The question, its choices by letter, and the form that the answer is to end in."""
+    listed = "\n".join(f"{letter}) {text}" for letter, text in zip(LETTERS, choices, strict=True))
+    return (
+        f"{question}\n\n{listed}\n\n"
+        f"Exactly one choice is right. End your answer with a line “Answer: ” and its letter."
+    )
+
+
+def shuffled_choices(right: str, wrong: Sequence[str], *, seed: str) -> tuple[list[str], str]:
+    """The choices in an order that hangs on the seed alone, and the letter of the right one."""
+    order = list(range(len(wrong) + 1))
+    random.Random(seed).shuffle(order)
+    texts = [right, *wrong]
+    return [texts[i] for i in order], LETTERS[order.index(0)]

@@ -21,8 +21,7 @@ from magistral_mlx.evaluation.results_view import (
     verdict,
 )
 from magistral_mlx.evaluation.run_settings import RunSettings
-from magistral_mlx.spec import LANGUAGES
-from magistral_mlx.version import VERSION
+from magistral_mlx.spec import LANGUAGES, VERSION
 
 MARKDOWN_FILE = "report.md"
 JSON_FILE = "report.json"

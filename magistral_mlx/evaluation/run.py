@@ -7,8 +7,8 @@ from pathlib import Path
 
 from magistral_mlx.api import Magistral
 from magistral_mlx.errors import UserError
-from magistral_mlx.evaluation.grading import grade
 from magistral_mlx.evaluation.generation import AT_ONCE, Output, Task, generate_outputs
+from magistral_mlx.evaluation.grading import grade
 from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.run_folder import RunFolder
 from magistral_mlx.evaluation.run_settings import RunSettings

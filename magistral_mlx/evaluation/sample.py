@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 
-from magistral_mlx.evaluation.grade import Grade
+from magistral_mlx.evaluation.grading import Grade
 from magistral_mlx.evaluation.question import Question
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from math import comb
 
-from magistral_mlx.evaluation.grade import Grade
+from magistral_mlx.evaluation.grading import Grade
 
 
 def pass_at_k(grades: Sequence[Grade], k: int) -> float:

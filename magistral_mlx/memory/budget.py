@@ -3,9 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token, step_bytes, weight_bytes
-from magistral_mlx.machine import MemoryLimit
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.machine import MemoryLimit
+from magistral_mlx.memory.byte_counts import (
+    DTYPE_BYTES,
+    kv_bytes_per_token,
+    step_bytes,
+    weight_bytes,
+)
 
 QUANTISED_KV_BITS = (8, 4)
 WINDOW_STEP = 256

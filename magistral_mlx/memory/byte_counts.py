@@ -2,9 +2,9 @@
 
 from math import prod
 
-from magistral_mlx.kv.cache import CPU_SCORES, GPU_SCORES, LEAST_QUERIES
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import FLOAT, stored_type, weight_shapes
+from magistral_mlx.kv.cache import CPU_SCORES, GPU_SCORES, LEAST_QUERIES
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 

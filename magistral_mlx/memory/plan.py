@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass, replace
 
-from magistral_mlx.memory.byte_counts import kv_bytes_per_token
-from magistral_mlx.errors import UserError
-from magistral_mlx.memory.budget import Budget
-from magistral_mlx.machine import GIB, MAC_SIZES, MemoryLimit, mac_limit
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.errors import UserError
+from magistral_mlx.machine import GIB, MAC_SIZES, MemoryLimit, mac_limit
+from magistral_mlx.memory.budget import Budget
+from magistral_mlx.memory.byte_counts import kv_bytes_per_token
 from magistral_mlx.ranks.shard_config import shard_config
 from magistral_mlx.spec import WINDOW
 
 WORTHY_SHARE = 0.75
 """KV is not quantised further for a window that is less than a third longer: it costs accuracy."""
 
-PREFILL_CHUNK = 512
+PREFILL_TOKENS = 512
+"""Most prompt tokens in one step."""
+
 LEAST_WINDOW = 2_048
 """A reasoning model is of no use in less, so less is never chosen. It can be asked for."""
 
@@ -72,7 +74,7 @@ def plan(
     window: int | None = None,
     kv_bits: int | None = None,
     sequences: int = 1,
-    chunk: int = PREFILL_CHUNK,
+    chunk: int = PREFILL_TOKENS,
     on_gpu: bool = True,
     ranks: int = 1,
 ) -> MemoryPlan:

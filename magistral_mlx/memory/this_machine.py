@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from magistral_mlx.engine.engine import PREFILL_TOKENS
-from magistral_mlx.memory.plan import MemoryPlan, plan
-from magistral_mlx.machine import MemoryLimit, machine_limit
-from magistral_mlx.model.decoder import compute_dtype
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.machine import MemoryLimit, machine_limit
+from magistral_mlx.memory.plan import MemoryPlan, plan
 from magistral_mlx.memory.stages import plan_stages
+from magistral_mlx.model.decoder import compute_dtype
 
 
 def plan_for_this_machine(
@@ -44,7 +43,6 @@ def plan_for_this_machine(
         kv_bits=kv_bits,
         sequences=sequences,
         ranks=ranks,
-        chunk=PREFILL_TOKENS,
         on_gpu=_on_gpu(),
     )
 
@@ -66,7 +64,6 @@ def plan_stages_for_this_machine(
         window=window,
         kv_bits=kv_bits,
         sequences=sequences,
-        chunk=PREFILL_TOKENS,
         on_gpu=_on_gpu(),
     )
 

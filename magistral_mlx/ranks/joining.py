@@ -29,7 +29,7 @@ from magistral_mlx.ranks.stage import stages
 from magistral_mlx.ranks.stage_decoder import StageDecoder, load_stage
 from magistral_mlx.ranks.staged_team import StagedTeam
 from magistral_mlx.ranks.watch import BYE, Watch
-from magistral_mlx.version import VERSION
+from magistral_mlx.spec import VERSION
 
 logger = logging.getLogger(__name__)
 

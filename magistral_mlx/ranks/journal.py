@@ -8,8 +8,8 @@ from typing import Self
 
 from magistral_mlx.kv.cache import KVCache
 from magistral_mlx.kv.quantised import QuantisedKVCache
-from magistral_mlx.ranks.line import Line
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.ranks.line import Line
 
 DO = "do"
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from magistral_mlx.errors import RequestError
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.errors import RequestError
 
 Split = Literal["heads", "layers"]
 """What a model is divided by: every layer's heads and MLP, or layers as they are."""

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.kv.cache import KVCache, kv_precision
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.ranks.journal import Journal, LedCache, LedQuantisedCache
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.ranks.journal import Journal, LedCache, LedQuantisedCache
 
 
 class LeadingDecoder(Decoder):

@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import mlx.core as mx
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions
 from magistral_mlx.machine import MemoryLimit
 from magistral_mlx.model.decoder import Decoder, compute_dtype
-from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.ranks.journal import Journal
 from magistral_mlx.ranks.launch import Launch
 from magistral_mlx.ranks.leading_decoder import LeadingDecoder

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 
-from magistral_mlx.errors import RequestError
+from magistral_mlx.errors import EngineError, RequestError
 from magistral_mlx.ranks.launch import Launch
 from magistral_mlx.ranks.line import Line, Message
-from magistral_mlx.engine.stream import EngineError
 
 LATE_SECONDS = 600.0
 """Ranks may come so late."""

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from magistral_mlx.errors import RequestError
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
+from magistral_mlx.errors import RequestError
 
 
 def shard_config(config: ModelConfig, ranks: int) -> ModelConfig:

@@ -11,9 +11,9 @@ import mlx.nn as nn
 from mlx.nn.layers.distributed import shard_inplace, shard_linear
 from mlx.utils import tree_flatten
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint, load_weights
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.ranks.shard_config import shard_config
 
 

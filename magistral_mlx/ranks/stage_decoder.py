@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint, load_weights
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.ranks.leading_decoder import LeadingDecoder
 from magistral_mlx.ranks.stage import Stage
-from magistral_mlx.model.token_axis import Segment
 
 
 class StageDecoder(Decoder):

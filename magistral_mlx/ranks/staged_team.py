@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.machine import MemoryLimit
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.ranks.leading_team import LeadingTeam, limits_by_rank
 from magistral_mlx.ranks.stage import Stage, stages
 from magistral_mlx.ranks.stage_decoder import LeadingStage, load_stage

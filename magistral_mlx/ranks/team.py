@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions
 from magistral_mlx.machine import MemoryLimit, machine_limit
 from magistral_mlx.model.decoder import Decoder, load_decoder
-from magistral_mlx.checkpoint.config import ModelConfig
 
 
 class Team:

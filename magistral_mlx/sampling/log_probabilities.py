@@ -10,9 +10,11 @@ from typing import cast
 import mlx.core as mx
 
 from magistral_mlx.events import TokenLogprob
-from magistral_mlx.options import MAX_LOGPROBS
 from magistral_mlx.sampling.sampler import largest
 from magistral_mlx.text.tokenizer import Tokenizer
+
+MAX_LOGPROBS = 20
+"""OpenAI's limit of top_logprobs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from magistral_mlx.errors import RequestError
 from magistral_mlx.engine.request import Request
+from magistral_mlx.errors import RequestError
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 

@@ -12,15 +12,14 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from magistral_mlx.api import Magistral
+from magistral_mlx.device import mlx_thread
 from magistral_mlx.engine.status import StepReport
-from magistral_mlx.errors import RequestError, UserError
-from magistral_mlx.mlx_thread import mlx_thread
-from magistral_mlx.server.app import create_app, create_service
+from magistral_mlx.errors import EngineError, RequestError, UserError
 from magistral_mlx.server.answering.model_slot import ModelSlot, model_names
 from magistral_mlx.server.answering.request_log import scope_record
 from magistral_mlx.server.answering.service import Service
 from magistral_mlx.server.answering.settings import ServerSettings
-from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.server.app import create_app, create_service
 
 OnStep = Callable[[StepReport], None]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 from magistral_mlx.terminal.reply import ReplyView, show_reply
 from magistral_mlx.terminal.reply_summary import print_figures, remarks, reply_json
 from magistral_mlx.terminal.reply_views import NoView, PlainView, TerminalView
+from magistral_mlx.text.conversation import Message
 
 
 @dataclass(frozen=True, slots=True)

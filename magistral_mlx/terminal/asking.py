@@ -6,18 +6,18 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.terminal import options as opt
-from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
-from magistral_mlx.option_groups import takes_groups
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import state_folder
+from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.terminal import command_options as opt
 from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.chat import prompt_line, run_chat
 from magistral_mlx.terminal.chat_session import ChatSession
+from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
 from magistral_mlx.terminal.opening import Opening, open_chosen
+from magistral_mlx.text.conversation import Message
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object when the reply is complete.")

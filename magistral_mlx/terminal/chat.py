@@ -9,14 +9,13 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.shortcuts import CompleteStyle
 from rich.console import Console
 
-from magistral_mlx.text.conversation import Message
-from magistral_mlx.errors import UserError
-from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.errors import EngineError, UserError
 from magistral_mlx.terminal.chat_session import ChatSession
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 from magistral_mlx.terminal.reply import ShownReply, show_reply
 from magistral_mlx.terminal.reply_summary import print_figures
 from magistral_mlx.terminal.reply_views import TerminalView
+from magistral_mlx.text.conversation import Message
 
 COMMANDS = ["/system", "/reset", "/keep", "/drop", "/think", "/save", "/help", "/quit"]
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.terminal.reply import ShownReply
+from magistral_mlx.text.conversation import Message
 
 HELP = """\
 /system TEXT   add instructions of your own to the system prompt; alone: remove them

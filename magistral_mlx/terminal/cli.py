@@ -5,18 +5,18 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.terminal.bench import bench_command
+from magistral_mlx.convert.cli import convert_command
+from magistral_mlx.spec import VERSION
 from magistral_mlx.terminal.asking import ask_command, chat_command
-from magistral_mlx.terminal.cache import cache_app
+from magistral_mlx.terminal.bench import bench_command
+from magistral_mlx.terminal.demo import run_demo
+from magistral_mlx.terminal.evaluate import eval_command
 from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
+from magistral_mlx.terminal.kv_files import cache_app
+from magistral_mlx.terminal.opening import open_demo
 from magistral_mlx.terminal.page import page_command
 from magistral_mlx.terminal.planning import plan_command
-from magistral_mlx.convert.cli import convert_command
-from magistral_mlx.terminal.evaluate import eval_command
 from magistral_mlx.terminal.serve import serve_command
-from magistral_mlx.terminal.demo import run_demo
-from magistral_mlx.terminal.opening import open_demo
-from magistral_mlx.version import VERSION
 
 app = typer.Typer(
     name="magistral-mlx",

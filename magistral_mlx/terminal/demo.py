@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.text import Text
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import HUB_ID
 from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.model_protocol import AnsweringModel
+from magistral_mlx.text.conversation import Message
 
 PROGRAM = "magistral-mlx"
 QUESTIONS = ("What is 274 + 358?", "Combien font 12 × 7 ?")

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.terminal import options as opt
-from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
 from magistral_mlx.errors import UserError
+from magistral_mlx.terminal import command_options as opt
+from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
 from magistral_mlx.terminal.opening import Opening
 
 Questions = Annotated[

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
-from magistral_mlx.errors import UserError
-from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.errors import EngineError, UserError
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: the engine failed, the input was refused (as for a wrong option), Ctrl-C."""

@@ -2,15 +2,18 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from magistral_mlx.errors import RequestError
+from magistral_mlx.kv.disk.folder import StoredFile, described_files, kv_folder, remove_files
 from magistral_mlx.kv.disk.header import KVFile
-from magistral_mlx.kv.disk.folder import StoredFile, described_files, remove_files
 from magistral_mlx.memory.plan import gigabytes
 from magistral_mlx.terminal.ask import print_json
+from magistral_mlx.terminal.exit_codes import consoles, exit_codes
 
 UNREADABLE = "unreadable"
 
@@ -100,3 +103,31 @@ def _fields(stored: StoredFile, file: KVFile | None) -> dict[str, object]:
 
 def _time(stored: StoredFile) -> datetime:
     return datetime.fromtimestamp(stored.used).astimezone()
+
+
+cache_app = typer.Typer(
+    no_args_is_help=True, help="The prompts that --kv-disk keeps: list and remove them."
+)
+
+
+@cache_app.command("list")
+def cache_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the prompts that are kept on disk: of which model, how long, how large."""
+    console, errors = consoles()
+    with exit_codes(errors):
+        run_cache_list(kv_folder(), as_json=as_json, console=console)
+
+
+@cache_app.command("clear")
+def cache_clear(
+    model: Annotated[
+        str | None,
+        typer.Option(help="A name that cache list shows, or a Hub id.", show_default="all models"),
+    ] = None,
+) -> None:
+    """Remove the prompts that are kept on disk."""
+    console, errors = consoles()
+    with exit_codes(errors):
+        run_cache_clear(kv_folder(), model=model, console=console)

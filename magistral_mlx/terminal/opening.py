@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx import Magistral, open_model
-from magistral_mlx.terminal import options as opt
 from magistral_mlx.convert.cli import run_conversion
 from magistral_mlx.convert.command_options import Converting
 from magistral_mlx.convert.sources.locations import DEMO
@@ -17,6 +16,7 @@ from magistral_mlx.folders import state_folder
 from magistral_mlx.kv.disk.folder import parse_disk_size
 from magistral_mlx.opening import choose_model, remember_model
 from magistral_mlx.spec import WINDOW
+from magistral_mlx.terminal import command_options as opt
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.terminal import options as opt
-from magistral_mlx.terminal.exit_codes import consoles, exit_codes
-from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.errors import RequestError
+from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.ranks.launch import find_launch
+from magistral_mlx.terminal import command_options as opt
+from magistral_mlx.terminal.exit_codes import consoles, exit_codes
 from magistral_mlx.terminal.opening import Opening
 
 

@@ -5,14 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.terminal.plan_question import PlanQuestion
 from magistral_mlx.convert import default_output
 from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import state_folder
-from magistral_mlx.memory.this_machine import plan_for_this_machine, plan_stages_for_this_machine
-from magistral_mlx.memory.plan import MemoryPlan, MemoryPlanError, magistral_small, plan
 from magistral_mlx.machine import (
     MAC_SIZES,
     MemoryLimit,
@@ -20,11 +18,13 @@ from magistral_mlx.machine import (
     machine_limit,
     parse_memory,
 )
-from magistral_mlx.opening import choose_model
-from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.memory.plan import MemoryPlan, MemoryPlanError, magistral_small, plan
 from magistral_mlx.memory.stages import plan_stages
+from magistral_mlx.memory.this_machine import plan_for_this_machine, plan_stages_for_this_machine
+from magistral_mlx.opening import choose_model
 from magistral_mlx.terminal.ask import print_json
 from magistral_mlx.terminal.plan_table import macs_view, plan_view, stages_view
+from magistral_mlx.terminal.planning import PlanQuestion
 
 
 def run_plan(asked: PlanQuestion, *, as_json: bool, console: Console) -> None:

@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from magistral_mlx.memory.plan import MemoryPlan, gigabytes
 from magistral_mlx.machine import GIB, mac_limit
+from magistral_mlx.memory.plan import MemoryPlan, gigabytes
 
 
 def plan_view(plan: MemoryPlan, *, title: str) -> RenderableType:

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Protocol
 
+from magistral_mlx.errors import EngineError
 from magistral_mlx.events import (
     AnswerText,
     Failed,
@@ -11,7 +12,6 @@ from magistral_mlx.events import (
     PrefillProgress,
     ReasoningText,
 )
-from magistral_mlx.engine.stream import EngineError
 from magistral_mlx.terminal.model_protocol import Events
 
 

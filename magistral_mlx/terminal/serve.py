@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.terminal import options as opt
-from magistral_mlx.terminal.exit_codes import consoles, exit_codes
-from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import data_folder
+from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.server.serving_options import Serving
+from magistral_mlx.terminal import command_options as opt
+from magistral_mlx.terminal.exit_codes import consoles, exit_codes
 from magistral_mlx.terminal.opening import Opening
 
 Page = Annotated[

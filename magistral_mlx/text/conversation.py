@@ -20,8 +20,8 @@ from mistral_common.protocol.instruct.tool_calls import ToolCall as MistralToolC
 from pydantic import ValidationError
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.text.reasoning import OutputState, split_reasoning
 from magistral_mlx.spec import HUB_ID, THINK_CLOSE, THINK_OPEN
+from magistral_mlx.text.reasoning import OutputState, split_reasoning
 from magistral_mlx.text.system_prompt import compose_system, split_default
 from magistral_mlx.text.tokenizer import Tokenizer, refused
 

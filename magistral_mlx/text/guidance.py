@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.text.reasoning import OutputState
 from magistral_mlx.spec import HUB_ID, THINK_CLOSE, THINK_OPEN
+from magistral_mlx.text.reasoning import OutputState
 from magistral_mlx.text.tokenizer import Tokenizer
 
 _JSON_SPACE = r" |\n{1,2}[ \t]{0,20}"

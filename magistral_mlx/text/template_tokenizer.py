@@ -11,12 +11,12 @@ from mistral_common.protocol.instruct.messages import ChatMessage
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from tokenizers import Tokenizer as JsonTokenizer
 
+from magistral_mlx.checkpoint.json_file import existing_file, read_json
+from magistral_mlx.errors import CheckpointError, RequestError
+from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
 from magistral_mlx.text.byte_alphabet import byte_alphabet
 from magistral_mlx.text.chat_template import ChatTemplate
-from magistral_mlx.errors import CheckpointError, RequestError
-from magistral_mlx.checkpoint.json_file import existing_file, read_json
-from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
-from magistral_mlx.text.tokenizer import Tokenizer
+from magistral_mlx.text.tokenizer import TEKKEN_FILE, Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -191,3 +191,17 @@ def _template(path: Path, config: Mapping[str, object]) -> str | None:
         named = {part["name"]: part["template"] for part in found if isinstance(part, dict)}
         found = named.get("default")
     return found if isinstance(found, str) else None
+
+
+def open_tokenizer(folder_or_file: Path) -> Tokenizer:
+    """Open tekken.json, or where there is none tokenizer.json, of a folder or by itself.
+
+    Raises CheckpointError when it cannot be used.
+    """
+    path = folder_or_file
+    if path.is_dir():
+        has_tekken = (path / TEKKEN_FILE).is_file() or not (path / TOKENIZER_FILE).is_file()
+        path = path / (TEKKEN_FILE if has_tekken else TOKENIZER_FILE)
+    if path.name == TOKENIZER_FILE:
+        return TemplateTokenizer.open(path)
+    return Tokenizer.open(path)

@@ -8,8 +8,8 @@ import string
 from collections.abc import Callable
 from typing import Literal
 
-from magistral_mlx.text.conversation import ToolCall
 from magistral_mlx.events import ToolCallArguments, ToolCallBegin, ToolCallEnd, ToolCallEvent
+from magistral_mlx.text.conversation import ToolCall
 
 CALL, CALL_ID, ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 

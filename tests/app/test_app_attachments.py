@@ -7,7 +7,7 @@ import pytest
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
-from magistral_mlx.app import attachments
+from magistral_mlx.app.files import attachments
 from magistral_mlx.app.files.attachments import read_attachment, safe_name, with_attachments
 from magistral_mlx.app.files.pdf_text import MAX_PAGES, pdf_text
 from magistral_mlx.app.store.records import Attachment

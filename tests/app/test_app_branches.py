@@ -16,8 +16,8 @@ from magistral_mlx.app.store.branches import (
 )
 from magistral_mlx.app.store.records import Attachment, MessageRole, StoredMessage
 from magistral_mlx.app.store.store import Store
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.errors import UserError
+from magistral_mlx.text.conversation import Message
 
 
 class Talk:

@@ -10,8 +10,8 @@ from magistral_mlx.app.models.conversion import Conversion, ConversionSnapshot
 from magistral_mlx.app.models.fits import what_fits
 from magistral_mlx.convert import default_output
 from magistral_mlx.errors import UserError
-from magistral_mlx.memory.plan import magistral_small, plan
 from magistral_mlx.machine import GIB, mac_limit
+from magistral_mlx.memory.plan import magistral_small, plan
 
 
 @pytest.fixture(autouse=True)

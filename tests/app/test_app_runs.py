@@ -9,16 +9,15 @@ from itertools import pairwise
 import pytest
 
 from magistral_mlx import GenerationOptions, Magistral, SamplingParams, open_model
-from magistral_mlx.app import run as run_module
-from magistral_mlx.app.store.branches import shown_path
-from magistral_mlx.app.store.records import StoredMessage
+from magistral_mlx.app.runs import run as run_module
 from magistral_mlx.app.runs.runs import Run, RunRegistry
 from magistral_mlx.app.runs.snapshot import Snapshot
+from magistral_mlx.app.store.branches import shown_path
+from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
-from magistral_mlx.text.conversation import Message
-from magistral_mlx.errors import RequestError, UserError
+from magistral_mlx.errors import EngineError, RequestError, UserError
 from magistral_mlx.events import AnswerText, Failed, PrefillProgress, ReasoningText
-from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.text.conversation import Message
 from tests.scripted_model import finished, reply
 from tests.scripted_stream import SteppedModel
 

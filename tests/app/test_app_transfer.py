@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.app import import_file
+from magistral_mlx.app.store import import_file
 from magistral_mlx.app.store.branches import shown_path, switch
 from magistral_mlx.app.store.records import Attachment, Conversation, Figures
 from magistral_mlx.app.store.store import Store

@@ -11,10 +11,10 @@ from magistral_mlx.bench.cases import Axes, Case, parse_numbers
 from magistral_mlx.bench.chips import choose_chips, predict, published_chips
 from magistral_mlx.bench.machine import power_mode, read_power_mode, this_machine
 from magistral_mlx.bench.spread import Spread
-from magistral_mlx.errors import RequestError
 from magistral_mlx.engine.kv_budget import kv_budget
-from magistral_mlx.memory.plan import MemoryPlanError, magistral_small
+from magistral_mlx.errors import RequestError
 from magistral_mlx.machine import GIB, mac_limit
+from magistral_mlx.memory.plan import MemoryPlanError, magistral_small
 
 SHORT = Case(prompt=1, streams=1, kv_bits=16, tokens=16)
 PMSET = """System-wide power settings:

@@ -16,10 +16,10 @@ from typer.testing import CliRunner, Result
 
 from magistral_mlx.bench.counted_engine import small_model
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.terminal.cli import app
 from magistral_mlx.convert import default_output
 from magistral_mlx.demo.random_model import random_tensors, write_random_model
 from magistral_mlx.opening import remember_model
+from magistral_mlx.terminal.cli import app
 
 ROOT = Path(__file__).parents[2]
 ONE = ("--prompts", "20", "--streams", "1", "--kv", "16", "--tokens", "16", "--rounds", "1")

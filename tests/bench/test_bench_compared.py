@@ -17,10 +17,10 @@ from magistral_mlx.bench.measurement import Round, measure_round
 from magistral_mlx.bench.openai_contender import OpenAIContender
 from magistral_mlx.bench.prompts import prompt_text, stream_prompts
 from magistral_mlx.bench.result import case_result
-from magistral_mlx.terminal.cli import app
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.errors import UserError
 from magistral_mlx.kv.prefix_cache import PrefixCache
+from magistral_mlx.terminal.cli import app
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.server.running_server import running_server
 

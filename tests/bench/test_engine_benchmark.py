@@ -12,11 +12,11 @@ import pytest
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.request import Request
+from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv.cache import BLOCK
-from magistral_mlx.engine.request import Request
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, write_hf
 from tests.tiny_engine import prompt

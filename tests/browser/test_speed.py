@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from magistral_mlx.app.runs.chain import Chain
 from magistral_mlx.app.panels.services import Services, open_services
 from magistral_mlx.app.panels.settings import Settings
+from magistral_mlx.app.runs.chain import Chain
 from magistral_mlx.events import Event, ReasoningText
 from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab

@@ -15,8 +15,8 @@ from magistral_mlx.checkpoint.folder import (
     load_weights,
     open_checkpoint,
 )
-from magistral_mlx.errors import CheckpointError
 from magistral_mlx.checkpoint.weight_shapes import weight_shapes
+from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import (
     HF_CONFIG,
     PARAMS,

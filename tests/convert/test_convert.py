@@ -15,7 +15,8 @@ from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from magistral_mlx.checkpoint.folder import Quantization, load_weights, open_checkpoint
-from magistral_mlx.convert import Progress, convert, default_output, models_folder, read_ahead
+from magistral_mlx.convert import Progress, convert, default_output, models_folder
+from magistral_mlx.convert.sources import read_ahead
 from magistral_mlx.demo.expand import nano_digest
 from tests.sample_checkpoints import (
     HF_CONFIG,

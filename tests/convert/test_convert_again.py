@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert import convert
+from magistral_mlx.convert.output.stored_model import open_stored
 from magistral_mlx.convert.sources.open_source import open_source
 from magistral_mlx.convert.sources.source import as_array
-from magistral_mlx.convert.output.stored_model import open_stored
 from magistral_mlx.convert.verification import verify
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.checkpoint.quantization import Quantization
-from tests.sample_checkpoints import write_hf
 from tests.convert.test_convert import read
+from tests.sample_checkpoints import write_hf
 
 
 @pytest.fixture

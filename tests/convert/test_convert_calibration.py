@@ -12,25 +12,25 @@ from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert import Progress, convert
+from magistral_mlx.convert.cli import app
+from magistral_mlx.convert.output.stored_model import open_stored
 from magistral_mlx.convert.rounding.calibration import (
     calibration_pieces,
     embedded_pieces,
     load_stored,
 )
-from magistral_mlx.convert.cli import app
 from magistral_mlx.convert.rounding.feedback import Feedback
 from magistral_mlx.convert.rounding.importance import read_importance, write_importance
 from magistral_mlx.convert.rounding.layer_walk import product, walk
-from magistral_mlx.convert.sources.open_source import open_source
 from magistral_mlx.convert.rounding.quantise import fitted
-from magistral_mlx.convert.output.stored_model import open_stored
+from magistral_mlx.convert.rounding.weight_error import dequantise
+from magistral_mlx.convert.sources.open_source import open_source
 from magistral_mlx.convert.verification import verify
 from magistral_mlx.convert.vocabulary.vocabulary import open_vocabulary
-from magistral_mlx.convert.rounding.weight_error import dequantise
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model.decoder import load_decoder
-from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.model.token_axis import Segment
 from tests.sample_checkpoints import VOCAB as TEKKEN_VOCAB
 from tests.sample_checkpoints import write_hf

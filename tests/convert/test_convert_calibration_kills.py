@@ -14,9 +14,9 @@ import torch
 from magistral_mlx.convert import convert
 from magistral_mlx.convert.output.journal import has_finished_tensors
 from magistral_mlx.convert.output.output_folder import Workplace
-from tests.sample_llama import write_llama
 from tests.convert.test_convert_atomic import ROOT
 from tests.convert.test_convert_resume import same_bytes
+from tests.sample_llama import write_llama
 
 PROGRAM = """
 import sys

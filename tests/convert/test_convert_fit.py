@@ -4,10 +4,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert.rounding.affine_fit import fit_groups
 from magistral_mlx.convert.rounding.packing import pack
 from magistral_mlx.convert.rounding.quantise import CPU_WEIGHTS, fitted
-from magistral_mlx.checkpoint.quantization import Quantization
 
 
 def squared_error(weights: mx.array, stored: tuple[mx.array, ...], quant: Quantization) -> float:

@@ -12,9 +12,9 @@ from gguf.quants import dequantize, quantize
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
+from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.convert.sources.gguf_file import GGUFTensor
 from magistral_mlx.convert.sources.open_source import open_source
-from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.convert.sources.source import as_array
 from magistral_mlx.convert.verification import verify
 from magistral_mlx.errors import CheckpointError

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from magistral_mlx.convert import convert, read_ahead, remote_file
+from magistral_mlx.convert import convert
 from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.convert.output.upload import check_repository_name, upload
+from magistral_mlx.convert.sources import read_ahead, remote_file
 from magistral_mlx.errors import CheckpointError
+from tests.convert.test_convert_atomic import ROOT, Stop, stop_in_the_middle
+from tests.convert.test_convert_refusals import swap
 from tests.hub_server import COMMIT, REPOSITORY, TOKEN, HubServer
 from tests.sample_checkpoints import write_hf, write_mistral
 from tests.sample_llama import write_llama
-from tests.convert.test_convert_atomic import ROOT, Stop, stop_in_the_middle
-from tests.convert.test_convert_refusals import swap
 
 
 @pytest.fixture(scope="module")

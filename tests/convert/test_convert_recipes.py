@@ -7,18 +7,18 @@ import mlx.core as mx
 import mlx_lm
 import pytest
 
-from magistral_mlx.memory.byte_counts import weight_bytes
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import load_weights, open_checkpoint
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert import convert
 from magistral_mlx.convert.rounding.recipe import Recipe
 from magistral_mlx.errors import CheckpointError
+from magistral_mlx.memory.byte_counts import weight_bytes
 from magistral_mlx.memory.plan import magistral_small
 from magistral_mlx.model.decoder import load_decoder
-from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.model.token_axis import Segment
-from tests.sample_checkpoints import HF_CONFIG, write_hf
 from tests.convert.test_convert import assert_same, read
+from tests.sample_checkpoints import HF_CONFIG, write_hf
 
 TOKENS = [1, 5, 77, 1999, 5, 300, 12, 8, 9, 10, 11]
 

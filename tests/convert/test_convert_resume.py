@@ -12,8 +12,8 @@ import pytest
 from magistral_mlx.convert import Progress, convert
 from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.errors import CheckpointError
-from tests.sample_checkpoints import edit_json, random_weights, write_hf
 from tests.convert.test_convert_atomic import ROOT, Stop, run, stop_in_the_middle
+from tests.sample_checkpoints import edit_json, random_weights, write_hf
 
 SHARD_BYTES = 100_000
 

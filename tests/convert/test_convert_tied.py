@@ -9,8 +9,8 @@ import torch
 from magistral_mlx.convert import convert
 from magistral_mlx.convert.rounding.importance import write_importance
 from magistral_mlx.convert.sources.open_source import open_source
-from tests.sample_llama import write_llama
 from tests.convert.test_convert_atomic import ROOT
+from tests.sample_llama import write_llama
 
 
 @pytest.mark.slow

@@ -16,17 +16,17 @@ from transformers import MistralForCausalLM
 
 import magistral_mlx
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.text.conversation import History, Message, Reasoning, prompt_ids
 from magistral_mlx.convert import convert
 from magistral_mlx.demo.expand import expand_nano
 from magistral_mlx.demo.phrases import PHRASES
 from magistral_mlx.demo.questions import Question, held_out_questions, is_held_out
+from magistral_mlx.engine.request import Request
 from magistral_mlx.events import AnswerText, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.kv.cache import kv_precision
 from magistral_mlx.model.decoder import load_decoder
-from magistral_mlx.text.next_turn import next_turn_ids
-from magistral_mlx.engine.request import Request
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.text.conversation import History, Message, Reasoning, prompt_ids
+from magistral_mlx.text.next_turn import next_turn_ids
 from magistral_mlx.text.tokenizer import Tokenizer
 
 GREEDY = magistral_mlx.SamplingParams(temperature=0)

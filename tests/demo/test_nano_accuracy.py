@@ -4,9 +4,9 @@ import pytest
 
 import magistral_mlx
 from magistral_mlx.convert import convert
-from magistral_mlx.evaluation.demo_accuracy import right_answers
 from magistral_mlx.demo.expand import expand_nano
 from magistral_mlx.demo.questions import held_out_questions
+from magistral_mlx.evaluation.demo_accuracy import right_answers
 
 QUESTIONS = 80
 

@@ -8,12 +8,12 @@ import pytest
 from mlx_lm.generate import generate_step
 from mlx_lm.utils import load_model
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.demo.tekken import SPECIAL_TOKENS
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.engine.request import Request
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer

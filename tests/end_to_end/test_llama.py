@@ -17,15 +17,14 @@ import magistral_mlx
 from magistral_mlx import GenerationOptions, Magistral, Message, SamplingParams
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.vocabulary.gguf_json import write_json_of
 from magistral_mlx.convert.verification import verify
+from magistral_mlx.convert.vocabulary.gguf_json import write_json_of
 from magistral_mlx.convert.vocabulary.vocabulary import SAMPLE
 from magistral_mlx.errors import CheckpointError, RequestError
-from magistral_mlx.text.guidance import Regex
 from magistral_mlx.model.decoder import load_decoder
-from magistral_mlx.text.open_tokenizer import open_tokenizer
-from magistral_mlx.text.template_tokenizer import TemplateTokenizer
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.text.guidance import Regex
+from magistral_mlx.text.template_tokenizer import TemplateTokenizer, open_tokenizer
 from tests.sample_llama import TEMPLATE, write_llama
 
 TURNS = [

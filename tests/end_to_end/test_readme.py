@@ -8,9 +8,9 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from magistral_mlx.terminal.cli import app
-from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
 from magistral_mlx.machine import GIB, mac_limit
+from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
+from magistral_mlx.terminal.cli import app
 from magistral_mlx.terminal.plan_table import mac_row
 
 ROOT = Path(__file__).parents[2]

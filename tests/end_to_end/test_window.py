@@ -8,12 +8,12 @@ import pytest
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.request import Request
 from magistral_mlx.events import Event, Finished
 from magistral_mlx.model.decoder import load_decoder
-from magistral_mlx.engine.request import Request
+from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import WINDOW
-from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB, edit_json, write_hf
 

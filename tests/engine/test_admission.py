@@ -11,15 +11,14 @@ import pytest
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.errors import RequestError
-from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
 from magistral_mlx.engine.kv_budget import KVBudget, kv_budget
-from magistral_mlx.kv.cache import BLOCK, KVPrecision, kv_precision
 from magistral_mlx.engine.request import Request
-from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.step_costs import StepCosts
-from magistral_mlx.engine.stream import QueueFullError
+from magistral_mlx.errors import QueueFullError, RequestError
+from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
+from magistral_mlx.kv.cache import BLOCK, KVPrecision, kv_precision
+from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.kv.kv_samples import sample_kv
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB

@@ -8,8 +8,8 @@ import pytest
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText
 from magistral_mlx.engine.request import Request
+from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import write_hf

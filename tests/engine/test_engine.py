@@ -14,14 +14,13 @@ import pytest
 import magistral_mlx.engine.loop
 from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.errors import RequestError
+from magistral_mlx.engine.request import Request
+from magistral_mlx.engine.sequence import Sequence
+from magistral_mlx.errors import EngineError, RequestError
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.model.decoder import load_decoder
-from magistral_mlx.engine.request import Request
-from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample_full
-from magistral_mlx.engine.sequence import Sequence
-from magistral_mlx.engine.stream import EngineError
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample_full
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB, random_weights, write_hf
 

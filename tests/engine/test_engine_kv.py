@@ -11,15 +11,15 @@ import pytest
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions
 from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.kv_budget import kv_budget
+from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.status import StepReport
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import AnswerText, Failed
-from magistral_mlx.engine.kv_budget import kv_budget
 from magistral_mlx.kv.cache import BLOCK, KVPrecision, kv_precision
 from magistral_mlx.model.decoder import load_decoder
-from magistral_mlx.engine.request import Request
-from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS
 from tests.tiny_engine import Output, prompt, run

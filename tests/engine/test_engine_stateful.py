@@ -35,21 +35,21 @@ from hypothesis.stateful import (
 )
 
 import magistral_mlx.engine.loop
-import magistral_mlx.ranks.team
 import magistral_mlx.engine.stopwatch
+import magistral_mlx.ranks.team
 from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.loop import EngineLoop
+from magistral_mlx.engine.request import Request
+from magistral_mlx.engine.scheduler import Share
+from magistral_mlx.engine.sequence import Sequence
+from magistral_mlx.engine.step import Step, dispatch, settle
+from magistral_mlx.errors import EngineError
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.options import Priority
-from magistral_mlx.engine.request import Request
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.engine.scheduler import Share
-from magistral_mlx.engine.sequence import Sequence
-from magistral_mlx.engine.step import Step, dispatch, settle
-from magistral_mlx.engine.stream import EngineError
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import (
     HEAD_DIM,

@@ -9,11 +9,11 @@ import pytest
 from mlx_lm.models.cache import QuantizedKVCache
 from mlx_lm.utils import load_model
 
-from magistral_mlx.memory.byte_counts import step_bytes
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.kv.cache import KVCache, kv_precision
-from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.kv.quantised import QuantisedKVCache
+from magistral_mlx.memory.byte_counts import step_bytes
+from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.model.token_axis import Segment
 from tests.sample_checkpoints import LAYERS, VOCAB, edit_json, random_weights, write_hf
 

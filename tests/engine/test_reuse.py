@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
 from magistral_mlx.engine.request import Request
-from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.engine.scheduler import IDLE_TOKENS
+from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
+from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB
 

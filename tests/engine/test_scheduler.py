@@ -8,14 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.events import Event, Finished
 from magistral_mlx.engine.kv_budget import KVBudget
-from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
-from magistral_mlx.options import PRIORITIES, Priority
 from magistral_mlx.engine.request import Request, limits
-from magistral_mlx.engine.scheduler import FEW, IDLE_TOKENS, MAX_IDLE, WORTH_WAITING, Scheduler, Share
+from magistral_mlx.engine.scheduler import (
+    FEW,
+    IDLE_TOKENS,
+    MAX_IDLE,
+    WORTH_WAITING,
+    Scheduler,
+    Share,
+)
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.step_costs import StepCosts
+from magistral_mlx.events import Event, Finished
+from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
+from magistral_mlx.options import PRIORITIES, Priority
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import small_tekken
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.engine.step_costs import (
     ATTENDED,
     ATTENDING,
@@ -16,6 +15,7 @@ from magistral_mlx.engine.step_costs import (
     known_step_costs,
     measure_step_costs,
 )
+from magistral_mlx.model.decoder import Decoder, load_decoder
 from tests.sample_checkpoints import write_hf
 
 LINEAR = StepCosts((1, 64, 512), (1.0, 1.63, 6.11))  # 1 second and 0.01 more for each token

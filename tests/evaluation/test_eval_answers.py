@@ -3,8 +3,7 @@
 import pytest
 
 from magistral_mlx.demo.questions import held_out_questions
-from magistral_mlx.evaluation.grading import grade
-from magistral_mlx.evaluation.grade import Grade
+from magistral_mlx.evaluation.grading import Grade, grade
 from magistral_mlx.evaluation.question import Check, Question
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from magistral_mlx.terminal.cli import app
 from magistral_mlx.evaluation.run_folder import SAMPLES_FILE
 from magistral_mlx.evaluation.sample import Sample, read_sample
+from magistral_mlx.terminal.cli import app
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--max-tokens", "20", "--think", "8")

@@ -13,7 +13,7 @@ from magistral_mlx.evaluation.estimate import (
     estimate_mean,
     wilson_interval,
 )
-from magistral_mlx.evaluation.grade import Grade
+from magistral_mlx.evaluation.grading import Grade
 from magistral_mlx.evaluation.scores import majority_score, pass_at_k
 
 RIGHT, WRONG, NOTHING = Grade("7", right=True), Grade("8", right=False), Grade(None, right=False)

@@ -3,8 +3,8 @@
 import mlx.core as mx
 import pytest
 
-from magistral_mlx import kv_cache
 from magistral_mlx.errors import RequestError
+from magistral_mlx.kv import cache as kv_cache
 from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
 
 HEADS, KV_HEADS, DIM = 4, 2, 8

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.kv.cache import KVCache, KVPrecision
+from magistral_mlx.kv.disk.file import write_kv_file
 from magistral_mlx.kv.disk.header import KVFile, file_name
 from magistral_mlx.kv.disk.layout import KVLayout
-from magistral_mlx.kv.disk.file import write_kv_file
 from tests.kv.kv_samples import NOW, files, ids, never, open_store, sample_kv, warnings, write
 
 PLAIN = KVCache.precision

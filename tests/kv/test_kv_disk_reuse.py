@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx import engine_loop as engine_module
-from magistral_mlx import kv_store, prefix_cache
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions
+from magistral_mlx.engine import loop as engine_module
 from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.request import Request
 from magistral_mlx.events import Event, Failed, Finished
+from magistral_mlx.kv import prefix_cache
+from magistral_mlx.kv.disk import store as kv_store
+from magistral_mlx.kv.disk.file import read_kv_file
 from magistral_mlx.kv.disk.header import KVFile
 from magistral_mlx.kv.disk.store import KVStore
-from magistral_mlx.kv.disk.file import read_kv_file
-from magistral_mlx.engine.request import Request
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB

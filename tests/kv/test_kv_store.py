@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from magistral_mlx import kv_store
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.errors import RequestError
 from magistral_mlx.kv.cache import KVCache, KVPrecision
-from magistral_mlx.kv.disk.store import LEAST_TOKENS
+from magistral_mlx.kv.disk import store as kv_store
 from magistral_mlx.kv.disk.file import read_kv_file
+from magistral_mlx.kv.disk.store import LEAST_TOKENS
 from tests.kv.kv_samples import (
     FILE_BYTES,
     NOW,

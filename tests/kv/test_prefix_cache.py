@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx import prefix_cache
 from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.kv import prefix_cache
 from magistral_mlx.kv.cache import BLOCK, KVCache, KVPrecision
 from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.kv.prefix_cache import LEAST_TOKENS, PrefixCache

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx import kv_cache
-from magistral_mlx.memory.byte_counts import kv_bytes_per_token
-from magistral_mlx.errors import RequestError
-from magistral_mlx.kv.cache import BLOCK, KVCache, KVPrecision, kv_precision
-from magistral_mlx.memory.plan import magistral_small
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.errors import RequestError
+from magistral_mlx.kv import cache as kv_cache
+from magistral_mlx.kv.cache import BLOCK, KVCache, KVPrecision, kv_precision
 from magistral_mlx.kv.quantised import QuantisedKVCache
+from magistral_mlx.memory.byte_counts import kv_bytes_per_token
+from magistral_mlx.memory.plan import magistral_small
 
 HEADS, KV_HEADS, DIM = 6, 2, 64
 SCALE = DIM**-0.5

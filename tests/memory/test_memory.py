@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
-from magistral_mlx.memory.byte_counts import kv_bytes_per_token, step_bytes, weight_bytes
-from magistral_mlx.engine.engine import PREFILL_TOKENS
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.errors import RequestError
-from magistral_mlx.memory.plan import PREFILL_CHUNK, MemoryPlan, MemoryPlanError, magistral_small, plan
 from magistral_mlx.machine import (
     GIB,
     MAC_SIZES,
@@ -21,9 +20,14 @@ from magistral_mlx.machine import (
     machine_limit,
     parse_memory,
 )
+from magistral_mlx.memory.byte_counts import kv_bytes_per_token, step_bytes, weight_bytes
+from magistral_mlx.memory.plan import (
+    MemoryPlan,
+    MemoryPlanError,
+    magistral_small,
+    plan,
+)
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.model.token_axis import Segment
 
 SMALL = magistral_small()
@@ -248,10 +252,6 @@ def test_memory_sizes_are_read_as_they_are_sold(text: str, expected: int) -> Non
 def test_what_is_not_a_memory_size_is_refused_with_the_form_to_use(text: str) -> None:
     with pytest.raises(RequestError, match="32GB"):
         parse_memory(text)
-
-
-def test_the_planned_chunk_is_the_engines() -> None:
-    assert PREFILL_CHUNK == PREFILL_TOKENS
 
 
 def test_this_machines_limit_is_a_reading() -> None:

@@ -9,10 +9,10 @@ import mlx.core as mx
 import pytest
 
 from magistral_mlx.api import open_model
-from magistral_mlx.demo.random_model import write_random_model
-from magistral_mlx.events import Finished
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.engine.request import Request
+from magistral_mlx.events import Finished
 from magistral_mlx.sampling.sampler import SamplingParams
 
 ROOT = Path(__file__).parents[2]

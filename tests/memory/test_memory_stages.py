@@ -9,15 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 import magistral_mlx
-from magistral_mlx.memory.byte_counts import kv_bytes_per_token, tensor_bytes, weight_bytes
-from magistral_mlx.terminal.cli import app
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.errors import RequestError
-from magistral_mlx.memory.plan import LEAST_WINDOW, MemoryPlanError, magistral_small, plan
 from magistral_mlx.machine import GIB, MemoryLimit, mac_limit
+from magistral_mlx.memory.byte_counts import kv_bytes_per_token, tensor_bytes, weight_bytes
+from magistral_mlx.memory.plan import LEAST_WINDOW, MemoryPlanError, magistral_small, plan
+from magistral_mlx.memory.stages import plan_stages
 from magistral_mlx.ranks.layer_split import split_layers
 from magistral_mlx.ranks.stage import stages
-from magistral_mlx.memory.stages import plan_stages
+from magistral_mlx.terminal.cli import app
 from tests.ranks.test_ranks import SHAPE
 
 SMALL = magistral_small()

@@ -11,16 +11,16 @@ import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.events import AnswerText, Finished
-from magistral_mlx.text.guidance import JsonSchema, Regex
 from magistral_mlx.engine.kv_budget import kv_budget
+from magistral_mlx.engine.request import Request
+from magistral_mlx.events import AnswerText, Finished
 from magistral_mlx.kv.cache import KVPrecision
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.ranks.layer_split import Split
 from magistral_mlx.ranks.team import Team
-from magistral_mlx.engine.request import Request
 from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.text.guidance import JsonSchema, Regex
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.tiny_engine import Output, prompt, run
 

@@ -16,8 +16,8 @@ import httpx
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.spec import HUB_ID
 from tests.ranks.rank_processes import PATIENCE, ROOT, free_ports, start
-from tests.server.running_server import wait_for
 from tests.ranks.test_ranks import SHAPE
+from tests.server.running_server import wait_for
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from tests.ranks.rank_processes import (
     ranks,
     start,
 )
-from tests.server.running_server import wait_for
 from tests.ranks.test_ranks import SHAPE
+from tests.server.running_server import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

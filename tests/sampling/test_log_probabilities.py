@@ -10,13 +10,13 @@ from scipy.special import log_softmax
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.request import Request
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob
 from magistral_mlx.model.decoder import load_decoder
-from magistral_mlx.text.output_text import OutputText, TextEvent
-from magistral_mlx.engine.request import Request
-from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.text.output_text import OutputText, TextEvent
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.tiny_engine import prompt, run
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.errors import RequestError
-from magistral_mlx.sampling.logit_rules import LogitRules
-from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.engine.request import Request
-from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample_full
+from magistral_mlx.errors import RequestError
+from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.sampling.logit_rules import LogitRules
+from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample_full
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB
 from tests.tiny_engine import prompt, run

@@ -16,10 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 import magistral_mlx
-from magistral_mlx.terminal.cli import app
 from magistral_mlx.engine.loop import EngineLoop
 from magistral_mlx.engine.request import Request
-from magistral_mlx.engine.stream import EngineError
+from magistral_mlx.errors import EngineError
+from magistral_mlx.terminal.cli import app
 from tests.sample_checkpoints import write_hf
 from tests.server.running_server import RunningServer, running_server, wait_for
 

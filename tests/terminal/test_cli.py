@@ -17,12 +17,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import magistral_mlx
-from magistral_mlx.terminal.cli import app
 from magistral_mlx.convert import default_output
-from magistral_mlx.memory.plan import magistral_small, plan
 from magistral_mlx.machine import GIB, mac_limit
+from magistral_mlx.memory.plan import magistral_small, plan
 from magistral_mlx.opening import remember_model
-from magistral_mlx.version import VERSION
+from magistral_mlx.spec import VERSION
+from magistral_mlx.terminal.cli import app
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "What is 21 + 34?"

@@ -9,10 +9,10 @@ from typer.testing import CliRunner, Result
 
 import magistral_mlx
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.terminal.cli import app
 from magistral_mlx.errors import RequestError
 from magistral_mlx.kv.disk.folder import kv_folder, parse_disk_size
 from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.terminal.cli import app
 from tests.kv.kv_samples import sample_kv
 
 QUESTION = "What is 21 + 34?"

@@ -11,11 +11,11 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from magistral_mlx import GenerationOptions
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.events import AnswerText, Failed, ReasoningText
 from magistral_mlx.terminal.chat import prompt_line, run_chat
 from magistral_mlx.terminal.chat_session import ChatSession
+from magistral_mlx.text.conversation import Message
 from tests.scripted_model import Script, ScriptedModel, reply
 
 

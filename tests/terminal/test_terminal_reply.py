@@ -13,7 +13,6 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from magistral_mlx import EngineError, GenerationOptions
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.events import AnswerText, Failed, ReasoningText
 from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.markdown_stream import (
@@ -24,6 +23,7 @@ from magistral_mlx.terminal.markdown_stream import (
 from magistral_mlx.terminal.reply import show_reply
 from magistral_mlx.terminal.reply_views import NoView
 from magistral_mlx.terminal.wrapped_text import WrappedText
+from magistral_mlx.text.conversation import Message
 from tests.scripted_model import Script, ScriptedModel, finished, reply
 
 QUESTION = [Message("user", "How many?")]

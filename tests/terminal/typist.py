@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from magistral_mlx import Magistral
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.engine.status import EngineStatus
 from magistral_mlx.events import AnswerText, Event, PrefillProgress, ReasoningText
-from magistral_mlx.memory.plan import magistral_small, plan
 from magistral_mlx.machine import mac_limit
+from magistral_mlx.memory.plan import magistral_small, plan
 from magistral_mlx.options import GenerationOptions
+from magistral_mlx.text.conversation import Message
 from tests.scripted_model import finished
 
 GIB = 1 << 30

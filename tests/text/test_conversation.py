@@ -18,6 +18,8 @@ from mistral_common.protocol.instruct.tool_calls import Function, FunctionCall, 
 from mistral_common.protocol.instruct.tool_calls import ToolCall as MistralToolCall
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 
+from magistral_mlx.errors import RequestError
+from magistral_mlx.spec import SYSTEM_PROMPT
 from magistral_mlx.text.conversation import (
     History,
     Message,
@@ -28,8 +30,6 @@ from magistral_mlx.text.conversation import (
     build_prompt,
     prompt_ids,
 )
-from magistral_mlx.errors import RequestError
-from magistral_mlx.spec import SYSTEM_PROMPT
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.text.token_streams import Oracle
 

@@ -20,8 +20,11 @@ from mistral_common.protocol.instruct.tool_calls import (
 import magistral_mlx.engine.loop
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.engine.engine import Engine
+from magistral_mlx.engine.request import Request
+from magistral_mlx.engine.step import dispatch
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Failed
+from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.guidance import (
     Guidance,
     GuidanceError,
@@ -33,9 +36,6 @@ from magistral_mlx.text.guidance import (
     open_guide,
 )
 from magistral_mlx.text.reasoning import OutputParser, OutputState
-from magistral_mlx.engine.request import Request
-from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.engine.step import dispatch
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.tiny_engine import prompt, run
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.errors import RequestError
 from magistral_mlx.engine.request import Request
+from magistral_mlx.errors import RequestError
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.stop_strings import StopStrings
 from magistral_mlx.text.tokenizer import Tokenizer

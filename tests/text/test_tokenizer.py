@@ -17,7 +17,11 @@ from magistral_mlx.text.tokenizer import Tokenizer
 from tests.text.token_streams import Oracle, byte_ids, cut_ids
 
 ARTICLES: dict[str, str] = json.loads(
-    Path(__file__).parents[1].joinpath("data").joinpath("human_rights.json").read_text(encoding="utf-8")
+    Path(__file__)
+    .parents[1]
+    .joinpath("data")
+    .joinpath("human_rights.json")
+    .read_text(encoding="utf-8")
 )
 MIXED = (
     "👩‍👩‍👧‍👦 and 🏴󠁧󠁢󠁷󠁬󠁳󠁿 and 🇳🇵🇺🇦, 👍🏽!",

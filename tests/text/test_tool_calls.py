@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.text.conversation import Message, ToolCall, prompt_ids
 from magistral_mlx.events import AnswerText, ReasoningText, ToolCallArguments, ToolCallEvent
+from magistral_mlx.text.conversation import Message, ToolCall, prompt_ids
 from magistral_mlx.text.output_text import OutputText, TextEvent
 from magistral_mlx.text.tokenizer import Tokenizer
 from magistral_mlx.text.tool_calls import ToolCallCollector

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from magistral_mlx.checkpoint.safetensors_header import HEADER_LIMIT, LENGTH_BYTES
 from magistral_mlx.kv.disk.header import (
     DIGEST_BYTES,
     KVFile,
@@ -22,7 +23,6 @@ from magistral_mlx.kv.disk.header import (
     header_bytes,
     parse_kv_header,
 )
-from magistral_mlx.checkpoint.safetensors_header import HEADER_LIMIT, LENGTH_BYTES
 
 UNFINISHED_SUFFIX = ".unfinished"
 

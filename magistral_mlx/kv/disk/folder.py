@@ -15,8 +15,8 @@ from pathlib import Path
 
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import CACHE_VARIABLE, cache_folder
-from magistral_mlx.kv.disk.header import SUFFIX, KVFile, KVFileError
 from magistral_mlx.kv.disk.file import UNFINISHED_SUFFIX, read_kv_file
+from magistral_mlx.kv.disk.header import SUFFIX, KVFile, KVFileError
 
 """Environment variable that moves the folder: KV files go to "kv" in the folder that it names."""
 

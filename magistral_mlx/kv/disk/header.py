@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from magistral_mlx.checkpoint.safetensors_header import LENGTH_BYTES, TensorSpec, parse_header
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.kv.cache import KVPrecision
-from magistral_mlx.checkpoint.safetensors_header import LENGTH_BYTES, TensorSpec, parse_header
-from magistral_mlx.version import VERSION
+from magistral_mlx.spec import VERSION
 
 SUFFIX = ".safetensors"
 DIGEST_BYTES = 32

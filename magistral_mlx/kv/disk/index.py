@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from magistral_mlx.kv.cache import KVPrecision
-from magistral_mlx.kv.disk.header import SUFFIX, KVFile, KVFileError, KVKind, name_start
-from magistral_mlx.kv.disk.folder import stored_files
 from magistral_mlx.kv.disk.file import read_kv_file
+from magistral_mlx.kv.disk.folder import stored_files
+from magistral_mlx.kv.disk.header import SUFFIX, KVFile, KVFileError, KVKind, name_start
 from magistral_mlx.kv.token_trie import TokenTrie
 
 logger = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import mlx.core as mx
 import numpy as np
 
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.safetensors_header import TensorSpec
 from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.kv.disk.file import Rows
-from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.kv.quantised import QuantisedKVCache
-from magistral_mlx.checkpoint.safetensors_header import TensorSpec
 
 _TYPE_NAMES = {
     mx.bfloat16: "BF16",

@@ -14,11 +14,11 @@ import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.kv.cache import KVCache, KVPrecision
-from magistral_mlx.kv.disk.header import KVFile, KVFileError, file_name
+from magistral_mlx.kv.disk.file import KVReader, Rows, write_kv_file
 from magistral_mlx.kv.disk.folder import make_room, open_kv_folder
+from magistral_mlx.kv.disk.header import KVFile, KVFileError, file_name
 from magistral_mlx.kv.disk.index import KVIndex
 from magistral_mlx.kv.disk.layout import KVLayout
-from magistral_mlx.kv.disk.file import KVReader, Rows, write_kv_file
 
 LEAST_TOKENS = 128
 """What spares fewer is neither written nor read: a file is not worth it."""

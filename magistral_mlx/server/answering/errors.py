@@ -13,10 +13,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from magistral_mlx.errors import UserError
+from magistral_mlx.errors import EngineError, QueueFullError, UserError
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.engine.stream import EngineError, QueueFullError
 
 ANTHROPIC_PATH = "/v1/messages"
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from magistral_mlx.text.conversation import ToolCall
 from magistral_mlx.events import (
     AnswerText,
     Event,
@@ -12,6 +11,7 @@ from magistral_mlx.events import (
     ToolCallEvent,
 )
 from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
+from magistral_mlx.text.conversation import ToolCall
 from magistral_mlx.text.tool_calls import ToolCallCollector
 
 

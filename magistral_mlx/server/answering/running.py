@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from starlette.requests import Request as HttpRequest
 
 from magistral_mlx.api import Magistral
-from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.sequence import Sequence as EngineSequence
+from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.server.answering.answers import Answers, ChoiceEvent
 from magistral_mlx.server.answering.errors import ApiError
 from magistral_mlx.server.answering.outputs import Output, OutputBuilder

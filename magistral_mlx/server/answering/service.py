@@ -7,10 +7,9 @@ from dataclasses import replace
 from starlette.requests import Request as HttpRequest
 
 from magistral_mlx.api import Magistral
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.engine.engine import MAX_RUNNING
-from magistral_mlx.options import GenerationOptions
 from magistral_mlx.engine.request import Request
+from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import MAX_SEED
 from magistral_mlx.server.answering.limits import Admission
 from magistral_mlx.server.answering.metrics import Metrics
@@ -18,6 +17,7 @@ from magistral_mlx.server.answering.model_slot import ModelSlot
 from magistral_mlx.server.answering.request_log import record_of
 from magistral_mlx.server.answering.running import RunningAnswers
 from magistral_mlx.server.answering.settings import ServerSettings
+from magistral_mlx.text.conversation import Message
 
 
 class Service:

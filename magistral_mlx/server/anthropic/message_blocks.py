@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from magistral_mlx.text.conversation import Message, ToolCall
 from magistral_mlx.server.fields.chat_messages import PARAGRAPH
 from magistral_mlx.server.fields.strict_model import StrictModel
+from magistral_mlx.text.conversation import Message, ToolCall
 
 
 class CacheControl(StrictModel):

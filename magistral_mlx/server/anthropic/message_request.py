@@ -5,16 +5,16 @@ from typing import Annotated, Literal
 from mistral_common.protocol.instruct.tool_calls import Tool, ToolChoice, ToolChoiceEnum
 from pydantic import Field
 
-from magistral_mlx.text.conversation import Message, Reasoning
-from magistral_mlx.text.guidance import JsonSchema
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.server.fields.effort import Effort, budget
 from magistral_mlx.server.anthropic.message_blocks import CacheControl, TextBlock, Turn, text_of
+from magistral_mlx.server.fields.effort import Effort, budget
 from magistral_mlx.server.fields.sampling_fields import NonEmpty
 from magistral_mlx.server.fields.strict_model import StrictModel
 from magistral_mlx.server.fields.tool_fields import ToolName, make_tool, named_choice
 from magistral_mlx.spec import TEMPERATURE, TOP_P
+from magistral_mlx.text.conversation import Message, Reasoning
+from magistral_mlx.text.guidance import JsonSchema
 
 Display = Literal["summarized", "omitted"]
 

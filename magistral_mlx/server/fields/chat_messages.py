@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from magistral_mlx.text.conversation import Message, ToolCall
 from magistral_mlx.server.fields.strict_model import StrictModel
+from magistral_mlx.text.conversation import Message, ToolCall
 
 PARAGRAPH = "\n\n"
 """Between the text parts of one message."""

@@ -5,15 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from magistral_mlx.text.conversation import History, Message, SystemPolicy
 from magistral_mlx.errors import RequestError
-from magistral_mlx.text.guidance import JsonSchema
-from magistral_mlx.options import MAX_LOGPROBS, GenerationOptions
+from magistral_mlx.options import GenerationOptions
+from magistral_mlx.sampling.log_probabilities import MAX_LOGPROBS
 from magistral_mlx.server.fields.chat_messages import ChatMessageFields
 from magistral_mlx.server.fields.effort import Effort, budget, reasoning_mode
 from magistral_mlx.server.fields.sampling_fields import SamplingFields
 from magistral_mlx.server.fields.strict_model import No, StrictModel
 from magistral_mlx.server.fields.tool_fields import OptionalTools, ToolChoiceField, tool_choice
+from magistral_mlx.text.conversation import History, Message, SystemPolicy
+from magistral_mlx.text.guidance import JsonSchema
 
 
 class StreamOptions(StrictModel):

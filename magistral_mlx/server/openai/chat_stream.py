@@ -13,11 +13,11 @@ from magistral_mlx.events import (
     ToolCallArguments,
     ToolCallBegin,
 )
-from magistral_mlx.server.openai.finish import finish_fields
-from magistral_mlx.server.openai.logprob_fields import chat_logprobs
 from magistral_mlx.server.answering.outputs import raw_closing, raw_opening
 from magistral_mlx.server.answering.running import RunningAnswers
 from magistral_mlx.server.answering.sse import DONE, KEEP_ALIVE, event
+from magistral_mlx.server.openai.finish import finish_fields
+from magistral_mlx.server.openai.logprob_fields import chat_logprobs
 from magistral_mlx.server.openai.usage import completion_usage, timings
 
 Fields = Mapping[str, object]

@@ -6,12 +6,12 @@ from typing import Annotated
 from pydantic import Field
 
 from magistral_mlx.api import Magistral
-from magistral_mlx.errors import RequestError
 from magistral_mlx.engine.request import Request
-from magistral_mlx.server.openai.chat_request import ResponseFormat, StreamOptions, answer_schema
-from magistral_mlx.server.fields.sampling_fields import SamplingFields
+from magistral_mlx.errors import RequestError
 from magistral_mlx.server.answering.service import several
+from magistral_mlx.server.fields.sampling_fields import SamplingFields
 from magistral_mlx.server.fields.strict_model import No
+from magistral_mlx.server.openai.chat_request import ResponseFormat, StreamOptions, answer_schema
 
 Ids = Annotated[list[int], Field(min_length=1)]
 Prompt = (

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from magistral_mlx.text.conversation import Message, ToolCall
 from magistral_mlx.server.fields.chat_messages import PARAGRAPH
 from magistral_mlx.server.fields.strict_model import No, StrictModel
+from magistral_mlx.text.conversation import Message, ToolCall
 
 Status = Literal["in_progress", "completed", "incomplete"] | None
 

@@ -6,15 +6,16 @@ from mistral_common.protocol.instruct.tool_calls import ToolChoice, ToolChoiceEn
 from pydantic import Field
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.text.guidance import JsonSchema
-from magistral_mlx.options import MAX_LOGPROBS, GenerationOptions
+from magistral_mlx.options import GenerationOptions
+from magistral_mlx.sampling.log_probabilities import MAX_LOGPROBS
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.server.openai.chat_request import PlainFormat
 from magistral_mlx.server.fields.effort import Effort, budget, reasoning_mode
-from magistral_mlx.server.openai.response_items import InputItem
 from magistral_mlx.server.fields.strict_model import No, StrictModel
 from magistral_mlx.server.fields.tool_fields import ToolName, make_tool, named_choice
+from magistral_mlx.server.openai.chat_request import PlainFormat
+from magistral_mlx.server.openai.response_items import InputItem
 from magistral_mlx.spec import TEMPERATURE, TOP_P
+from magistral_mlx.text.guidance import JsonSchema
 
 LOGPROBS = "message.output_text.logprobs"
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from openai.types.responses import Response
 
-from magistral_mlx.text.conversation import Message
 from magistral_mlx.server.answering.errors import ApiError
+from magistral_mlx.text.conversation import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from magistral_mlx.text.conversation import build_prompt
 from magistral_mlx.errors import RequestError
-from magistral_mlx.server.fields.chat_messages import ChatMessageFields
 from magistral_mlx.server.answering.errors import ERRORS
 from magistral_mlx.server.answering.service import Service
+from magistral_mlx.server.fields.chat_messages import ChatMessageFields
 from magistral_mlx.server.fields.strict_model import StrictModel
 from magistral_mlx.server.fields.tool_fields import OptionalTools
+from magistral_mlx.text.conversation import build_prompt
 
 
 class TokenizeRequest(StrictModel):
