@@ -10,7 +10,7 @@ from magistral_mlx.app.launch import Address, check_address, open_in_browser, pa
 from magistral_mlx.app.panels.services import open_services
 from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.folders import data_folder
-from magistral_mlx.terminal.opening import Opening
+from magistral_mlx.opening import Opening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

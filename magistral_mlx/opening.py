@@ -1,16 +1,51 @@
-"""Which model the command line opens: the one named, or the one used last."""
+"""Which model is opened, and with which options: shared by terminal, server, page, evaluation."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from magistral_mlx.api import open_model
 from magistral_mlx.convert.sources.locations import DEMO
+from magistral_mlx.engine.status import StepReport
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.folders import models_folder
+from magistral_mlx.magistral import Magistral
+from magistral_mlx.ranks.layer_split import Split
 
 THREE_WAYS = """\
 No model has been used yet. Three ways to get one:
   magistral-mlx demo                    a very small model that comes with the package
   magistral-mlx convert                 Magistral Small, read from the Hub and converted
   magistral-mlx ask --model FOLDER ...  use an MLX folder that you already have"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The options that a model is opened with, as `open_model` takes them."""
+
+    window: int | None = None
+    dtype: str | None = None
+    kv_bits: int | None = None
+    kv_start: int = 0
+    kv_disk: int | None = None
+    wired: bool = False
+    split: Split = "heads"
+
+    def open(
+        self, choice: str, *, on_step: Callable[[StepReport], None] | None = None
+    ) -> Magistral:
+        """Open what `choose_model` chose. Raises what `open_model` raises."""
+        return open_model(
+            choice,
+            window=self.window,
+            dtype=self.dtype,
+            kv_bits=self.kv_bits,
+            kv_start=self.kv_start,
+            kv_disk=self.kv_disk,
+            wired=self.wired,
+            split=self.split,
+            on_step=on_step,
+        )
 
 
 def choose_model(name: str | None, *, state: Path, models: Path | None = None) -> str:

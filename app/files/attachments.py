@@ -3,10 +3,10 @@
 import codecs
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from magistral_mlx.app.files.pdf_text import pdf_text
-from magistral_mlx.app.store.records import Attachment
 from magistral_mlx.errors import UserError
 from magistral_mlx.text.tokenizer import Tokenizer
 
@@ -20,6 +20,15 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file's text, as it goes into a message; `name` is safe to show, `tokens` is its size."""
+
+    name: str
+    text: str
+    tokens: int
 
 
 def read_attachment(path: Path, tokenizer: Tokenizer, *, name: str | None = None) -> Attachment:

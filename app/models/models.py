@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from magistral_mlx import Magistral
 from magistral_mlx.app.runs.runs import RunRegistry
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert.sources.locations import DEMO, default_output
@@ -16,6 +15,7 @@ from magistral_mlx.device import mlx_thread
 from magistral_mlx.errors import CheckpointError, EngineError, UserError
 from magistral_mlx.folders import models_folder
 from magistral_mlx.folders import state_folder as user_state_folder
+from magistral_mlx.magistral import Magistral
 from magistral_mlx.opening import choose_model, remember_model
 
 logger = logging.getLogger(__name__)

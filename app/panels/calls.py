@@ -5,8 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from magistral_mlx import EngineError
-from magistral_mlx.errors import UserError
+from magistral_mlx.errors import EngineError, UserError
 
 Result = Mapping[str, object]
 ServerCall = Callable[[object], Result]

@@ -6,16 +6,21 @@ from pathlib import Path
 
 from pydantic import Field
 
-from magistral_mlx import Magistral, Message
-from magistral_mlx.app.files.attachments import read_attachment, safe_name, with_attachments
+from magistral_mlx.app.files.attachments import (
+    Attachment,
+    read_attachment,
+    safe_name,
+    with_attachments,
+)
 from magistral_mlx.app.panels.calls import ChosenMessage, Form, Result, ServerCall, server_call
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.settings import Settings, load_settings
 from magistral_mlx.app.panels.sidebar import decoded
 from magistral_mlx.app.runs.titles import title_of
 from magistral_mlx.app.store.branches import conversation_messages, edit, question_of
-from magistral_mlx.app.store.records import Attachment
 from magistral_mlx.errors import UserError
+from magistral_mlx.magistral import Magistral
+from magistral_mlx.text.conversation import Message
 
 
 class File(Form):

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from magistral_mlx import Magistral
 from magistral_mlx.app.models.conversion import Conversion
 from magistral_mlx.app.models.models import ModelHolder
 from magistral_mlx.app.rendering.rendering import MarkdownRenderer
 from magistral_mlx.app.runs.runs import RunRegistry
 from magistral_mlx.app.runs.streaming import LiveRuns
 from magistral_mlx.app.store.store import Store
+from magistral_mlx.magistral import Magistral
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.app.files.attachments import with_attachments
-from magistral_mlx.app.store.records import Attachment, StoredMessage
+from magistral_mlx.app.files.attachments import Attachment, with_attachments
+from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
 from magistral_mlx.text.conversation import Message

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar, get_args
 from uuid import uuid4
 
-from magistral_mlx.app.files.attachments import safe_name
+from magistral_mlx.app.files.attachments import Attachment, safe_name
 from magistral_mlx.app.store.records import (
-    Attachment,
     Conversation,
     Ending,
     Figures,

@@ -5,19 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from typing import Any, Literal, TypeGuard
 
+from magistral_mlx.app.files.attachments import Attachment
 from magistral_mlx.events import FinishReason
 
 MessageRole = Literal["user", "assistant"]
 Ending = FinishReason | Literal["failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file's text, as it goes into a message; `name` is safe to show, `tokens` is its size."""
-
-    name: str
-    text: str
-    tokens: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from magistral_mlx.app.store.records import Attachment, Conversation, Figures, StoredMessage
+from magistral_mlx.app.files.attachments import Attachment
+from magistral_mlx.app.store.records import Conversation, Figures, StoredMessage
 
 CONVERSATION_COLUMNS = "id, title, created, updated, pinned, leaf"
 MESSAGE_COLUMNS = (

@@ -8,9 +8,9 @@ from pathlib import Path
 from threading import RLock
 from uuid import uuid4
 
+from magistral_mlx.app.files.attachments import Attachment
 from magistral_mlx.app.store.database import open_database
 from magistral_mlx.app.store.records import (
-    Attachment,
     Conversation,
     Ending,
     Figures,

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
-from magistral_mlx import GenerationOptions
 from magistral_mlx.bench.counted_engine import CountedEngine, counted_engine
 from magistral_mlx.bench.prompts import random_ids
 from magistral_mlx.kv.cache import kv_precision
+from magistral_mlx.options import GenerationOptions
 from magistral_mlx.reply import collect_reply
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.conversation import Message

@@ -57,7 +57,14 @@ class Sequence:
         self._output = OutputText(
             tokenizer, state=request.state, stop=request.stop, tool_calls=request.tool_calls
         )
-        self._rules = logit_rules(request, tokenizer)
+        self._rules = logit_rules(
+            request.sampling,
+            request.prompt,
+            tokenizer,
+            # If the end token is one like any other, nothing is gained by forbidding it.
+            min_tokens=0 if request.ignore_eos else request.min_tokens,
+            guided=request.guidance is not None,
+        )
         self._guide = _guide(request, tokenizer)
         self._cached_tokens: int | None = None
         self._send = send

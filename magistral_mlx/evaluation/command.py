@@ -21,12 +21,11 @@ from magistral_mlx.evaluation.sweep import (
 )
 from magistral_mlx.evaluation.sweep_axes import SweepAxes, parse_axes
 from magistral_mlx.folders import state_folder
-from magistral_mlx.opening import choose_model
+from magistral_mlx.opening import Opening, choose_model
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import TEMPERATURE
 from magistral_mlx.terminal.ask import print_json
-from magistral_mlx.terminal.opening import Opening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

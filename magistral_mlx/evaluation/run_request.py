@@ -9,8 +9,8 @@ from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.run import Run
 from magistral_mlx.evaluation.run_settings import run_settings
 from magistral_mlx.kv.cache import kv_precision
+from magistral_mlx.opening import Opening
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.terminal.opening import Opening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,16 +4,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import mlx.core as mx
 
 from magistral_mlx.kv.cache import BLOCK, KVCache, KVPrecision
-from magistral_mlx.kv.disk.store import LEAST_TOKENS as LEAST_TOKENS_ON_DISK
-from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.kv.token_trie import TokenTrie
 
 LEAST_TOKENS = 16
-"""Shorter beginnings are not worth a copy."""
+"""Shorter prefixes are not worth a copy."""
+
+LEAST_TOKENS_ON_DISK = 128
+"""Shorter prefixes are not worth a file."""
 
 REST_SECONDS = 10.0
 """Rest after which KV is written to disk: a chat would write its history anew at every turn."""
@@ -24,6 +26,26 @@ CLOSING_BYTES = 1_000_000_000
 
 BRIEF_BYTES = 256_000_000
 """Most to read from disk while others are being answered: a quarter of a second of their time."""
+
+
+class SlowerStore(Protocol):
+    """Where KV goes that memory has no room for: `kv.disk.store.KVStore`, which says more."""
+
+    def longest(self, tokens: Sequence[int], precision: KVPrecision) -> int: ...
+
+    def load(
+        self, tokens: Sequence[int], precision: KVPrecision, *, most_bytes: int | None = None
+    ) -> KVCache | None: ...
+
+    def wants(self, tokens: Sequence[int], cache: KVCache) -> bool: ...
+
+    def write(
+        self, tokens: Sequence[int], cache: KVCache, *, used: float, stop: Callable[[], bool]
+    ) -> None: ...
+
+    def write_later(self, tokens: Sequence[int], cache: KVCache, *, used: float) -> None: ...
+
+    def close(self, *, seconds: float = 0.0) -> None: ...
 
 
 @dataclass(slots=True)
@@ -46,7 +68,7 @@ class PrefixCache:
     KV of one precision never stands in for that of another.
     """
 
-    def __init__(self, *, limit: int, disk: KVStore | None = None) -> None:
+    def __init__(self, *, limit: int, disk: SlowerStore | None = None) -> None:
         """Hold at most `limit` bytes in memory."""
         self._limit = limit
         self._disk = disk

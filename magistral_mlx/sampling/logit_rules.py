@@ -11,29 +11,37 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from magistral_mlx.engine.request import Request
 from magistral_mlx.errors import RequestError
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 
 
-def logit_rules(request: Request, tokenizer: Tokenizer) -> "LogitRules | None":
-    """The rules of a request; None where it has none.
+def logit_rules(
+    params: SamplingParams,
+    prompt: Sequence[int],
+    tokenizer: Tokenizer,
+    *,
+    min_tokens: int,
+    guided: bool,
+) -> "LogitRules | None":
+    """The rules of a sequence; None if nothing changes its logits.
 
-    Raises RequestError when its logit_bias has ids outside the vocabulary.
+    Args:
+        prompt: ids that the penalties count too.
+        min_tokens: tokens of output before an end token may be drawn.
+        guided: a grammar will say which tokens are allowed.
+
+    Raises RequestError when logit_bias has ids outside the vocabulary.
     """
-    params = request.sampling
     last = max(params.logit_bias, default=0)
     if last >= tokenizer.vocab_size:
         raise RequestError(
             f"logit_bias names the token id {last}; the vocabulary has "
             f"{tokenizer.vocab_size:,}: use ids of this checkpoint's tokenizer."
         )
-    # Where the end token is one like any other, nothing is gained by forbidding it.
-    least = 0 if request.ignore_eos else request.min_tokens
-    if not (params.has_penalties or params.logit_bias or least or request.guidance):
+    if not (params.has_penalties or params.logit_bias or min_tokens or guided):
         return None
-    return LogitRules(params, request.prompt, end_ids=tokenizer.end_ids, min_tokens=least)
+    return LogitRules(params, prompt, end_ids=tokenizer.end_ids, min_tokens=min_tokens)
 
 
 class LogitRules:

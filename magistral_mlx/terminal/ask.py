@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from magistral_mlx import GenerationOptions
+from magistral_mlx.options import GenerationOptions
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 from magistral_mlx.terminal.reply import ReplyView, show_reply
 from magistral_mlx.terminal.reply_summary import print_figures, remarks, reply_json

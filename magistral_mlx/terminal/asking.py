@@ -16,7 +16,7 @@ from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.chat import prompt_line, run_chat
 from magistral_mlx.terminal.chat_session import ChatSession
 from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
-from magistral_mlx.terminal.opening import Opening, open_chosen
+from magistral_mlx.terminal.opening import OpeningOptions, open_chosen
 from magistral_mlx.text.conversation import Message
 
 AsJson = Annotated[
@@ -74,7 +74,7 @@ def ask_command(
     as_json: AsJson = False,
     show_reasoning: ShowReasoning = None,
     answering: Answering,
-    opening: Opening,
+    opening: OpeningOptions,
 ) -> None:
     """Ask one question. In a pipe, standard output gets the answer alone."""
     console, errors = consoles()
@@ -82,7 +82,7 @@ def ask_command(
         options = answering.options()
         messages = [Message("system", answering.system)] if answering.system else []
         messages.append(Message("user", _question(question)))
-        with open_chosen(model, opening, errors=errors) as opened:
+        with open_chosen(model, opening.opening(), errors=errors) as opened:
             completed = run_ask(
                 opened,
                 messages,
@@ -96,14 +96,14 @@ def ask_command(
 
 
 @takes_groups
-def chat_command(*, model: opt.Model = None, answering: Answering, opening: Opening) -> None:
+def chat_command(*, model: opt.Model = None, answering: Answering, opening: OpeningOptions) -> None:
     """Talk to the model. /help inside lists the commands; Ctrl-C stops an answer."""
     console, errors = consoles()
     with exit_codes(errors):
         if not (console.is_terminal and sys.stdin.isatty()):
             raise RequestError("chat needs a terminal: in a pipe, use magistral-mlx ask.")
         session = ChatSession(answering.options(), system=answering.system)
-        with open_chosen(model, opening, errors=errors) as opened:
+        with open_chosen(model, opening.opening(), errors=errors) as opened:
             run_chat(
                 opened,
                 session,

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from magistral_mlx import GenerationOptions
 from magistral_mlx.errors import RequestError, UserError
+from magistral_mlx.options import GenerationOptions
 from magistral_mlx.terminal.reply import ShownReply
 from magistral_mlx.text.conversation import Message
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from magistral_mlx import GenerationOptions
+from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import HUB_ID
 from magistral_mlx.terminal.ask import AskOutput, run_ask

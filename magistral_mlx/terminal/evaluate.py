@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx import GenerationOptions
 from magistral_mlx.errors import UserError
+from magistral_mlx.opening import Opening
+from magistral_mlx.options import GenerationOptions
 from magistral_mlx.terminal import command_options as opt
 from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
-from magistral_mlx.terminal.opening import Opening
 
 Questions = Annotated[
     list[str] | None,
@@ -106,9 +106,7 @@ def eval_command(
             think=think,
             seed=seed,
             kv_bits=kv_bits,
-            opening=Opening(
-                max_context=max_context, dtype=dtype, kv_bits=kv_bits, kv_start=kv_start
-            ),
+            opening=Opening(window=max_context, dtype=dtype, kv_bits=kv_bits, kv_start=kv_start),
         )
         if not run_eval_command(command, as_json=as_json, console=console, errors=errors):
             raise typer.Exit(INTERRUPTED)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from magistral_mlx import GenerationOptions
 from magistral_mlx.events import Event
+from magistral_mlx.options import GenerationOptions
 from magistral_mlx.text.conversation import Message
 
 

@@ -1,28 +1,26 @@
 """Opening the model that a command uses, within what this machine holds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from magistral_mlx import Magistral, open_model
 from magistral_mlx.convert.cli import run_conversion
 from magistral_mlx.convert.command_options import Converting
 from magistral_mlx.convert.sources.locations import DEMO
-from magistral_mlx.engine.status import StepReport
 from magistral_mlx.folders import state_folder
 from magistral_mlx.kv.disk.folder import parse_disk_size
-from magistral_mlx.opening import choose_model, remember_model
+from magistral_mlx.opening import Opening, choose_model, remember_model
 from magistral_mlx.spec import WINDOW
 from magistral_mlx.terminal import command_options as opt
 from magistral_mlx.terminal.model_protocol import AnsweringModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """How a model is to be opened; see `magistral_mlx.open_model`. kv_disk: a size, as "20GB"."""
+class OpeningOptions:
+    """The options of every command that opens a model. kv_disk: a size, as "20GB"."""
 
     max_context: opt.MaxContext = None
     dtype: opt.ComputeDtype = None
@@ -32,12 +30,9 @@ class Opening:
     wired: opt.Wired = False
     split: opt.SplitBy = "heads"
 
-    def open(
-        self, choice: str, *, on_step: Callable[[StepReport], None] | None = None
-    ) -> Magistral:
-        """Open what `choose_model` chose. Raises RequestError for a size that is none."""
-        return open_model(
-            choice,
+    def opening(self) -> Opening:
+        """The same for `open_model`. Raises RequestError for a size that cannot be read."""
+        return Opening(
             window=self.max_context,
             dtype=self.dtype,
             kv_bits=self.kv_bits,
@@ -45,7 +40,6 @@ class Opening:
             kv_disk=None if self.kv_disk is None else parse_disk_size(self.kv_disk),
             wired=self.wired,
             split=self.split,
-            on_step=on_step,
         )
 
 
@@ -62,7 +56,7 @@ def open_chosen(name: str | None, opening: Opening, *, errors: Console) -> Itera
         model = opening.open(choice)
     with model:
         longest = model.checkpoint.config.max_position_embeddings
-        if opening.max_context is None and model.window < min(WINDOW, longest):
+        if opening.window is None and model.window < min(WINDOW, longest):
             _say(errors, f"{model.plan.reasons[0]} ({model.plan.limit_source})")
         if model.plan.kv_bits < 16:
             _say(errors, model.plan.reasons[1])

@@ -10,7 +10,7 @@ from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.terminal import command_options as opt
 from magistral_mlx.terminal.exit_codes import consoles, exit_codes
-from magistral_mlx.terminal.opening import Opening
+from magistral_mlx.terminal.opening import OpeningOptions
 
 
 @takes_groups
@@ -37,7 +37,7 @@ def page_command(
             show_default=False,
         ),
     ] = None,
-    opening: Opening,
+    opening: OpeningOptions,
 ) -> None:
     """Serve the page: reasoning and answer, side by side."""
     console, errors = consoles()
@@ -62,4 +62,4 @@ def page_command(
             history=not no_history,
             show=console.is_terminal if show is None else show,
         )
-        run_page(options, opening, console=console)
+        run_page(options, opening.opening(), console=console)

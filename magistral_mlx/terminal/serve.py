@@ -11,7 +11,7 @@ from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.server.serving_options import Serving
 from magistral_mlx.terminal import command_options as opt
 from magistral_mlx.terminal.exit_codes import consoles, exit_codes
-from magistral_mlx.terminal.opening import Opening
+from magistral_mlx.terminal.opening import OpeningOptions
 
 Page = Annotated[
     bool | None,
@@ -31,7 +31,7 @@ def serve_command(
     page: Page = None,
     data_dir: opt.DataDir = None,
     no_history: opt.NoHistory = False,
-    opening: Opening,
+    opening: OpeningOptions,
 ) -> None:
     """Serve the model to OpenAI's and Anthropic's clients, at http://127.0.0.1:8000/v1."""
     _, errors = consoles()
@@ -45,7 +45,7 @@ def serve_command(
         configure_logging()
         serve_chosen(
             model,
-            opening,
+            opening.opening(),
             settings,
             page=_has_page(page),
             page_folder=None if no_history else (data_dir or data_folder()).expanduser(),

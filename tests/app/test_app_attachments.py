@@ -8,9 +8,13 @@ from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from magistral_mlx.app.files import attachments
-from magistral_mlx.app.files.attachments import read_attachment, safe_name, with_attachments
+from magistral_mlx.app.files.attachments import (
+    Attachment,
+    read_attachment,
+    safe_name,
+    with_attachments,
+)
 from magistral_mlx.app.files.pdf_text import MAX_PAGES, pdf_text
-from magistral_mlx.app.store.records import Attachment
 from magistral_mlx.errors import UserError
 from magistral_mlx.text.tokenizer import Tokenizer
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from magistral_mlx.app.files.attachments import Attachment
 from magistral_mlx.app.store.branches import (
     conversation_messages,
     edit,
@@ -14,7 +15,7 @@ from magistral_mlx.app.store.branches import (
     shown_path,
     switch,
 )
-from magistral_mlx.app.store.records import Attachment, MessageRole, StoredMessage
+from magistral_mlx.app.store.records import MessageRole, StoredMessage
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
 from magistral_mlx.text.conversation import Message

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from magistral_mlx.app.files.attachments import Attachment
 from magistral_mlx.app.store import database
-from magistral_mlx.app.store.records import Attachment, Figures
+from magistral_mlx.app.store.records import Figures
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from magistral_mlx.app.files.attachments import Attachment
 from magistral_mlx.app.store import import_file
 from magistral_mlx.app.store.branches import shown_path, switch
-from magistral_mlx.app.store.records import Attachment, Conversation, Figures
+from magistral_mlx.app.store.records import Conversation, Figures
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.app.store.transfer import file_name, import_json, to_json, to_markdown
 from magistral_mlx.errors import UserError

@@ -19,7 +19,6 @@ from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv import prefix_cache
-from magistral_mlx.kv.disk import store as kv_store
 from magistral_mlx.kv.disk.file import read_kv_file
 from magistral_mlx.kv.disk.header import KVFile
 from magistral_mlx.kv.disk.store import KVStore
@@ -179,7 +178,7 @@ def test_without_rest_nothing_is_written(checkpoint: Checkpoint, folder: Path) -
 
 def test_short_prompts_are_not_written(checkpoint: Checkpoint, folder: Path) -> None:
     with running(checkpoint, folder) as engine:
-        ask(engine, prompt(kv_store.LEAST_TOKENS - 20), count=8)
+        ask(engine, prompt(prefix_cache.LEAST_TOKENS_ON_DISK - 20), count=8)
     assert stored(folder) == []
 
 

@@ -20,7 +20,7 @@ from magistral_mlx.errors import RequestError
 from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.kv.disk import store as kv_store
 from magistral_mlx.kv.disk.file import read_kv_file
-from magistral_mlx.kv.disk.store import LEAST_TOKENS
+from magistral_mlx.kv.prefix_cache import LEAST_TOKENS_ON_DISK
 from tests.kv.kv_samples import (
     FILE_BYTES,
     NOW,
@@ -148,7 +148,7 @@ def test_a_short_match_and_a_small_share_are_not_worth_reading(
 ) -> None:
     store = open_store(folder, checkpoint)
     write(store, checkpoint, ids(1200))
-    assert store.longest([*ids(LEAST_TOKENS - 1), 1999], PLAIN) == 0
+    assert store.longest([*ids(LEAST_TOKENS_ON_DISK - 1), 1999], PLAIN) == 0
     assert store.longest([*ids(149), 1999], PLAIN) == 0
     assert store.longest([*ids(150), 1999], PLAIN) == 150
     assert store.load(ids(1200), PLAIN, most_bytes=1000) is None
@@ -156,7 +156,7 @@ def test_a_short_match_and_a_small_share_are_not_worth_reading(
 
 def test_only_what_is_long_and_new_is_wanted(folder: Path, checkpoint: Checkpoint) -> None:
     store = open_store(folder, checkpoint)
-    short, long = ids(LEAST_TOKENS - 1), ids(LEAST_TOKENS)
+    short, long = ids(LEAST_TOKENS_ON_DISK - 1), ids(LEAST_TOKENS_ON_DISK)
     assert not store.wants(short, sample_kv(checkpoint.config, short))
     assert store.wants(long, sample_kv(checkpoint.config, long))
     write(store, checkpoint, ids(150))

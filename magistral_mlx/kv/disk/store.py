@@ -19,9 +19,7 @@ from magistral_mlx.kv.disk.folder import make_room, open_kv_folder
 from magistral_mlx.kv.disk.header import KVFile, KVFileError, file_name
 from magistral_mlx.kv.disk.index import KVIndex
 from magistral_mlx.kv.disk.layout import KVLayout
-
-LEAST_TOKENS = 128
-"""What spares fewer is neither written nor read: a file is not worth it."""
+from magistral_mlx.kv.prefix_cache import LEAST_TOKENS_ON_DISK
 
 LEAST_SHARE = 8
 """A file is read as a whole for its checksum, so at least an eighth of its tokens must be of use.
@@ -109,7 +107,7 @@ class KVStore:
 
     def wants(self, tokens: Sequence[int], cache: KVCache) -> bool:
         """Whether KV would be written: it is long enough, fits, and is not there yet."""
-        if len(tokens) < LEAST_TOKENS or time.monotonic() < self._no_writes_before:
+        if len(tokens) < LEAST_TOKENS_ON_DISK or time.monotonic() < self._no_writes_before:
             return False
         found = self._index.longest(tokens, cache.precision)
         return cache.nbytes <= self._limit and (found is None or found[1] < len(tokens))
@@ -155,7 +153,7 @@ class KVStore:
         if found is None:
             return None
         file, length = found
-        worth = length >= LEAST_TOKENS and length * LEAST_SHARE >= len(file.tokens)
+        worth = length >= LEAST_TOKENS_ON_DISK and length * LEAST_SHARE >= len(file.tokens)
         return found if worth else None
 
     def _read(self, file: KVFile, length: int) -> KVCache:
