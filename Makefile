@@ -12,7 +12,7 @@ help:
 	@echo "make demo   convert the small model that comes with the package and ask it two questions"
 	@echo "make app    the page in the browser, with the model used last or the small one"
 	@echo "make test   run the tests (all but those marked slow)"
-	@echo "make lint   ruff and mypy"
+	@echo "make lint   ruff, mypy, and the contracts between the rooms"
 	@echo "make bench  counts and host time against the stored bounds: minutes, fails when one got worse"
 	@echo "make litellm  LiteLLM's proxy for the test of its configuration, apart from .venv"
 	@echo "make clean  remove .venv and caches"
@@ -31,6 +31,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/python benchmarks/bounds.py

@@ -1,5 +1,6 @@
 """The eval command, once its options are read: one run, or a sweep."""
 
+import json
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,6 @@ from magistral_mlx.opening import Opening, choose_model
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import TEMPERATURE
-from magistral_mlx.terminal.ask import print_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,3 +160,8 @@ def _show_sweep(
     else:
         console.print(sweep_table(swept, title=title))
         console.print(f"\n{page}", highlight=False, soft_wrap=True, markup=False)
+
+
+def print_json(value: object, console: Console) -> None:
+    """One JSON object, readable, with every script as it is."""
+    console.file.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -1,8 +1,10 @@
 """The plan of a model on this machine, or on a Mac one asks about."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from magistral_mlx.checkpoint.config import ModelConfig
@@ -22,9 +24,37 @@ from magistral_mlx.memory.plan import MemoryPlan, MemoryPlanError, magistral_sma
 from magistral_mlx.memory.stages import plan_stages
 from magistral_mlx.memory.this_machine import plan_for_this_machine, plan_stages_for_this_machine
 from magistral_mlx.opening import choose_model
+from magistral_mlx.spec import HUB_ID
+from magistral_mlx.terminal import command_options as opt
 from magistral_mlx.terminal.ask import print_json
 from magistral_mlx.terminal.plan_table import macs_view, plan_view, stages_view
-from magistral_mlx.terminal.planning import PlanQuestion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanQuestion:
+    """The model and the machines."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(help="A converted model, as for ask.", show_default=f"{HUB_ID} at 4 bits"),
+    ] = None
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Plan for a Mac of this size, as 32GB; with --split layers for several, as "
+            "16GB,24GB, rank 0's first.",
+            show_default="this machine",
+        ),
+    ] = None
+    window: Annotated[
+        int | None,
+        typer.Option(help="Tokens that prompt and reply may hold.", show_default="what fits"),
+    ] = None
+    kv_bits: opt.KVBits = None
+    sequences: Annotated[
+        int, typer.Option(min=1, help="Replies at once, each with a full window.")
+    ] = 1
+    ranks: Annotated[int, typer.Option(min=1, help="Macs that the model is divided between.")] = 1
 
 
 def run_plan(asked: PlanQuestion, *, as_json: bool, console: Console) -> None:
