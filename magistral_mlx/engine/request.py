@@ -50,7 +50,7 @@ def limits(request: Request, *, window: int) -> Limits:
     if room < 1:
         raise RequestError(
             f"The prompt has {prompt:,} tokens and the window holds {window:,}, prompt and output "
-            "together: shorten the conversation or raise --max-context."
+            "together: shorten the conversation or raise --window."
         )
     asked = room if request.max_tokens is None else min(request.max_tokens, room)
     if request.priority == "idle":

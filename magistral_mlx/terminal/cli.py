@@ -18,12 +18,18 @@ from magistral_mlx.terminal.page import page_command
 from magistral_mlx.terminal.planning import plan_command
 from magistral_mlx.terminal.serve import serve_command
 
+
+def _today(name: str) -> str:
+    """The name that an option has today: --window was --max-context once."""
+    return "window" if name == "max-context" else name
+
+
 app = typer.Typer(
     name="magistral-mlx",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _today},
 )
 
 

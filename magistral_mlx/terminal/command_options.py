@@ -52,10 +52,10 @@ SystemMode = Annotated[
         help="compose adds --system to the model's own system prompt, replace uses it alone.",
     ),
 ]
-MaxContext = Annotated[
+Window = Annotated[
     int | None,
     typer.Option(
-        help="Tokens that prompt and reply may hold together.",
+        help="Tokens for prompt and reply together.",
         show_default=f"{WINDOW:,}, or what fits",
     ),
 ]

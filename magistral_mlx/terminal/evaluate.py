@@ -78,7 +78,7 @@ def eval_command(
     top_k: opt.TopK = 0,
     min_p: opt.MinP = 0.0,
     seed: BaseSeed = 0,
-    max_context: opt.MaxContext = None,
+    window: opt.Window = None,
     dtype: opt.ComputeDtype = None,
     kv_bits: opt.KVBits = None,
     kv_start: opt.KVStart = 0,
@@ -106,7 +106,7 @@ def eval_command(
             think=think,
             seed=seed,
             kv_bits=kv_bits,
-            opening=Opening(window=max_context, dtype=dtype, kv_bits=kv_bits, kv_start=kv_start),
+            opening=Opening(window=window, dtype=dtype, kv_bits=kv_bits, kv_start=kv_start),
         )
         if not run_eval_command(command, as_json=as_json, console=console, errors=errors):
             raise typer.Exit(INTERRUPTED)

@@ -22,7 +22,7 @@ from magistral_mlx.terminal.model_protocol import AnsweringModel
 class OpeningOptions:
     """The options of every command that opens a model. kv_disk: a size, as "20GB"."""
 
-    max_context: opt.MaxContext = None
+    window: opt.Window = None
     dtype: opt.ComputeDtype = None
     kv_bits: opt.KVBits = None
     kv_start: opt.KVStart = 0
@@ -33,7 +33,7 @@ class OpeningOptions:
     def opening(self) -> Opening:
         """The same for `open_model`. Raises RequestError for a size that cannot be read."""
         return Opening(
-            window=self.max_context,
+            window=self.window,
             dtype=self.dtype,
             kv_bits=self.kv_bits,
             kv_start=self.kv_start,

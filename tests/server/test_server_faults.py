@@ -209,7 +209,7 @@ def test_what_cannot_be_served_is_told_in_a_line(tmp_path: Path) -> None:
             (["--model", folder, "--port", port], "cannot be listened on"),
             (["--model", folder, "--host", "0.0.0.0"], "--api-key"),
             (["--model", str(tmp_path / "none")], "There is no model"),
-            (["--model", folder, "--port", "0", "--max-context", "99999"], "not possible"),
+            (["--model", folder, "--port", "0", "--window", "99999"], "not possible"),
         ):
             done = CliRunner().invoke(app, ["serve", *options])
             assert done.exit_code == 2, done.output

@@ -84,6 +84,23 @@ def test_version() -> None:
     assert run("--version").stdout == f"magistral-mlx {VERSION}\n"
 
 
+@pytest.mark.parametrize("command", ["ask", "chat", "app", "serve", "plan", "eval"])
+def test_help_shows_window_and_not_its_older_name(command: str) -> None:
+    shown = run(command, "--help").stdout
+    assert "--window" in shown
+    assert "max-context" not in shown
+
+
+def test_the_older_name_of_window_still_works_in_every_form(state: Path) -> None:
+    for words in (
+        ["--max-context", "20"],
+        ["--max-context=20"],
+        ["--window", "9", "--max-context=20"],
+    ):
+        assert "the window holds 20" in run("ask", "hi", "--model", "demo", *words).stderr
+    assert json.loads(run("plan", "--max-context", "512", "--json").stdout)["window"] == 512
+
+
 def test_without_a_model_ask_and_chat_name_the_three_ways_and_exit_with_2(state: Path) -> None:
     result = run("ask", "hello")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -97,8 +114,8 @@ def test_without_a_model_ask_and_chat_name_the_three_ways_and_exit_with_2(state:
         (["ask", "hi", "--model", str(ROOT / "tests")], "config.json"),
         (["ask", "hi", "--model", "demo", "--temperature", "-1"], "temperature is -1"),
         (["ask", "hi", "--model", "demo", "--think", "-5"], "thinking_budget is -5"),
-        (["ask", "hi", "--model", "demo", "--max-context", "20"], "the window holds 20"),
-        (["ask", "hi", "--model", "demo", "--max-context", "999999999"], "not possible"),
+        (["ask", "hi", "--model", "demo", "--window", "20"], "the window holds 20"),
+        (["ask", "hi", "--model", "demo", "--window", "999999999"], "not possible"),
         (["ask", " ", "--model", "demo"], "The question is empty"),
         (["chat", "--model", "demo"], "use magistral-mlx ask"),
         (["plan", "--memory", "lots"], "32GB"),
