@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from magistral_mlx.convert.conversion import convert
-from magistral_mlx.convert.output.weights import NoteCallback
 from magistral_mlx.convert.rounding.progress import ProgressCallback
 from magistral_mlx.convert.rounding.recipe import RECIPES, TARGET_BITS
+from magistral_mlx.convert.weights import NoteCallback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from math import prod
 from pathlib import Path
 
 from magistral_mlx.checkpoint.folder import INDEX_FILE, open_checkpoint
+from magistral_mlx.convert.model_card import model_card
 from magistral_mlx.convert.output.journal import Finished, check_task, read_task
 from magistral_mlx.convert.output.manifest import MANIFEST_FILE, manifest_json
-from magistral_mlx.convert.output.model_card import model_card
 from magistral_mlx.convert.output.model_files import (
     config_json,
     write_json,
@@ -24,7 +24,6 @@ from magistral_mlx.convert.output.output_folder import (
     publish,
 )
 from magistral_mlx.convert.output.shards import SHARD_BYTES, index_json
-from magistral_mlx.convert.output.weights import NoteCallback, write_weights
 from magistral_mlx.convert.plan import ConversionPlan, make_plan
 from magistral_mlx.convert.rounding.calibration import calibration_note
 from magistral_mlx.convert.rounding.progress import ProgressCallback
@@ -35,6 +34,7 @@ from magistral_mlx.convert.size_note import size_note
 from magistral_mlx.convert.sources.hub import hub_name
 from magistral_mlx.convert.sources.locations import default_output
 from magistral_mlx.convert.sources.open_source import is_gguf, open_source, source_path
+from magistral_mlx.convert.weights import NoteCallback, write_weights
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.spec import HUB_ID
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from magistral_mlx.convert.keeper import Keeper
 from magistral_mlx.convert.output.checksums import wrong_tensors
 from magistral_mlx.convert.output.journal import Finished, Journal, read_finished
-from magistral_mlx.convert.output.keeper import Keeper
 from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.convert.output.shards import ShardWriter
 from magistral_mlx.convert.plan import ConversionPlan
