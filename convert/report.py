@@ -5,8 +5,8 @@ from math import prod
 from rich.console import Console
 from rich.table import Table
 
-from magistral_mlx.convert.output.journal import WeightError
 from magistral_mlx.convert.output.stored_model import StoredModel
+from magistral_mlx.convert.rounding.weight_error import WeightError
 from magistral_mlx.convert.verification import Verification
 
 

@@ -9,11 +9,10 @@ import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.convert.output.checksums import wrong_tensors
-from magistral_mlx.convert.output.journal import WeightError
 from magistral_mlx.convert.output.model_files import file_digest
 from magistral_mlx.convert.output.stored_model import StoredModel, open_stored
 from magistral_mlx.convert.rounding.quantise import stored_names
-from magistral_mlx.convert.rounding.weight_error import ErrorMeter
+from magistral_mlx.convert.rounding.weight_error import ErrorMeter, WeightError
 from magistral_mlx.convert.sources.file_tensor import FileTensor
 from magistral_mlx.convert.sources.read_ahead import Block, read_ahead
 from magistral_mlx.convert.sources.source import Source, as_array

@@ -10,6 +10,7 @@ from magistral_mlx.convert.output.journal import Finished, Journal, read_finishe
 from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.convert.output.shards import ShardWriter
 from magistral_mlx.convert.plan import ConversionPlan
+from magistral_mlx.convert.rounding.calibration import Calibrator
 from magistral_mlx.convert.rounding.progress import Progress, ProgressCallback
 from magistral_mlx.convert.rounding.rounding import Rounding
 from magistral_mlx.convert.sources.read_ahead import read_ahead
@@ -39,12 +40,20 @@ def write_weights(
         ShardWriter(place.model, plan.shards) as writer,
         closing(Keeper(plan, journal, writer, finished)) as keeper,
     ):
-        _convert(pending, plan, Rounding(plan, place.model), keeper, on_progress)
+        _convert(pending, plan, _rounding(plan, place.model), keeper, on_progress)
         keeper.wait()
         writer.sync()
         journal.sync()
     _check_written(plan, place.model, finished)
     return finished
+
+
+def _rounding(plan: ConversionPlan, folder: Path) -> Rounding:
+    calibrator = None
+    if plan.calibration is not None:
+        # Reads the output back as it grows.
+        calibrator = Calibrator(plan.config, plan.calibration, plan.places(folder))
+    return Rounding(plan.settings, importance=plan.importance, calibrator=calibrator)
 
 
 def _convert(

@@ -12,21 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from magistral_mlx.convert.rounding.weight_error import WeightError
 from magistral_mlx.errors import CheckpointError
 
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class WeightError:
-    """How far stored weights are from the source's.
-
-    mean: norm of the difference over the norm of the source's weights.
-    largest: largest difference of one weight over the root mean square of the source's weights.
-    """
-
-    mean: float
-    largest: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint, read_entries
 from magistral_mlx.checkpoint.json_file import read_json
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry
-from magistral_mlx.convert.output.journal import WeightError
 from magistral_mlx.convert.output.manifest import MANIFEST_FILE
+from magistral_mlx.convert.rounding.weight_error import WeightError
 from magistral_mlx.errors import CheckpointError
 
 

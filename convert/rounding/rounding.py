@@ -1,14 +1,13 @@
 """How each block of rows of a conversion is rounded: alone, by importance, or calibrated."""
 
-from pathlib import Path
-
 import mlx.core as mx
 
 from magistral_mlx.checkpoint.quantization import Quantization
-from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.rounding.calibration import Calibrator
 from magistral_mlx.convert.rounding.feedback import Feedback
+from magistral_mlx.convert.rounding.importance import Importance
 from magistral_mlx.convert.rounding.quantise import stored_rows
+from magistral_mlx.convert.rounding.settings import Settings
 from magistral_mlx.convert.sources.read_ahead import Block
 from magistral_mlx.convert.sources.source import Rows
 
@@ -16,12 +15,16 @@ from magistral_mlx.convert.sources.source import Rows
 class Rounding:
     """Rounds blocks in the order of the forward pass."""
 
-    def __init__(self, plan: ConversionPlan, folder: Path) -> None:
-        """folder: of the output, which a calibrated conversion reads back as it grows."""
-        self._plan = plan
-        self._calibrator = None
-        if plan.calibration is not None:
-            self._calibrator = Calibrator(plan.config, plan.calibration, plan.places(folder))
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        importance: Importance | None = None,
+        calibrator: Calibrator | None = None,
+    ) -> None:
+        self._settings = settings
+        self._importances = importance or {}
+        self._calibrator = calibrator
 
     def stored(
         self, block: Block, rows: Rows, quantization: Quantization | None
@@ -32,14 +35,14 @@ class Rounding:
             block,
             rows,
             quantization=quantization,
-            dtype=self._plan.settings.dtype,
-            method=self._plan.settings.method,
+            dtype=self._settings.dtype,
+            method=self._settings.method,
             importance=self._importance(module),
             feedback=self._feedback(module, quantization),
         )
 
     def _importance(self, module: str) -> mx.array | None:
-        found = (self._plan.importance or {}).get(module)
+        found = self._importances.get(module)
         return None if found is None else mx.array(found)
 
     def _feedback(self, module: str, quantization: Quantization | None) -> Feedback | None:

@@ -1,14 +1,26 @@
 """How far stored weights are from the source's, tensor by tensor."""
 
+from dataclasses import dataclass
 from typing import cast
 
 import mlx.core as mx
 
 from magistral_mlx.checkpoint.quantization import Quantization
-from magistral_mlx.convert.output.journal import WeightError
 
 SAMPLED_ROWS = 16
 """A conversion measures every 16th row of a block: all of them would take as long as rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightError:
+    """How far stored weights are from the source's.
+
+    mean: norm of the difference over the norm of the source's weights.
+    largest: largest difference of one weight over the root mean square of the source's weights.
+    """
+
+    mean: float
+    largest: float
 
 
 class ErrorMeter:
