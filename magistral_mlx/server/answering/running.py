@@ -3,17 +3,17 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import Request as HttpRequest
 
 from magistral_mlx.api import Magistral
 from magistral_mlx.engine.request import Request
-from magistral_mlx.engine.sequence import Sequence as EngineSequence
+from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.events import Event, Failed, Finished
+from magistral_mlx.reply import Reply, ReplyBuilder
 from magistral_mlx.server.answering.answers import Answers, ChoiceEvent
 from magistral_mlx.server.answering.errors import ApiError
-from magistral_mlx.server.answering.outputs import Output, OutputBuilder
 from magistral_mlx.server.answering.settings import ServerSettings
 
 CLIENT_GONE = 499
@@ -31,17 +31,17 @@ class RunningAnswers:
         self.stall_timeout = settings.stall_timeout
         self.count = count
         self.prompt_tokens = 0
-        self.builders = [OutputBuilder() for _ in range(count)]
+        self.builders = [ReplyBuilder() for _ in range(count)]
         self._answers = Answers(count)
         self._quiet = settings.keep_alive
         self._on_close = on_close
-        self._sequences: list[EngineSequence] = []
+        self._sequences: list[Sequence] = []
         self._lock = threading.Lock()
         self._closed = False
         self._failed = False
         self._began = time.perf_counter()
 
-    def submit(self, requests: Sequence[Request]) -> None:
+    def submit(self, requests: list[Request]) -> None:
         """Hand the requests to the engine; in a thread, for grammars take a while to compile."""
         self.prompt_tokens = len(requests[0].prompt)
         for choice, request in enumerate(requests):
@@ -64,7 +64,7 @@ class RunningAnswers:
 
     async def whole(
         self, http: HttpRequest, *, each: Callable[[Event], object] | None = None
-    ) -> list[Output]:
+    ) -> list[Reply]:
         """All answers when they are complete; `each` gets the events on the way.
 
         Raises ApiError when an answer has failed, or nobody waits for it any more.
@@ -76,7 +76,7 @@ class RunningAnswers:
             if not work.done():
                 raise ApiError(CLIENT_GONE, "The client has gone.")
             work.result()
-            return [builder.output() for builder in self.builders]
+            return [builder.reply() for builder in self.builders]
         finally:
             work.cancel()
             gone.cancel()

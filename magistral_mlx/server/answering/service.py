@@ -115,12 +115,11 @@ class Service:
         """While the user reads, have the history prefilled as the next prompt will have it."""
         builder = answers.builders[0]
         end = builder.end
-        if answers.count > 1 or builder.called or end is None or end.reason != "stop":
+        if answers.count > 1 or builder.has_calls or end is None or end.reason != "stop":
             return
-        output = builder.output()
         task = asyncio.get_running_loop().create_task(
             asyncio.to_thread(
-                answers.model.prepare_next_turn, messages, output.answer, options, end
+                answers.model.prepare_next_turn, messages, builder.reply().answer, options, end
             )
         )
         self._background.add(task)

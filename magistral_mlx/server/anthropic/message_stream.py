@@ -114,7 +114,7 @@ class MessageStream:
         return _named(RawContentBlockDeltaEvent.model_validate(fields))
 
     def _end(self, end: Finished) -> str:
-        called = self._running.builders[0].called
+        called = self._running.builders[0].has_calls
         fields = {
             "type": "message_delta",
             "delta": stop_fields(end, called=called, limit=self._limit),

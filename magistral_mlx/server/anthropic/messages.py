@@ -10,10 +10,10 @@ from anthropic.types import Message, MessageTokensCount
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from magistral_mlx.reply import Reply
 from magistral_mlx.server.answering.errors import ANTHROPIC_ERRORS, ApiError
 from magistral_mlx.server.answering.json_response import ModelResponse
 from magistral_mlx.server.answering.model_slot import model_names
-from magistral_mlx.server.answering.outputs import Output
 from magistral_mlx.server.answering.request_log import record_of
 from magistral_mlx.server.answering.service import Service
 from magistral_mlx.server.answering.sse import STREAMED, AnswerStreamResponse
@@ -48,8 +48,8 @@ def message_routes(service: Service) -> APIRouter:
         if asked.stream:
             stream = MessageStream(head, running, display=asked.display, limit=limit)
             return AnswerStreamResponse(running, stream.events(), error_name="error")
-        [output] = await running.whole(http)
-        return ModelResponse(_message(head, output, display=asked.display, limit=limit))
+        [reply] = await running.whole(http)
+        return ModelResponse(_message(head, reply, display=asked.display, limit=limit))
 
     @router.post("/v1/messages/count_tokens", response_model=MessageTokensCount)
     async def count_tokens(asked: CountRequest) -> Response:
@@ -65,26 +65,26 @@ def message_routes(service: Service) -> APIRouter:
     return router
 
 
-def _message(head: Fields, output: Output, *, display: Display, limit: int) -> Message:
+def _message(head: Fields, reply: Reply, *, display: Display, limit: int) -> Message:
     return Message.model_validate(
         {
             **head,
-            "content": _blocks(output, display),
-            **stop_fields(output.end, called=bool(output.tool_calls), limit=limit),
-            "usage": message_usage(output.end),
+            "content": _blocks(reply, display),
+            **stop_fields(reply.end, called=bool(reply.tool_calls), limit=limit),
+            "usage": message_usage(reply.end),
         }
     )
 
 
-def _blocks(output: Output, display: Display) -> list[Fields]:
+def _blocks(reply: Reply, display: Display) -> list[Fields]:
     blocks: list[Fields] = []
-    if output.reasoning:
-        shown = output.reasoning if display == "summarized" else ""
-        signed = signature(output.reasoning)
+    if reply.reasoning:
+        shown = reply.reasoning if display == "summarized" else ""
+        signed = signature(reply.reasoning)
         blocks.append({"type": "thinking", "thinking": shown, "signature": signed})
-    if output.answer or not output.tool_calls:
-        blocks.append({"type": "text", "text": output.answer, "citations": None})
-    for call in output.tool_calls:
+    if reply.answer or not reply.tool_calls:
+        blocks.append({"type": "text", "text": reply.answer, "citations": None})
+    for call in reply.tool_calls:
         given = json.loads(call.arguments)
         blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given})
     return blocks

@@ -9,15 +9,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from openai.types.chat import ChatCompletion
 
+from magistral_mlx.reply import Reply
 from magistral_mlx.server.answering.errors import ERRORS, ApiError
 from magistral_mlx.server.answering.json_response import ModelResponse
 from magistral_mlx.server.answering.model_slot import model_names
-from magistral_mlx.server.answering.outputs import Output
 from magistral_mlx.server.answering.request_log import record_of
 from magistral_mlx.server.answering.service import Service
 from magistral_mlx.server.answering.sse import STREAMED, AnswerStreamResponse
 from magistral_mlx.server.openai.chat_request import ChatRequest
-from magistral_mlx.server.openai.chat_stream import ChatStream
+from magistral_mlx.server.openai.chat_stream import ChatStream, raw_text
 from magistral_mlx.server.openai.finish import finish_fields
 from magistral_mlx.server.openai.logprob_fields import chat_logprobs
 from magistral_mlx.server.openai.usage import completion_usage, timings
@@ -74,26 +74,26 @@ def chat_routes(service: Service) -> APIRouter:
                 head.fields(), running, raw=asked.reasoning_format == "raw", usage=usage
             )
             return AnswerStreamResponse(running, stream.events())
-        outputs = await running.whole(http)
+        replies = await running.whole(http)
         raw = asked.reasoning_format == "raw"
-        return ModelResponse(chat_completion(head, outputs, raw=raw, logprobs=bool(asked.logprobs)))
+        return ModelResponse(chat_completion(head, replies, raw=raw, logprobs=bool(asked.logprobs)))
 
     return router
 
 
 def chat_completion(
-    head: ChatHead, outputs: Sequence[Output], *, raw: bool, logprobs: bool
+    head: ChatHead, replies: Sequence[Reply], *, raw: bool, logprobs: bool
 ) -> ChatCompletion:
     """The body of a whole answer."""
-    ends = [output.end for output in outputs]
+    ends = [reply.end for reply in replies]
     choices = [
         {
             "index": index,
-            "message": message_fields(output, raw=raw),
-            "logprobs": {"content": chat_logprobs(output.logprobs)} if logprobs else None,
-            **finish_fields(output.end, called=bool(output.tool_calls)),
+            "message": message_fields(reply, raw=raw),
+            "logprobs": {"content": chat_logprobs(reply.logprobs)} if logprobs else None,
+            **finish_fields(reply.end, called=bool(reply.tool_calls)),
         }
-        for index, output in enumerate(outputs)
+        for index, reply in enumerate(replies)
     ]
     return ChatCompletion.model_validate(
         {
@@ -106,18 +106,18 @@ def chat_completion(
     )
 
 
-def message_fields(output: Output, *, raw: bool) -> dict[str, object]:
+def message_fields(reply: Reply, *, raw: bool) -> dict[str, object]:
     """An answer as a message, with its reasoning under both of the names that clients read."""
-    content = output.raw if raw else output.answer
+    content = raw_text(reply) if raw else reply.answer
     fields: dict[str, object] = {
         "role": "assistant",
-        "content": content if content or not output.tool_calls else None,
+        "content": content if content or not reply.tool_calls else None,
         "refusal": None,
     }
-    if output.reasoning and not raw:
-        fields |= {"reasoning_content": output.reasoning, "reasoning": output.reasoning}
-    if output.tool_calls:
-        fields["tool_calls"] = [call_fields(call) for call in output.tool_calls]
+    if reply.reasoning and not raw:
+        fields |= {"reasoning_content": reply.reasoning, "reasoning": reply.reasoning}
+    if reply.tool_calls:
+        fields["tool_calls"] = [call_fields(call) for call in reply.tool_calls]
     return fields
 
 

@@ -13,14 +13,18 @@ from magistral_mlx.events import (
     ToolCallArguments,
     ToolCallBegin,
 )
-from magistral_mlx.server.answering.outputs import raw_closing, raw_opening
+from magistral_mlx.reply import Reply
 from magistral_mlx.server.answering.running import RunningAnswers
 from magistral_mlx.server.answering.sse import DONE, KEEP_ALIVE, event
 from magistral_mlx.server.openai.finish import finish_fields
 from magistral_mlx.server.openai.logprob_fields import chat_logprobs
 from magistral_mlx.server.openai.usage import completion_usage, timings
+from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
 
 Fields = Mapping[str, object]
+
+RAW_OPENING, RAW_CLOSING = f"{THINK_OPEN}\n", f"\n{THINK_CLOSE}\n"
+"""The tags around reasoning that is part of the content."""
 
 
 class ChatStream:
@@ -47,7 +51,7 @@ class ChatStream:
                 for text in self._texts(choice_event.choice, choice_event.event):
                     yield text
         if self._usage:
-            ends = [builder.output().end for builder in self._answers.builders]
+            ends = [builder.reply().end for builder in self._answers.builders]
             usage = {"choices": [], "usage": completion_usage(ends)}
             yield event(ChatCompletionChunk.model_validate({**self._head, **usage}))
         yield DONE
@@ -56,7 +60,7 @@ class ChatStream:
         if self._raw and choice in self._thinking and not isinstance(told, ReasoningText):
             self._thinking.remove(choice)
             if not isinstance(told, Finished):
-                yield self._chunk(choice, {"content": raw_closing()})
+                yield self._chunk(choice, {"content": RAW_CLOSING})
         match told:
             case ReasoningText(text):
                 yield self._chunk(choice, self._reasoning(choice, text))
@@ -68,14 +72,14 @@ class ChatStream:
             case ToolCallArguments(index, text):
                 yield self._call(choice, index, {}, {"arguments": text})
             case Finished():
-                called = self._answers.builders[choice].called
+                called = self._answers.builders[choice].has_calls
                 finish = finish_fields(told, called=called)
                 yield self._chunk(choice, {}, finish=finish, timings=timings(told))
 
     def _reasoning(self, choice: int, text: str) -> Fields:
         if not self._raw:
             return {"reasoning_content": text, "reasoning": text}
-        opening = "" if choice in self._thinking else raw_opening()
+        opening = "" if choice in self._thinking else RAW_OPENING
         self._thinking.add(choice)
         return {"content": opening + text}
 
@@ -100,3 +104,10 @@ class ChatStream:
         if timings is not None:
             chunk["timings"] = timings
         return event(ChatCompletionChunk.model_validate(chunk))
+
+
+def raw_text(reply: Reply) -> str:
+    """Reasoning and answer as one text, as the model writes it."""
+    if not reply.reasoning:
+        return reply.answer
+    return f"{RAW_OPENING}{reply.reasoning}{RAW_CLOSING}{reply.answer}"

@@ -70,17 +70,17 @@ def completion_routes(service: Service) -> APIRouter:
 async def _completion(
     head: Fields, running: RunningAnswers, http: Request, logprobs: bool
 ) -> Completion:
-    outputs = await running.whole(http)
+    replies = await running.whole(http)
     choices = [
         {
             "index": index,
-            "text": output.answer,
-            "logprobs": _logprobs(output.logprobs, 0) if logprobs else None,
-            **finish_fields(output.end, called=False),
+            "text": reply.answer,
+            "logprobs": _logprobs(reply.logprobs, 0) if logprobs else None,
+            **finish_fields(reply.end, called=False),
         }
-        for index, output in enumerate(outputs)
+        for index, reply in enumerate(replies)
     ]
-    ends = [output.end for output in outputs]
+    ends = [reply.end for reply in replies]
     return Completion.model_validate(
         {
             **head,
@@ -107,7 +107,7 @@ async def _chunks(head: Fields, running: RunningAnswers, *, usage: bool) -> Asyn
                 fields = {"text": "", "logprobs": None, **finish_fields(told, called=False)}
                 yield _chunk(head, {"index": choice, **fields}, timings=timings(told))
     if usage:
-        ends = [builder.output().end for builder in running.builders]
+        ends = [builder.reply().end for builder in running.builders]
         yield event(
             Completion.model_validate({**head, "choices": [], "usage": completion_usage(ends)})
         )

@@ -99,13 +99,13 @@ class _Answering:
 
     def message(self) -> Message:
         """The whole answer as a message."""
-        output = self._running.builders[0].output()
-        return Message("assistant", output.answer, output.reasoning or None, output.tool_calls)
+        reply = self._running.builders[0].reply()
+        return Message("assistant", reply.answer, reply.reasoning or None, reply.tool_calls)
 
     async def whole(self, http: Request, keep: Keep) -> Response:
         """The response when it is complete."""
-        [output] = await self._running.whole(http, each=self._items.take)
-        response = self._body.ended(output.end, self._items.items)
+        [reply] = await self._running.whole(http, each=self._items.take)
+        response = self._body.ended(reply.end, self._items.items)
         keep(response)
         return response
 
@@ -124,7 +124,7 @@ class _Answering:
         except ApiError as error:
             yield self._event("failed", {"response": self._body.failed(error)})
             return
-        response = self._body.ended(self._running.builders[0].output().end, self._items.items)
+        response = self._body.ended(self._running.builders[0].reply().end, self._items.items)
         keep(response)
         yield self._event(str(response.status), {"response": response})
 
