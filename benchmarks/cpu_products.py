@@ -11,13 +11,14 @@ import mlx.core as mx
 import numpy as np
 
 from magistral_mlx.convert.rounding.layer_walk import product
+from magistral_mlx.device import on_cpu
 
 
 @contextmanager
 def cpu_products() -> Iterator[None]:
     """Take them instead of MLX's while the block runs; on a GPU nothing changes."""
     with ExitStack() as stack:
-        if mx.default_device().type == mx.DeviceType.cpu:
+        if on_cpu():
             stack.enter_context(patch.object(mx.array, "__matmul__", _matmul))
             stack.enter_context(patch.object(mx, "quantized_matmul", _quantized_matmul))
             stack.enter_context(patch.object(mx, "einsum", _einsum))

@@ -31,10 +31,11 @@ from rich.table import Table
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
 from magistral_mlx.demo.questions import held_out_questions
+from magistral_mlx.device import compute_dtype
 from magistral_mlx.kv.cache import KVCache, KVPrecision, kv_precision
 from magistral_mlx.kv.quantised import QuantisedKVCache
 from magistral_mlx.memory.plan import magistral_small
-from magistral_mlx.model.decoder import Decoder, compute_dtype, load_decoder
+from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.text.conversation import Message, prompt_ids
 from magistral_mlx.text.template_tokenizer import open_tokenizer

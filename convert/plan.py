@@ -6,7 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.folder import DTYPE_NAMES
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry, TensorSpec
 from magistral_mlx.checkpoint.weight_shapes import FLOAT, stored_type, weight_shapes
@@ -18,6 +17,7 @@ from magistral_mlx.convert.rounding.quantise import stored_names
 from magistral_mlx.convert.rounding.settings import Settings
 from magistral_mlx.convert.sources.source import Source, SourceTensor
 from magistral_mlx.convert.vocabulary.vocabulary import Vocabulary, open_vocabulary
+from magistral_mlx.device import dtype_of, safetensors_name
 from magistral_mlx.errors import CheckpointError
 
 
@@ -120,7 +120,7 @@ def _calibrated(plan: ConversionPlan, pieces: Pieces) -> ConversionPlan:
 def _stored_tensors(config: ModelConfig) -> list[TensorSpec]:
     """The output's tensors in the order in which they are written."""
     shapes = weight_shapes(config)
-    floating = next(code for code, name in DTYPE_NAMES.items() if name == config.dtype)
+    floating = safetensors_name(dtype_of(config.dtype))
     types = {name: stored_type(config, name, shapes) for name in shapes}
     return [
         TensorSpec(name, floating if types[name] == FLOAT else types[name], shape)

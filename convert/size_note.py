@@ -2,10 +2,9 @@
 
 from math import prod
 
-import mlx.core as mx
-
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
+from magistral_mlx.device import on_cpu
 from magistral_mlx.machine import machine_limit
 from magistral_mlx.memory.byte_counts import weight_bytes
 from magistral_mlx.memory.plan import MemoryPlanError, gigabytes, plan
@@ -20,7 +19,7 @@ def size_note(config: ModelConfig, recipe: str) -> str:
         fit = plan(
             config,
             machine_limit(),
-            on_gpu=mx.default_device().type != mx.DeviceType.cpu,
+            on_gpu=not on_cpu(),
         )
     except MemoryPlanError as error:
         return f"{size} {error}"

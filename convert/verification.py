@@ -18,10 +18,11 @@ from magistral_mlx.convert.sources.read_ahead import Block, read_ahead
 from magistral_mlx.convert.sources.source import Source, as_array
 from magistral_mlx.convert.vocabulary.tekken_json import TOKENIZER_JSON
 from magistral_mlx.convert.vocabulary.vocabulary import check_ids, open_vocabulary
+from magistral_mlx.device import compute_dtype, dtype_name
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.machine import machine_limit
 from magistral_mlx.memory.byte_counts import weight_bytes
-from magistral_mlx.model.decoder import compute_dtype, load_decoder
+from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment
 
 NEW_TOKENS = 8
@@ -132,7 +133,7 @@ def _verify_tokens(checkpoint: Checkpoint, found: Verification) -> None:
 
 def _verify_text(checkpoint: Checkpoint, found: Verification) -> None:
     """A few greedy tokens: weights that are numbers, and a decoder that takes them."""
-    dtype = str(compute_dtype(checkpoint.config.dtype)).removeprefix("mlx.core.")
+    dtype = dtype_name(compute_dtype(checkpoint.config.dtype))
     limit = machine_limit().bytes
     if weight_bytes(checkpoint.config, dtype) > limit:
         found.skipped.append(f"Text: the weights do not fit into {limit / 1e9:.1f} GB here.")

@@ -9,7 +9,7 @@ from typing import get_args
 import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
-from magistral_mlx.device import DeviceOptions
+from magistral_mlx.device import DeviceOptions, compute_dtype, dtype_of, has_metal
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.status import StepReport
 from magistral_mlx.errors import RequestError, UserError
@@ -20,7 +20,6 @@ from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.magistral import Magistral
 from magistral_mlx.memory.plan import MemoryPlan
 from magistral_mlx.memory.this_machine import plan_for_this_machine
-from magistral_mlx.model.decoder import compute_dtype
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import Launch, find_launch
 from magistral_mlx.ranks.layer_split import Split
@@ -32,8 +31,6 @@ from magistral_mlx.text.template_tokenizer import open_tokenizer
 __all__ = ["Magistral", "Reply", "open_model"]
 
 logger = logging.getLogger(__name__)
-
-_DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
 
 
 def open_model(
@@ -83,7 +80,7 @@ def open_model(
     """
     checkpoint = open_checkpoint(_demo_folder() if model == "demo" else Path(model).expanduser())
     _check_window(window, checkpoint)
-    compute = _dtype(dtype)
+    compute = None if dtype is None else dtype_of(dtype)
     kv_precision(kv_bits, start=kv_start)  # refused before anything is planned
     launch = find_launch(os.environ)
     if launch is not None and kv_disk is not None:
@@ -142,7 +139,7 @@ def _kv_store(limit: int | None, checkpoint: Checkpoint, dtype: mx.Dtype | None)
 
 
 def _device(made: MemoryPlan, dtype: mx.Dtype | None, *, wired: bool) -> DeviceOptions:
-    if wired and not mx.metal.is_available():
+    if wired and not has_metal():
         raise RequestError("Memory can be wired on a Mac with Metal only: leave --wired out.")
     # Where layers are divided, other ranks may have less.
     headroom = 0 if made.layers else made.headroom
@@ -184,11 +181,3 @@ def _check_window(window: int | None, checkpoint: Checkpoint) -> None:
             f"{window:,}",
             f"{WINDOW:,}",
         )
-
-
-def _dtype(name: str | None) -> mx.Dtype | None:
-    if name is None:
-        return None
-    if name not in _DTYPES:
-        raise RequestError(f"dtype {name!r} is unknown: use one of {', '.join(_DTYPES)}.")
-    return _DTYPES[name]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from magistral_mlx.device import has_metal
 from magistral_mlx.errors import RequestError
 
 GIB = 2**30
@@ -24,7 +25,7 @@ class MemoryLimit:
 def machine_limit() -> MemoryLimit:
     """Metal's recommended working set on a Mac, the physical memory elsewhere."""
     working_set = mx.device_info().get("max_recommended_working_set_size")
-    if mx.metal.is_available() and working_set:
+    if has_metal() and working_set:
         return MemoryLimit(int(working_set), "Metal's recommended working set of this Mac")
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return MemoryLimit(physical, "physical memory of this machine")

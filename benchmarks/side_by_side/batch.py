@@ -11,8 +11,9 @@ from magistral_mlx.bench.pairs import Ratio, Turns, in_turn, ratio_of
 from magistral_mlx.bench.prompts import random_ids
 from magistral_mlx.bench.recording import run_ours
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.device import dtype_of
 from magistral_mlx.kv.cache import BLOCK
-from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token
+from magistral_mlx.memory.byte_counts import kv_bytes_per_token
 
 from .measurement import Plan, Result, spread_note
 from .ours import our_engine
@@ -70,7 +71,7 @@ def _cases(*, quick: bool) -> list[_Case]:
 
 def _bytes_per_token(plan: Plan) -> int:
     config = open_checkpoint(plan.models.nano).config
-    return kv_bytes_per_token(config, config.dtype, bits=8 * DTYPE_BYTES[config.dtype])
+    return kv_bytes_per_token(config, config.dtype, bits=8 * dtype_of(config.dtype).size)
 
 
 def _add(

@@ -21,9 +21,9 @@ from magistral_mlx.bench.prompts import random_ids
 from magistral_mlx.bench.recording import run_ours
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.device import compute_dtype
 from magistral_mlx.kv.cache import KVCache
 from magistral_mlx.kv.disk.store import KVStore
-from magistral_mlx.model.decoder import compute_dtype
 
 from .measurement import Plan, Result, spread_note
 from .ours import our_engine

@@ -7,12 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import mlx.core as mx
-
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert import convert
 from magistral_mlx.demo.random_model import write_random_model
+from magistral_mlx.device import on_cpu
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,8 @@ class Models:
 @contextmanager
 def temporary_models() -> Iterator[Models]:
     """Models that are made when they are first asked for, and removed at the end."""
-    on_cpu = mx.default_device().type == mx.DeviceType.cpu
     with TemporaryDirectory(prefix="side-by-side-") as scratch:
-        yield Models(Path(scratch), "float32" if on_cpu else "bfloat16")
+        yield Models(Path(scratch), "float32" if on_cpu() else "bfloat16")
 
 
 def _wide(dtype: str) -> ModelConfig:

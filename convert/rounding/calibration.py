@@ -18,8 +18,8 @@ from magistral_mlx.convert.sources.file_tensor import FileTensor
 from magistral_mlx.convert.sources.read_ahead import BLOCK_BYTES
 from magistral_mlx.convert.sources.source import Source, SourceTensor, as_array
 from magistral_mlx.convert.vocabulary.vocabulary import Vocabulary
+from magistral_mlx.device import compute_dtype
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.model.decoder import compute_dtype
 
 PIECE = 512
 """Tokens of a piece; each is run from its own beginning."""

@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.device import on_cpu
 
 Load = Callable[[str], mx.array]
 """A tensor by its name, in the type to compute in. Called when the walk gets there."""
@@ -106,7 +107,7 @@ def _rotated(x: mx.array, config: ModelConfig) -> mx.array:
 
 
 def _matmul(left: mx.array, right: mx.array) -> mx.array:
-    if mx.default_device().type != mx.DeviceType.cpu:
+    if not on_cpu():
         return left @ right
     return mx.array(np.matmul(np.asarray(left), np.asarray(right)))
 

@@ -10,9 +10,8 @@ from magistral_mlx.convert.rounding.settings import Method
 from magistral_mlx.convert.rounding.weight_error import dequantise
 from magistral_mlx.convert.sources.read_ahead import Block
 from magistral_mlx.convert.sources.source import Rows, as_array
+from magistral_mlx.device import dtype_of, on_cpu
 from magistral_mlx.errors import CheckpointError
-
-DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
 
 CPU_WEIGHTS = 1 << 18
 """Weights that are fitted at once on MLX's CPU backend: more would leave its cache."""
@@ -48,7 +47,7 @@ def stored_rows(
     Plain rounding takes the steps of `mlx_lm.convert`: cast to `dtype` first, quantise then.
     Raises NotFiniteError when a value does not fit `dtype`.
     """
-    weights = as_array(rows, block.tensor.dtype).astype(DTYPES[dtype])
+    weights = as_array(rows, block.tensor.dtype).astype(dtype_of(dtype))
     if quantization is None:
         stored: tuple[mx.array, ...] = (weights,)
     elif method == "optimal" and quantization.has_biases and feedback is not None:
@@ -75,8 +74,7 @@ def fitted(
     weights: mx.array, quantization: Quantization, importance: mx.array | None = None
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Packed weights, scales and biases of least squared error, in MLX's affine format."""
-    on_cpu = mx.default_device().type == mx.DeviceType.cpu
-    step = max(1, CPU_WEIGHTS // weights.shape[1]) if on_cpu else weights.shape[0]
+    step = max(1, CPU_WEIGHTS // weights.shape[1]) if on_cpu() else weights.shape[0]
     parts = []
     for start in range(0, weights.shape[0], step):
         part = _fitted_rows(weights[start : start + step], quantization, importance)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from magistral_mlx.checkpoint.config import DTYPES
 from magistral_mlx.convert.rounding.recipe import Recipe
+from magistral_mlx.device import DTYPES
 from magistral_mlx.errors import CheckpointError
 
 Method = Literal["optimal", "rtn"]

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.safetensors_header import ITEM_BYTES, TensorEntry
+from magistral_mlx.checkpoint.safetensors_header import TensorEntry
+from magistral_mlx.device import SAFETENSORS_DTYPES
 
 # NumPy has no bfloat16: two-byte floats are read as whole numbers and viewed as what they are.
 READ_AS = {
@@ -20,13 +21,6 @@ READ_AS = {
     "F32": np.uint32,
     "U32": np.uint32,
     "U8": np.uint8,
-}
-VIEW_AS = {
-    "BF16": mx.bfloat16,
-    "F16": mx.float16,
-    "F32": mx.float32,
-    "U32": mx.uint32,
-    "U8": mx.uint8,
 }
 
 Rows = npt.NDArray[np.unsignedinteger]
@@ -90,12 +84,12 @@ class Source:
 
 def as_array(rows: Rows, dtype: str) -> mx.array:
     """The rows as MLX's array of the safetensors type they were stored in."""
-    return mx.array(rows).view(VIEW_AS[dtype])
+    return mx.array(rows).view(SAFETENSORS_DTYPES[dtype])
 
 
 def row_bytes(tensor: SourceTensor) -> int:
     """Bytes of one row of the first axis, as the source stores it."""
-    return prod(tensor.shape[1:]) * ITEM_BYTES[tensor.dtype]
+    return prod(tensor.shape[1:]) * SAFETENSORS_DTYPES[tensor.dtype].size
 
 
 def tensor_bytes(tensor: SourceTensor) -> int:

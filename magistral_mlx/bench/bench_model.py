@@ -9,7 +9,7 @@ from magistral_mlx.api import open_model
 from magistral_mlx.bench.synthetic import SyntheticTeam, synthetic_checkpoint, synthetic_config
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint
-from magistral_mlx.device import DeviceOptions
+from magistral_mlx.device import DeviceOptions, compute_dtype, dtype_name
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.kv_budget import KVBudget, kv_budget
 from magistral_mlx.folders import cache_folder
@@ -17,7 +17,6 @@ from magistral_mlx.kv.cache import kv_precision
 from magistral_mlx.machine import MemoryLimit
 from magistral_mlx.memory.plan import PREFILL_TOKENS, MemoryPlan, plan
 from magistral_mlx.memory.this_machine import plan_for_this_machine
-from magistral_mlx.model.decoder import compute_dtype
 from magistral_mlx.ranks.layer_split import Split
 from magistral_mlx.ranks.shard_config import shard_config
 from magistral_mlx.ranks.stage import stages
@@ -43,7 +42,7 @@ class BenchModel:
     @property
     def dtype(self) -> str:
         """What it computes in."""
-        return str(compute_dtype(self.config.dtype)).removeprefix("mlx.core.")
+        return dtype_name(compute_dtype(self.config.dtype))
 
     @property
     def read(self) -> ModelConfig:

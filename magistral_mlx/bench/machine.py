@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from magistral_mlx.device import has_metal, on_cpu
 from magistral_mlx.spec import VERSION
 
 POWER_MODES = {"0": "automatic", "1": "low power", "2": "high power"}
@@ -31,13 +32,12 @@ class Machine:
 
 def this_machine() -> Machine:
     """As it is now."""
-    on_gpu = mx.default_device().type != mx.DeviceType.cpu
     return Machine(
         chip=_chip(),
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         cores=os.cpu_count() or 1,
         system=_system(),
-        device="GPU" if on_gpu else "CPU",
+        device="CPU" if on_cpu() else "GPU",
         power_mode=power_mode(),
         load=round(os.getloadavg()[0], 2),
     )
@@ -69,7 +69,7 @@ def read_power_mode(pmset: str) -> str | None:
 
 
 def _chip() -> str:
-    if mx.metal.is_available():
+    if has_metal():
         return str(mx.device_info().get("device_name", platform.machine()))
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -12,10 +12,10 @@ from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.demo.random_model import random_tensors
 from magistral_mlx.demo.tekken import write_tekken
-from magistral_mlx.device import DeviceOptions
+from magistral_mlx.device import DeviceOptions, compute_dtype, dtype_name
 from magistral_mlx.errors import RequestError
 from magistral_mlx.memory.plan import magistral_small
-from magistral_mlx.model.decoder import Decoder, compute_dtype
+from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.ranks.team import Team
 
 
@@ -27,7 +27,7 @@ def synthetic_config(name: str) -> ModelConfig:
     if name not in ("24b", "small"):
         raise RequestError(f"--synthetic {name!r} is unknown: choose 24b or small.")
     config = magistral_small() if name == "24b" else _small()
-    dtype = str(compute_dtype(config.dtype)).removeprefix("mlx.core.")
+    dtype = dtype_name(compute_dtype(config.dtype))
     return replace(config, dtype=dtype)
 
 
@@ -53,7 +53,7 @@ class SyntheticTeam(Team):
         """Random weights, the same every time."""
         config = checkpoint.config
         decoder = Decoder(config)
-        decoder.load(dict(random_tensors(config)), device.dtype or compute_dtype(config.dtype))
+        decoder.load(dict(random_tensors(config)), device.compute_dtype(config.dtype))
         return decoder
 
 

@@ -10,6 +10,7 @@ from magistral_mlx.checkpoint.quantization import (
     quantization_by_module,
     stored_quantization,
 )
+from magistral_mlx.device import DTYPES
 from magistral_mlx.errors import CheckpointError
 
 ARCHITECTURE = "MistralForCausalLM"
@@ -19,7 +20,6 @@ MODEL_TYPES = {ARCHITECTURE: "mistral", "LlamaForCausalLM": "llama"}
 ROPE_THETA = 10_000.0
 """Where config.json has none, as transformers fills it in."""
 
-DTYPES = ("bfloat16", "float16", "float32")
 CONTEXT_WINDOW = 128_000
 """Positions when params.json names none, as several releases do: the card promises 128k."""
 

@@ -12,6 +12,7 @@ from magistral_mlx.checkpoint.json_file import existing_file, read_json
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry, read_header
 from magistral_mlx.checkpoint.weight_shapes import check_entries, check_shapes, weight_shapes
+from magistral_mlx.device import SAFETENSORS_DTYPES, dtype_name
 from magistral_mlx.errors import CheckpointError
 
 __all__ = [
@@ -25,8 +26,6 @@ __all__ = [
 INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tekken.json", "tokenizer.json")
 """The first that a folder has: tekken.json is the authority where there is one."""
-
-DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 SAMPLE_BYTES = 4096
 """Bytes of each tensor that enter the fingerprint: a 13 GB checkpoint opens in no time."""
@@ -59,10 +58,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     weight_files = find_weight_files(folder)
     entries = {name: entry for name, (_, entry) in read_entries(weight_files).items()}
     check_entries(config, entries, folder)
+    # config.json may name the type of the training instead of the file's.
+    stored = SAFETENSORS_DTYPES[entries["model.norm.weight"].dtype]
     return Checkpoint(
         folder=folder,
-        # config.json may name the type of the training instead of the file's.
-        config=replace(config, dtype=DTYPE_NAMES[entries["model.norm.weight"].dtype]),
+        config=replace(config, dtype=dtype_name(stored)),
         weight_files=weight_files,
         tokenizer_file=tokenizer_file,
         fingerprint=_fingerprint(folder, tokenizer_file, weight_files),

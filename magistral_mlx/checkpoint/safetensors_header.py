@@ -7,10 +7,8 @@ from math import prod
 from pathlib import Path
 from typing import TypeGuard
 
+from magistral_mlx.device import SAFETENSORS_DTYPES
 from magistral_mlx.errors import CheckpointError
-
-ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "U32": 4, "U8": 1}
-"""Bytes an element, of the types that a checkpoint of ours may hold."""
 
 LENGTH_BYTES = 8
 """The file starts with the header's length, little-endian."""
@@ -30,7 +28,7 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Bytes of its data."""
-        return prod(self.shape) * ITEM_BYTES[self.dtype]
+        return prod(self.shape) * SAFETENSORS_DTYPES[self.dtype].size
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +82,15 @@ def _entry(name: str, value: object, data_start: int, path: Path) -> TensorEntry
     if not isinstance(value, Mapping):
         raise _damaged(path, f"tensor {name} has no description")
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in SAFETENSORS_DTYPES:
         raise CheckpointError(
-            f"{path}: tensor {name} has type {dtype}, and only {', '.join(ITEM_BYTES)} can be "
-            "read: use the bfloat16, float16 or float32 release of the weights."
+            f"{path}: tensor {name} has type {dtype}, and only {', '.join(SAFETENSORS_DTYPES)} "
+            "can be read: use the bfloat16, float16 or float32 release of the weights."
         )
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
         raise _damaged(path, f"tensor {name} has no shape or no byte range")
     entry = TensorEntry(dtype, tuple(shape), data_start + offsets[0], data_start + offsets[1])
-    if entry.stop - entry.start != prod(entry.shape) * ITEM_BYTES[dtype]:
+    if entry.stop - entry.start != prod(entry.shape) * SAFETENSORS_DTYPES[dtype].size:
         raise _damaged(path, f"the byte range of tensor {name} does not fit its shape")
     return entry
 

@@ -15,6 +15,7 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 from magistral_mlx.demo.tekken import SPECIAL_TOKENS, write_tekken
+from magistral_mlx.device import dtype_of
 
 SHARD_BYTES = 1_000_000_000
 BLOCK_WEIGHTS = 32_000_000
@@ -50,7 +51,7 @@ def random_tensors(config: ModelConfig, *, seed: int = 0) -> Iterator[tuple[str,
     Of a large matrix a few rows exist at a time before they are quantised: making Magistral Small
     takes hardly more memory than having it.
     """
-    dtype = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}[config.dtype]
+    dtype = dtype_of(config.dtype)
     for index, (name, shape) in enumerate(plain_shapes(config).items()):
         if len(shape) == 1:
             yield name, mx.ones(shape, dtype)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from magistral_mlx.checkpoint.folder import Checkpoint
-from magistral_mlx.device import DeviceOptions
+from magistral_mlx.device import DeviceOptions, dtype_name
 from magistral_mlx.engine.inbox import AnswerNow, Cancel, Forget, Inbox, Submit
 from magistral_mlx.engine.kv_budget import kv_budget
 from magistral_mlx.engine.loop import EngineLoop
@@ -26,7 +26,6 @@ from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.kv.prefix_cache import PrefixCache
 from magistral_mlx.kv.quantised import kv_group
 from magistral_mlx.memory.plan import PREFILL_TOKENS
-from magistral_mlx.model.decoder import compute_dtype
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.text.tokenizer import Tokenizer
 
@@ -76,11 +75,10 @@ class Engine:
         RequestError when the model's KV cannot be stored at that precision.
         """
         device = device or DeviceOptions()
-        compute = device.dtype or compute_dtype(checkpoint.config.dtype)
-        name = str(compute).removeprefix("mlx.core.")
+        compute = device.compute_dtype(checkpoint.config.dtype)
         team = team or Team()
         self._config = team.part_of(checkpoint.config)
-        self._kv = kv_budget(self._config, name, limit=kv_bytes)
+        self._kv = kv_budget(self._config, dtype_name(compute), limit=kv_bytes)
         self._kv_precision = kv_precision
         self._most_window = window
         self._max_waiting = max_waiting

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.device import dtype_of
 from magistral_mlx.kv.cache import BLOCK, KVPrecision
-from magistral_mlx.memory.byte_counts import DTYPE_BYTES, kv_bytes_per_token
+from magistral_mlx.memory.byte_counts import kv_bytes_per_token
 
 Cache = tuple[int, KVPrecision]
 """A cache's tokens, and how they are stored."""
@@ -50,7 +51,7 @@ class KVBudget:
 
 def kv_budget(config: ModelConfig, dtype: str, *, limit: int | None) -> KVBudget:
     """The budget of a model that computes in dtype."""
-    full = 8 * DTYPE_BYTES[dtype]
+    full = 8 * dtype_of(dtype).size
     token_bytes: dict[int | None, int] = {
         bits: kv_bytes_per_token(config, dtype, bits=bits or full) for bits in (None, 8, 4)
     }

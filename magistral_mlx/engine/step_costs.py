@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from magistral_mlx.device import dtype_name
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.model.token_axis import Segment
 
@@ -130,7 +131,7 @@ def _key(fingerprint: str, decoder: Decoder, largest: int) -> str:
     """Weights, compute type, device and MLX's version: another of any has other costs."""
     device = str(mx.device_info().get("device_name", platform.processor() or platform.machine()))
     name = "".join(c if c.isalnum() else "_" for c in device)
-    dtype = str(decoder.model.norm.weight.dtype).removeprefix("mlx.core.")
+    dtype = dtype_name(decoder.model.norm.weight.dtype)
     return f"{fingerprint[:16]}-{dtype}-{name}-mlx{version('mlx')}-{largest}"
 
 

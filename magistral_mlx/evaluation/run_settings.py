@@ -7,8 +7,8 @@ from hashlib import sha256
 import mlx.core as mx
 
 from magistral_mlx.api import Magistral
+from magistral_mlx.device import compute_dtype, dtype_name
 from magistral_mlx.kv.cache import kv_precision
-from magistral_mlx.model.decoder import compute_dtype
 from magistral_mlx.options import GenerationOptions
 
 
@@ -60,7 +60,7 @@ def run_settings(
         model=model.name,
         fingerprint=model.checkpoint.fingerprint,
         device=mx.default_device().type.name,
-        dtype=dtype or str(compute_dtype(model.checkpoint.config.dtype)).removeprefix("mlx.core."),
+        dtype=dtype or dtype_name(compute_dtype(model.checkpoint.config.dtype)),
         window=model.window,
         kv_bits=precision.bits or 16,
         kv_start=precision.start,

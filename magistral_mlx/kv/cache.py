@@ -7,6 +7,7 @@ from typing import Self
 
 import mlx.core as mx
 
+from magistral_mlx.device import on_cpu
 from magistral_mlx.errors import RequestError
 from magistral_mlx.kv.storage import BLOCK, KVStorage
 
@@ -163,7 +164,7 @@ def causal_attention(queries: mx.array, keys: mx.array, values: mx.array, scale:
         return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale)
     if count == 0:
         return queries
-    if mx.default_device().type != mx.DeviceType.cpu:  # fused: no scores in memory
+    if not on_cpu():  # fused: no scores in memory
         return mx.fast.scaled_dot_product_attention(
             queries, keys, values, scale=scale, mask="causal"
         )
@@ -197,6 +198,5 @@ def in_query_blocks(
 
 
 def _query_block(heads: int, count: int, length: int) -> int:
-    on_cpu = mx.default_device().type == mx.DeviceType.cpu
-    scores = CPU_SCORES if on_cpu else GPU_SCORES
+    scores = CPU_SCORES if on_cpu() else GPU_SCORES
     return min(count, max(LEAST_QUERIES, scores // (heads * length)))

@@ -4,13 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.device import dtype_of
 from magistral_mlx.machine import MemoryLimit
-from magistral_mlx.memory.byte_counts import (
-    DTYPE_BYTES,
-    kv_bytes_per_token,
-    step_bytes,
-    weight_bytes,
-)
+from magistral_mlx.memory.byte_counts import kv_bytes_per_token, step_bytes, weight_bytes
 
 QUANTISED_KV_BITS = (8, 4)
 WINDOW_STEP = 256
@@ -31,7 +27,7 @@ class Budget:
     @property
     def full_bits(self) -> int:
         """Of a value as computed."""
-        return 8 * DTYPE_BYTES[self.dtype]
+        return 8 * dtype_of(self.dtype).size
 
     @property
     def kv_bits(self) -> tuple[int, ...]:

@@ -4,9 +4,8 @@ from math import prod
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import FLOAT, stored_type, weight_shapes
+from magistral_mlx.device import dtype_of
 from magistral_mlx.kv.cache import CPU_SCORES, GPU_SCORES, LEAST_QUERIES
-
-DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 LAYERS_IN_FLIGHT = 2
 """MLX allocates ahead of what runs: up to ten operations (CPU) or command buffers (Metal)."""
@@ -23,7 +22,7 @@ def weight_bytes(config: ModelConfig, dtype: str) -> int:
 def tensor_bytes(config: ModelConfig, dtype: str) -> dict[str, int]:
     """The same of every tensor, by its name."""
     shapes = weight_shapes(config)
-    item = {"U32": 4, "U8": 1, FLOAT: DTYPE_BYTES[dtype]}
+    item = {"U32": 4, "U8": 1, FLOAT: dtype_of(dtype).size}
     return {
         name: prod(shape) * item[stored_type(config, name, shapes)]
         for name, shape in shapes.items()
@@ -36,7 +35,7 @@ def kv_bytes_per_token(config: ModelConfig, dtype: str, *, bits: int) -> int:
     bits: those of dtype, or fewer for a quantised cache: groups of 64 values (32 where a head is
     not a multiple of 64), each with a scale and a bias.
     """
-    size = DTYPE_BYTES[dtype]
+    size = dtype_of(dtype).size
     values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     if bits == 8 * size:
         return values * size
@@ -66,7 +65,7 @@ def step_bytes(
             memory. Over quantised KV it never does.
         kv_bits: of the KV cache; None: as computed.
     """
-    size = DTYPE_BYTES[dtype]
+    size = dtype_of(dtype).size
     quantised = kv_bits is not None and kv_bits < 8 * size
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-import mlx.core as mx
-
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.device import compute_dtype, dtype_name, on_cpu
 from magistral_mlx.machine import MemoryLimit, machine_limit
 from magistral_mlx.memory.plan import MemoryPlan, plan
 from magistral_mlx.memory.stages import plan_stages
-from magistral_mlx.model.decoder import compute_dtype
 
 
 def plan_for_this_machine(
@@ -69,8 +67,8 @@ def plan_stages_for_this_machine(
 
 
 def _computed(config: ModelConfig) -> str:
-    return str(compute_dtype(config.dtype)).removeprefix("mlx.core.")
+    return dtype_name(compute_dtype(config.dtype))
 
 
 def _on_gpu() -> bool:
-    return mx.default_device().type != mx.DeviceType.cpu
+    return not on_cpu()

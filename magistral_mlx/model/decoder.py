@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from magistral_mlx.checkpoint.folder import Checkpoint, ModelConfig, load_weights
+from magistral_mlx.device import compute_dtype, on_cpu
 from magistral_mlx.kv.cache import KVCache, kv_precision
 from magistral_mlx.kv.quantised import QuantisedKVCache
 from magistral_mlx.model.token_axis import Segment, Span, TokenAxis, advance, token_axis
@@ -30,16 +31,6 @@ def load_decoder(checkpoint: Checkpoint, *, dtype: mx.Dtype | None = None) -> "D
     decoder.load(load_weights(checkpoint), dtype)
     mx.eval(decoder.parameters())
     return decoder
-
-
-def compute_dtype(checkpoint_dtype: str) -> mx.Dtype:
-    """The type to compute in: the checkpoint's own, but float32 on MLX's CPU backend.
-
-    There, 4-bit matrix products are several times faster in float32 than in 16 bits.
-    """
-    if mx.default_device().type == mx.DeviceType.cpu:
-        return mx.float32
-    return {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}[checkpoint_dtype]
 
 
 class Decoder(nn.Module):
@@ -240,8 +231,7 @@ class _MLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         # On the CPU, MLX compiles by calling a C++ compiler: seconds, where there is one at all.
-        on_cpu = mx.default_device().type == mx.DeviceType.cpu
-        swiglu = _swiglu if on_cpu else _compiled_swiglu
+        swiglu = _swiglu if on_cpu() else _compiled_swiglu
         return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
 
 

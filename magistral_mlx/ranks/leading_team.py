@@ -12,9 +12,9 @@ import mlx.core as mx
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint
-from magistral_mlx.device import DeviceOptions
+from magistral_mlx.device import DeviceOptions, dtype_name
 from magistral_mlx.machine import MemoryLimit
-from magistral_mlx.model.decoder import Decoder, compute_dtype
+from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.ranks.journal import Journal
 from magistral_mlx.ranks.launch import Launch
 from magistral_mlx.ranks.leading_decoder import LeadingDecoder
@@ -65,10 +65,9 @@ class LeadingTeam(Team):
 
     def load(self, checkpoint: Checkpoint, device: DeviceOptions) -> Decoder:
         """Its own part, while the others load theirs."""
-        dtype = device.dtype or compute_dtype(checkpoint.config.dtype)
-        name = str(dtype).removeprefix("mlx.core.")
+        dtype = device.compute_dtype(checkpoint.config.dtype)
         limits = [device.spare_bytes, device.wired_bytes]
-        tell(self._roll.lines.values(), [LOAD, name, *limits, list(self._layers)])
+        tell(self._roll.lines.values(), [LOAD, dtype_name(dtype), *limits, list(self._layers)])
         return self._own_part(checkpoint, dtype)
 
     def rest(self) -> None:

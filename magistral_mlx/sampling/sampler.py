@@ -19,6 +19,7 @@ from secrets import randbits
 import mlx.core as mx
 import numpy as np
 
+from magistral_mlx.device import on_cpu
 from magistral_mlx.errors import RequestError
 from magistral_mlx.spec import TEMPERATURE, TOP_P
 
@@ -133,8 +134,7 @@ def sample(logits: mx.array, draws: Sequence[Draw]) -> Sampled:
     vocab = logits.shape[-1]
     controls = mx.array([_controls(draw, vocab) for draw in draws])
     # On the CPU, MLX compiles by calling a C++ compiler: seconds, where there is one at all.
-    on_cpu = mx.default_device().type == mx.DeviceType.cpu
-    draw_rows = _sample if on_cpu else _compiled_sample
+    draw_rows = _sample if on_cpu() else _compiled_sample
     return Sampled(*draw_rows(logits, controls, _candidates(draws, vocab)))
 
 

@@ -10,6 +10,7 @@ from mlx_lm.models.cache import QuantizedKVCache
 from mlx_lm.utils import load_model
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.device import on_cpu
 from magistral_mlx.kv.cache import KVCache, kv_precision
 from magistral_mlx.kv.quantised import QuantisedKVCache
 from magistral_mlx.memory.byte_counts import step_bytes
@@ -104,7 +105,7 @@ def peak_of(run: Callable[[], mx.array]) -> int:
     return mx.get_peak_memory() - before
 
 
-@pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="other block sizes")
+@pytest.mark.skipif(not on_cpu(), reason="other block sizes")
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_step_stays_inside_the_predicted_bytes(decoder: Decoder, bits: int) -> None:
     cache, ids = decoder.make_cache(bits=bits), random_ids(256)

@@ -3,6 +3,7 @@
 import mlx.core as mx
 import pytest
 
+from magistral_mlx.device import on_cpu
 from magistral_mlx.errors import RequestError
 from magistral_mlx.kv import cache as kv_cache
 from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
@@ -180,7 +181,7 @@ def test_precisions_are_told_apart_and_checked() -> None:
         kv_precision(8, start=-1)
 
 
-@pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="attention is fused")
+@pytest.mark.skipif(not on_cpu(), reason="attention is fused")
 def test_a_long_chunk_needs_no_full_score_matrix() -> None:
     count, past = 1024, 3072
     cache = KVCache(1)

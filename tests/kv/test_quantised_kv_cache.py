@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.device import on_cpu
 from magistral_mlx.errors import RequestError
 from magistral_mlx.kv import cache as kv_cache
 from magistral_mlx.kv.cache import BLOCK, KVCache, KVPrecision, kv_precision
@@ -272,7 +273,7 @@ def test_growth_copies_layer_after_layer() -> None:
     assert peak_of(grow) < 0.6 * size
 
 
-@pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="other block sizes")
+@pytest.mark.skipif(not on_cpu(), reason="other block sizes")
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_prefill_makes_no_full_score_matrix(precision: KVPrecision) -> None:
     past, count = 2048, 512

@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.device import has_metal
 from magistral_mlx.errors import RequestError
 from magistral_mlx.machine import (
     GIB,
@@ -99,7 +100,7 @@ def test_quantised_kv_bytes_are_those_of_mlx(bits: int) -> None:
     assert kv_bytes_per_token(config, "bfloat16", bits=bits) == one_token
 
 
-@pytest.mark.skipif(mx.metal.is_available(), reason="measures MLX's CPU backend")
+@pytest.mark.skipif(has_metal(), reason="measures MLX's CPU backend")
 @pytest.mark.parametrize(("before", "tokens"), [(0, 256), (1_536, 256), (1_536, 1)])
 def test_a_real_step_stays_inside_the_predicted_bytes(before: int, tokens: int) -> None:
     config = replace(tiny(), intermediate_size=2_048, vocab_size=8_192)

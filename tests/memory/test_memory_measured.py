@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mlx.core as mx
 import pytest
 
 from magistral_mlx.api import open_model
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.demo.random_model import write_random_model
+from magistral_mlx.device import has_metal
 from magistral_mlx.engine.request import Request
 from magistral_mlx.events import Finished
 from magistral_mlx.sampling.sampler import SamplingParams
@@ -38,7 +38,7 @@ SHAPE = ModelConfig(
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(mx.metal.is_available(), reason="measures MLX's CPU backend"),
+    pytest.mark.skipif(has_metal(), reason="measures MLX's CPU backend"),
 ]
 
 

@@ -15,8 +15,9 @@ from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 from transformers import MistralForCausalLM
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
+from magistral_mlx.device import compute_dtype, on_cpu
 from magistral_mlx.kv.cache import KVCache
-from magistral_mlx.model.decoder import Decoder, compute_dtype, load_decoder
+from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.model.token_axis import Segment
 from tests.sample_checkpoints import VOCAB, edit_json, random_weights, write_hf
 
@@ -170,9 +171,8 @@ def test_greedy_tokens_equal_mlx_lms_alone_and_with_others(converted: Path) -> N
 
 def test_computes_in_float32_on_the_cpu_unless_told(converted: Path) -> None:
     checkpoint = open_checkpoint(converted)
-    on_cpu = mx.default_device().type == mx.DeviceType.cpu
     assert checkpoint.config.dtype == "bfloat16"
-    assert compute_dtype("bfloat16") == (mx.float32 if on_cpu else mx.bfloat16)
+    assert compute_dtype("bfloat16") == (mx.float32 if on_cpu() else mx.bfloat16)
     decoder = load_decoder(checkpoint)
     assert prefill_dtype(decoder) == compute_dtype("bfloat16")
     assert prefill_dtype(load_decoder(checkpoint, dtype=mx.bfloat16)) == mx.bfloat16

@@ -7,16 +7,10 @@ import numpy as np
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.safetensors_header import TensorSpec
+from magistral_mlx.device import safetensors_name
 from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.kv.disk.file import Rows
 from magistral_mlx.kv.quantised import QuantisedKVCache
-
-_TYPE_NAMES = {
-    mx.bfloat16: "BF16",
-    mx.float16: "F16",
-    mx.float32: "F32",
-    mx.uint32: "U32",
-}
 
 
 class KVLayout:
@@ -40,7 +34,7 @@ class KVLayout:
         return tuple(
             TensorSpec(
                 f"{part}.{layer}.{index}",
-                _TYPE_NAMES[array.dtype],
+                safetensors_name(array.dtype),
                 (1, array.shape[1], tokens, array.shape[3]),
             )
             for part, (arrays, tokens) in enumerate(zip(self._parts, lengths, strict=True))

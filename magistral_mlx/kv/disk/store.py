@@ -13,6 +13,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import Checkpoint
+from magistral_mlx.device import dtype_name
 from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.kv.disk.file import KVReader, Rows, write_kv_file
 from magistral_mlx.kv.disk.folder import make_room, open_kv_folder
@@ -62,12 +63,11 @@ class KVStore:
         Raises RequestError when the folder cannot be used.
         """
         open_kv_folder(folder, limit=limit)
-        name = str(dtype).removeprefix("mlx.core.")
         self._folder = folder
         self._limit = limit
         self._checkpoint = checkpoint
         self._dtype = dtype
-        self._index = KVIndex(folder, fingerprint=checkpoint.fingerprint, dtype=name)
+        self._index = KVIndex(folder, fingerprint=checkpoint.fingerprint, dtype=dtype_name(dtype))
         self._layouts: dict[KVPrecision, KVLayout] = {}
         self._no_writes_before = 0.0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
