@@ -13,7 +13,14 @@ class CheckpointError(UserError):
 
 
 class RequestError(UserError):
-    """A generation request that cannot be served as asked."""
+    """A generation request that cannot be served as asked.
+
+    field: the option whose value is refused, if it is one option.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class EngineError(RuntimeError):

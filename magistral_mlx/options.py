@@ -67,20 +67,28 @@ class OutputOptions:
             ("logprobs", self.logprobs, 0),
         ):
             if value is not None and value < least:
-                raise RequestError(f"{name} is {value}; it must be at least {least}.")
+                raise RequestError(f"{name} is {value}; it must be at least {least}.", field=name)
         _check_stop(self.stop)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise RequestError(
                 f"min_tokens is {self.min_tokens} and max_tokens {self.max_tokens}: "
-                "ask for no more than max_tokens allows."
+                "ask for no more than max_tokens allows.",
+                field="min_tokens",
             )
         if self.ignore_eos and self.guidance is not None:
-            raise RequestError("ignore_eos goes on where a grammar ends: ask for one of the two.")
+            raise RequestError(
+                "ignore_eos goes on where a grammar ends: ask for one of the two.",
+                field="ignore_eos",
+            )
         if self.logprobs is not None and self.logprobs > MAX_LOGPROBS:
-            raise RequestError(f"logprobs is {self.logprobs}; it must be at most {MAX_LOGPROBS}.")
+            raise RequestError(
+                f"logprobs is {self.logprobs}; it must be at most {MAX_LOGPROBS}.",
+                field="logprobs",
+            )
         if self.priority not in PRIORITIES:
             raise RequestError(
-                f"priority is {self.priority!r}; it must be one of {', '.join(PRIORITIES)}."
+                f"priority is {self.priority!r}; it must be one of {', '.join(PRIORITIES)}.",
+                field="priority",
             )
 
 
@@ -110,7 +118,8 @@ class GenerationOptions(OutputOptions):
         if not self.tools:
             if self.tool_choice not in (ToolChoiceEnum.auto, ToolChoiceEnum.none):
                 raise RequestError(
-                    "tool_choice asks for a call, but there are no tools: give some."
+                    "tool_choice asks for a call, but there are no tools: give some.",
+                    field="tool_choice",
                 )
             return self.guidance
         if self.guidance is None or isinstance(self.guidance, JsonSchema):
@@ -122,7 +131,9 @@ class GenerationOptions(OutputOptions):
 
 def _check_stop(stop: Iterable[str]) -> None:
     if isinstance(stop, str):
-        raise RequestError(f"stop is {stop!r}; it must be a tuple of strings.")
+        raise RequestError(f"stop is {stop!r}; it must be a tuple of strings.", field="stop")
     for string in stop:
         if not isinstance(string, str) or not string:
-            raise RequestError(f"stop holds {string!r}; it must hold strings, none empty.")
+            raise RequestError(
+                f"stop holds {string!r}; it must hold strings, none empty.", field="stop"
+            )

@@ -37,7 +37,8 @@ def logit_rules(
     if last >= tokenizer.vocab_size:
         raise RequestError(
             f"logit_bias names the token id {last}; the vocabulary has "
-            f"{tokenizer.vocab_size:,}: use ids of this checkpoint's tokenizer."
+            f"{tokenizer.vocab_size:,}: use ids of this checkpoint's tokenizer.",
+            field="logit_bias",
         )
     if not (params.has_penalties or params.logit_bias or min_tokens or guided):
         return None

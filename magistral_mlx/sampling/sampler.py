@@ -69,7 +69,7 @@ class SamplingParams:
         _require_real("temperature", self.temperature, 0, MAX_TEMPERATURE)
         _require_real("top_p", self.top_p, 0, 1)
         if self.top_p == 0:
-            raise RequestError("top_p is 0; it must be above 0 and at most 1.")
+            raise RequestError("top_p is 0; it must be above 0 and at most 1.", field="top_p")
         _require_real("min_p", self.min_p, 0, 1)
         _require_int("top_k", self.top_k, None)
         if self.seed is not None:
@@ -78,10 +78,14 @@ class SamplingParams:
         _require_real("frequency_penalty", self.frequency_penalty, -2, 2)
         _require_real("repetition_penalty", self.repetition_penalty, 0, MAX_REPETITION_PENALTY)
         if self.repetition_penalty == 0:
-            raise RequestError("repetition_penalty is 0; it must be above 0, and 1 for none.")
+            raise RequestError(
+                "repetition_penalty is 0; it must be above 0, and 1 for none.",
+                field="repetition_penalty",
+            )
         for token, bias in self.logit_bias.items():
-            _require_int("A token id of logit_bias", token, None)
-            _require_real(f"logit_bias of token {token}", bias, -MAX_BIAS, MAX_BIAS)
+            _require_int("logit_bias", token, None, what="A token id of logit_bias")
+            what = f"logit_bias of token {token}"
+            _require_real("logit_bias", bias, -MAX_BIAS, MAX_BIAS, what=what)
         # The caller's may change later.
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
 
@@ -263,14 +267,20 @@ def _at(array: mx.array, index: mx.array) -> mx.array:
     return mx.take_along_axis(array, index, axis=-1)
 
 
-def _require_real(name: str, value: float, low: float, high: float) -> None:
+def _require_real(
+    name: str, value: float, low: float, high: float, *, what: str | None = None
+) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:
-        raise RequestError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}.")
+        raise RequestError(
+            f"{what or name} is {value!r}; it must be a number from {low:g} to {high:g}.",
+            field=name,
+        )
 
 
-def _require_int(name: str, value: int, high: int | None) -> None:
+def _require_int(name: str, value: int, high: int | None, *, what: str | None = None) -> None:
     integer = isinstance(value, int) and not isinstance(value, bool)
     if not integer or value < 0 or (high is not None and value > high):
         bound = "0 or more" if high is None else f"from 0 to {high}"
-        raise RequestError(f"{name} is {value!r}; it must be a whole number, {bound}.")
+        message = f"{what or name} is {value!r}; it must be a whole number, {bound}."
+        raise RequestError(message, field=name)

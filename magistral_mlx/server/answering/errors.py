@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 
 import anthropic.types.shared as anthropic_errors
 from fastapi import FastAPI, Request
@@ -13,9 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from magistral_mlx.errors import EngineError, QueueFullError, UserError
-from magistral_mlx.options import GenerationOptions
-from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.errors import EngineError, QueueFullError, RequestError, UserError
 
 ANTHROPIC_PATH = "/v1/messages"
 
@@ -63,7 +60,6 @@ _TAGS = {
     *("system", "developer", "user", "assistant", "tool"),
     *("text", "json_object", "json_schema"),
 }
-_OWN_FIELDS = {"tool_choice", "top_logprobs", "stream_options", "n"}
 
 ERRORS: Mapping[int | str, dict[str, object]] = {
     status: {"model": ErrorBody, "description": text}
@@ -105,8 +101,8 @@ def as_api_error(error: Exception) -> ApiError:
         case ApiError():
             return error
         case UserError():
-            message = str(error)
-            return ApiError(400, message, code="invalid_value", param=_field_of(message))
+            field = error.field if isinstance(error, RequestError) else None
+            return ApiError(400, str(error), code="invalid_value", param=field)
         case QueueFullError():
             return ApiError(429, str(error), code="queue_full", retry_after=5)
         case EngineError():
@@ -200,10 +196,3 @@ def _is_branch(part: int | str) -> bool:
         isinstance(part, str)
         and re.search(r"^[A-Z]|[\[(-]|^(str|list|dict|none)$", part) is not None
     )
-
-
-def _field_of(message: str) -> str | None:
-    """The field that the engine's refusals begin with, as in "top_p is 2; it must be …"."""
-    known = {one.name for kind in (GenerationOptions, SamplingParams) for one in fields(kind)}
-    first = message.partition(" ")[0]
-    return first if first in known | _OWN_FIELDS else None

@@ -70,5 +70,7 @@ def _given(value: float | None, default: float) -> float:
 
 def _token(key: str) -> int:
     if not key.isascii() or not key.isdigit() or len(key) > 9:
-        raise RequestError(f"logit_bias of {key!r}: the keys are token ids, as in /tokenize.")
+        raise RequestError(
+            f"logit_bias of {key!r}: the keys are token ids, as in /tokenize.", field="logit_bias"
+        )
     return int(key)

@@ -114,18 +114,23 @@ class ChatRequest(SamplingFields):
         both = self.max_tokens, self.max_completion_tokens
         if None not in both and both[0] != both[1]:
             raise RequestError(
-                f"max_tokens is {both[0]} and max_completion_tokens {both[1]}: give one of them."
+                f"max_tokens is {both[0]} and max_completion_tokens {both[1]}: give one of them.",
+                field="max_tokens",
             )
         if self.thinking_budget is not None and self.reasoning_effort is not None:
             raise RequestError(
-                "thinking_budget and reasoning_effort both say how long to think: give one."
+                "thinking_budget and reasoning_effort both say how long to think: give one.",
+                field="thinking_budget",
             )
         if self.top_logprobs is not None and not self.logprobs:
             raise RequestError(
-                f"top_logprobs is {self.top_logprobs} without logprobs: set logprobs to true."
+                f"top_logprobs is {self.top_logprobs} without logprobs: set logprobs to true.",
+                field="top_logprobs",
             )
         if self.stream_options is not None and not self.stream:
-            raise RequestError("stream_options is for streams: set stream to true.")
+            raise RequestError(
+                "stream_options is for streams: set stream to true.", field="stream_options"
+            )
 
 
 def answer_schema(response_format: ResponseFormat | None) -> JsonSchema | None:

@@ -55,7 +55,9 @@ class CompletionRequest(SamplingFields):
     def requests(self, model: Magistral) -> list[Request]:
         """What the engine is to do, prompt by prompt, the choices of each side by side."""
         if self.stream_options is not None and not self.stream:
-            raise RequestError("stream_options is for streams: set stream to true.")
+            raise RequestError(
+                "stream_options is for streams: set stream to true.", field="stream_options"
+            )
         options = replace(
             self.options(),
             max_tokens=self.max_tokens,

@@ -93,7 +93,7 @@ class ResponseRequest(StrictModel):
         """Everything but the input. Raises RequestError for values out of range."""
         effort = self.reasoning.effort if self.reasoning else None
         if self.top_logprobs is not None and LOGPROBS not in (self.include or ()):
-            raise RequestError(f'top_logprobs needs "{LOGPROBS}" in include.')
+            raise RequestError(f'top_logprobs needs "{LOGPROBS}" in include.', field="top_logprobs")
         return GenerationOptions(
             sampling=SamplingParams(
                 temperature=TEMPERATURE if self.temperature is None else self.temperature,
