@@ -15,6 +15,14 @@ ROOT = Path(__file__).parents[2]
 PROBE = (
     "import magistral_mlx, magistral_mlx.convert as c, magistral_mlx.app as a; print(c.__file__)"
 )
+EVERY_MODULE = """
+import importlib, pkgutil, magistral_mlx
+names = [module.name for module in pkgutil.walk_packages(magistral_mlx.__path__, "magistral_mlx.")]
+for name in names:
+    if not name.endswith(("__main__", "pdf_worker")):  # these run when they are imported
+        importlib.import_module(name)
+print(len(names))
+"""
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -104,6 +112,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path, checkout: Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("source", ["wheel", "sdist", "editable"])
 def test_an_install_imports_the_mapped_folders_and_runs_the_command(
     source: str, checkout: Path, dist: Path, fresh_python: Path, tmp_path: Path
@@ -128,17 +137,27 @@ def test_an_install_imports_the_mapped_folders_and_runs_the_command(
     script = fresh_python.parent / "magistral-mlx"
     assert "ask" in run(script, "--help", cwd=tmp_path)
     assert "inspect" in run(fresh_python, "-m", "magistral_mlx.convert", "--help", cwd=tmp_path)
+    assert int(run(fresh_python, "-c", EVERY_MODULE, cwd=tmp_path)) == modules(checkout)
     # An installed copy that is run inside a checkout finds the folders there too.
     run(fresh_python, "-c", PROBE, cwd=checkout)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_plain_checkout_works_without_an_install(
     checkout: Path, fresh_python: Path, tmp_path: Path
 ) -> None:
     assert str(checkout) in run(fresh_python, "-c", PROBE, cwd=checkout)
     assert "ask" in run(fresh_python, "-m", "magistral_mlx", "--help", cwd=checkout)
+    assert int(run(fresh_python, "-c", EVERY_MODULE, cwd=checkout)) == modules(checkout)
     assert "inspect" in run(fresh_python, "-m", "magistral_mlx.convert", "--help", cwd=checkout)
+
+
+def modules(checkout: Path) -> int:
+    """Modules and packages below magistral_mlx, from the files that git has."""
+    names = run("git", "ls-files", "*.py", cwd=checkout).splitlines()
+    inside = [name for name in names if name.split("/")[0] in ("magistral_mlx", "convert", "app")]
+    return len(inside) - 1  # the package itself is not below itself
 
 
 def pyproject() -> dict[str, dict[str, dict[str, list[str]]]]:
