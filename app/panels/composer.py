@@ -16,8 +16,8 @@ from magistral_mlx.app.panels.calls import ChosenMessage, Form, Result, ServerCa
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.settings import Settings, load_settings
 from magistral_mlx.app.panels.sidebar import decoded
-from magistral_mlx.app.runs.titles import title_of
 from magistral_mlx.app.store.branches import conversation_messages, edit, question_of
+from magistral_mlx.app.store.titles import title_of
 from magistral_mlx.errors import UserError
 from magistral_mlx.magistral import Magistral
 from magistral_mlx.text.conversation import Message

@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from magistral_mlx.app.panels.calls import Chosen, ChosenMessage, Result, ServerCall, server_call
+from magistral_mlx.app.panels.conversation import chain_view, conversation_view
 from magistral_mlx.app.panels.services import Services
-from magistral_mlx.app.panels.turns import chain_view, conversation_view
 from magistral_mlx.app.store.branches import switch
 
 

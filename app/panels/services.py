@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 
 from magistral_mlx.app.models.conversion import Conversion
-from magistral_mlx.app.models.models import ModelHolder
-from magistral_mlx.app.rendering.rendering import MarkdownRenderer
-from magistral_mlx.app.runs.runs import RunRegistry
+from magistral_mlx.app.models.holder import ModelHolder
+from magistral_mlx.app.rendering.markdown import MarkdownRenderer
+from magistral_mlx.app.runs.registry import RunRegistry
 from magistral_mlx.app.runs.streaming import LiveRuns
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.magistral import Magistral

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_args
 
 from magistral_mlx.app.panels.texts import LANGUAGES
-from magistral_mlx.app.runs.runs import MAX_CHAINS
+from magistral_mlx.app.runs.registry import MAX_CHAINS
 from magistral_mlx.app.store.records import is_whole
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from magistral_mlx.app.rendering.rendering import Block, MarkdownRenderer
+from magistral_mlx.app.rendering.markdown import Block, MarkdownRenderer
 
 _FORMULAS = (
     (re.compile(r"\\\["), re.compile(r"\\\]")),

@@ -39,7 +39,7 @@ class Run:
         grace: float | None = GRACE_SECONDS,
         on_end: Callable[["Run"], None] = lambda run: None,
     ) -> None:
-        """Read the streams, saving each as its message; use `runs.RunRegistry.start`.
+        """Read the streams, saving each as its message; use `registry.RunRegistry.start`.
 
         grace: seconds that it goes on without any watcher; None: to its end.
         """

@@ -5,8 +5,8 @@ import time
 from typing import TypedDict
 
 from magistral_mlx.app.rendering.growing_text import GrowingText
-from magistral_mlx.app.rendering.rendering import MarkdownRenderer
-from magistral_mlx.app.runs.runs import Run, RunRegistry
+from magistral_mlx.app.rendering.markdown import MarkdownRenderer
+from magistral_mlx.app.runs.registry import Run, RunRegistry
 from magistral_mlx.app.runs.snapshot import ChainSnapshot, Snapshot
 from magistral_mlx.app.runs.votes import vote
 

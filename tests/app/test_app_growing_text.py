@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistral_mlx.app.rendering.growing_text import GrowingText, with_ends
-from magistral_mlx.app.rendering.rendering import MarkdownRenderer
+from magistral_mlx.app.rendering.markdown import MarkdownRenderer
 
 RENDERER = MarkdownRenderer()
 LINES = [

@@ -15,7 +15,7 @@ ANSWERING = """
 import sys
 from pathlib import Path
 from magistral_mlx import GenerationOptions, open_model
-from magistral_mlx.app.runs.runs import RunRegistry
+from magistral_mlx.app.runs.registry import RunRegistry
 from magistral_mlx.app.store.store import Store
 
 store = Store(Path(sys.argv[1]))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from magistral_mlx import GenerationOptions, Magistral, open_model
-from magistral_mlx.app.models.models import HolderSnapshot, ModelHolder, available_models
-from magistral_mlx.app.runs.runs import RunRegistry
+from magistral_mlx.app.models.holder import HolderSnapshot, ModelHolder, available_models
+from magistral_mlx.app.runs.registry import RunRegistry
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
 from magistral_mlx.folders import models_folder

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magistral_mlx.app.rendering.rendering import MarkdownRenderer
+from magistral_mlx.app.rendering.markdown import MarkdownRenderer
 
 RENDERER = MarkdownRenderer()
 

@@ -10,7 +10,7 @@ import pytest
 
 from magistral_mlx import GenerationOptions, Magistral, SamplingParams, open_model
 from magistral_mlx.app.runs import run as run_module
-from magistral_mlx.app.runs.runs import Run, RunRegistry
+from magistral_mlx.app.runs.registry import Run, RunRegistry
 from magistral_mlx.app.runs.snapshot import Snapshot
 from magistral_mlx.app.store.branches import shown_path
 from magistral_mlx.app.store.records import StoredMessage

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magistral_mlx.app.runs.titles import MAX_TITLE, title_of
+from magistral_mlx.app.store.titles import MAX_TITLE, title_of
 
 
 @pytest.mark.parametrize(

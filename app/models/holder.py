@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from magistral_mlx.app.runs.runs import RunRegistry
+from magistral_mlx.app.runs.registry import RunRegistry
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert.sources.locations import DEMO, default_output
 from magistral_mlx.device import mlx_thread

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TypedDict
 
 from magistral_mlx.app.panels.services import Services
-from magistral_mlx.app.rendering.rendering import MarkdownRenderer
+from magistral_mlx.app.rendering.markdown import MarkdownRenderer
 from magistral_mlx.app.runs.votes import vote
 from magistral_mlx.app.store.branches import Turn, shown_path
 from magistral_mlx.app.store.records import StoredMessage

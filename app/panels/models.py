@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pydantic import Field
 
 from magistral_mlx.app.models.conversion import what_fits
-from magistral_mlx.app.models.models import available_models
+from magistral_mlx.app.models.holder import available_models
 from magistral_mlx.app.panels.calls import Form, Nothing, Result, ServerCall, server_call
 from magistral_mlx.app.panels.services import Services
 
