@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx.convert.sources.locations import DEMO
-from magistral_mlx.evaluation.evaluation import evaluate, show_evaluated
+from magistral_mlx.evaluation.evaluate import evaluate, show_evaluated
 from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.question_sets import DEMO as DEMO_SET
 from magistral_mlx.evaluation.question_sets import open_question_set
-from magistral_mlx.evaluation.run_request import RunRequest
+from magistral_mlx.evaluation.request import RunRequest
 from magistral_mlx.evaluation.sweep import (
     SweptPoint,
     run_sweep,

@@ -1,8 +1,8 @@
 """The published benchmarks, from the Hub, each at a revision that does not change."""
 
 from magistral_mlx.evaluation.hub_file import hub_file
-from magistral_mlx.evaluation.local_questions import multiple_choice, shuffled_choices
 from magistral_mlx.evaluation.question import Question, QuestionSet
+from magistral_mlx.evaluation.question_file import multiple_choice, shuffled_choices
 from magistral_mlx.evaluation.table_file import Fields, read_table
 
 STATE_THE_ANSWER = "End your answer with a line “Answer: ” and the number alone."

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.evaluation.estimate import Estimate, estimate_mean
 from magistral_mlx.evaluation.language import LanguageDetector
 from magistral_mlx.evaluation.question import Question
 from magistral_mlx.evaluation.sample import Sample
+from magistral_mlx.evaluation.statistics import Estimate, estimate_mean
 
 
 @dataclass(frozen=True, slots=True)

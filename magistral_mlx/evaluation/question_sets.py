@@ -8,8 +8,8 @@ from magistral_mlx.demo.questions import held_out_questions
 from magistral_mlx.errors import UserError
 from magistral_mlx.evaluation.hub_questions import aime24, aime25, gpqa_diamond
 from magistral_mlx.evaluation.language_questions import language_questions
-from magistral_mlx.evaluation.local_questions import local_questions
 from magistral_mlx.evaluation.question import Question, QuestionSet
+from magistral_mlx.evaluation.question_file import local_questions
 
 DEMO = "demo"
 DEMO_QUESTIONS = 64

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.evaluation.estimate import Estimate, estimate_mean
 from magistral_mlx.evaluation.question import Question
 from magistral_mlx.evaluation.sample import Sample
 from magistral_mlx.evaluation.scores import majority_score, pass_at_k
+from magistral_mlx.evaluation.statistics import Estimate, estimate_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from magistral_mlx.evaluation.estimate import Estimate
 from magistral_mlx.evaluation.language_share import LanguageShare, PartShare
 from magistral_mlx.evaluation.published import PUBLISHED, Published
 from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.results import Results
+from magistral_mlx.evaluation.statistics import Estimate
 from magistral_mlx.spec import LANGUAGES
 
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from magistral_mlx.api import Magistral
-from magistral_mlx.evaluation.evaluation import Evaluated, evaluate
+from magistral_mlx.evaluation.evaluate import Evaluated, evaluate
 from magistral_mlx.evaluation.report import Report, machine, markdown_table, versions
+from magistral_mlx.evaluation.request import RunRequest
 from magistral_mlx.evaluation.results import Results
 from magistral_mlx.evaluation.results_view import interval, metrics, percent
-from magistral_mlx.evaluation.run_request import RunRequest
 from magistral_mlx.evaluation.sweep_axes import SweepAxes, SweepPoint
 from magistral_mlx.evaluation.sweep_models import model_at_bits
 from magistral_mlx.evaluation.sweep_plot import PlotPoint, draw_sweep

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from magistral_mlx.bench.plot import COLOURS, INK, MARKERS
-from magistral_mlx.evaluation.estimate import Estimate
+from magistral_mlx.evaluation.statistics import Estimate
 
 AXIS_NAMES = {"bits": "Bits a weight", "kv": "KV cache", "budget": "Thinking budget, tokens"}
 

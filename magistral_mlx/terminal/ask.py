@@ -1,14 +1,19 @@
-"""One question and its reply."""
+"""The ask command: one question and its reply."""
 
-import json
+import sys
 from dataclasses import dataclass
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
+from magistral_mlx.errors import RequestError
+from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.terminal.model_protocol import AnsweringModel
-from magistral_mlx.terminal.reply import ReplyView, show_reply
-from magistral_mlx.terminal.reply_summary import print_figures, remarks, reply_json
+from magistral_mlx.terminal.command_options import Model, OpeningOptions, ReplyOptions
+from magistral_mlx.terminal.console import INTERRUPTED, consoles, exit_codes, print_json
+from magistral_mlx.terminal.model import AnsweringModel, open_chosen
+from magistral_mlx.terminal.reply import ReplyView, print_figures, remarks, reply_json, show_reply
 from magistral_mlx.terminal.reply_views import NoView, PlainView, TerminalView
 from magistral_mlx.text.conversation import Message
 
@@ -17,8 +22,43 @@ from magistral_mlx.text.conversation import Message
 class AskOutput:
     """How a reply is printed. show_reasoning None: on a terminal yes, in a pipe no."""
 
-    as_json: bool = False
-    show_reasoning: bool | None = None
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object when the reply is complete.")
+    ] = False
+    show_reasoning: Annotated[
+        bool | None,
+        typer.Option(
+            "--show-reasoning/--hide-reasoning",
+            help="By default it is shown on a terminal only. In a pipe it goes to standard error.",
+            show_default=False,
+        ),
+    ] = None
+
+
+@takes_groups
+def ask_command(
+    question: Annotated[
+        str,
+        typer.Argument(metavar="QUESTION", help="The question; - reads it from standard input."),
+    ],
+    *,
+    model: Model = None,
+    output: AskOutput,
+    reply: ReplyOptions,
+    opening: OpeningOptions,
+) -> None:
+    """Ask one question. In a pipe, only the answer goes to standard output."""
+    console, errors = consoles()
+    with exit_codes(errors):
+        options = reply.generation()
+        messages = [Message("system", reply.system)] if reply.system else []
+        messages.append(Message("user", _question(question)))
+        with open_chosen(model, opening.opening(), errors=errors) as opened:
+            completed = run_ask(
+                opened, messages, options, output=output, console=console, errors=errors
+            )
+        if not completed:
+            raise typer.Exit(INTERRUPTED)
 
 
 def run_ask(
@@ -30,12 +70,12 @@ def run_ask(
     console: Console,
     errors: Console,
 ) -> bool:
-    """Ask, and show the reply; returns False when Ctrl-C stopped it.
+    """Ask and show the reply; returns False when Ctrl-C stopped it.
 
     On a terminal: dimmed reasoning, the answer as Markdown, a dim line of figures. In a pipe: the
-    answer as it is on standard output, all else on standard error. With as_json: one object.
+    answer as written on standard output, the rest on standard error. With as_json: one object.
 
-    Raises RequestError for a request that cannot be served, EngineError when it breaks.
+    Raises RequestError for a request that cannot be served, EngineError when the engine fails.
     """
     reply = show_reply(model.stream(messages, options), _view(output, console, errors))
     finished = reply.finished
@@ -51,14 +91,16 @@ def run_ask(
     return True
 
 
-def print_json(value: object, console: Console) -> None:
-    """One JSON object, readable, with every script as it is."""
-    console.file.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
 def _view(output: AskOutput, console: Console, errors: Console) -> ReplyView:
     if output.as_json:
         return NoView()
     if console.is_terminal:
         return TerminalView(console, show_reasoning=output.show_reasoning is not False)
     return PlainView(console.file, reasoning_out=errors.file if output.show_reasoning else None)
+
+
+def _question(argument: str) -> str:
+    text = sys.stdin.read() if argument == "-" else argument
+    if not text.strip():
+        raise RequestError("The question is empty: write it after ask, or pipe it in with -.")
+    return text

@@ -10,7 +10,7 @@ import typer
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import benchmarks_folder
 from magistral_mlx.terminal import command_options as opt
-from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
+from magistral_mlx.terminal.console import INTERRUPTED, consoles, exit_codes
 
 PROMPTS, STREAMS, KV, TOKENS = "128,1k,4k,16k,32k,40k", "1,2,4,8", "16,8,4", 64
 QUICK_PROMPTS, QUICK_STREAMS, QUICK_KV, QUICK_TOKENS = "128,1k", "1,4", "16,8", 24

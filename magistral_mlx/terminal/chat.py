@@ -1,5 +1,6 @@
-"""The chat: questions from prompt_toolkit, replies as in `ask`, a status line below."""
+"""The chat command: questions from prompt_toolkit, replies as in `ask`, a status line below."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,18 +10,32 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.shortcuts import CompleteStyle
 from rich.console import Console
 
-from magistral_mlx.errors import EngineError, UserError
-from magistral_mlx.terminal.chat_session import ChatSession
-from magistral_mlx.terminal.model_protocol import AnsweringModel
-from magistral_mlx.terminal.reply import ShownReply, show_reply
-from magistral_mlx.terminal.reply_summary import print_figures
+from magistral_mlx.errors import EngineError, RequestError, UserError
+from magistral_mlx.folders import state_folder
+from magistral_mlx.option_groups import takes_groups
+from magistral_mlx.terminal.chat_session import COMMANDS, ChatSession
+from magistral_mlx.terminal.command_options import Model, OpeningOptions, ReplyOptions
+from magistral_mlx.terminal.console import consoles, exit_codes
+from magistral_mlx.terminal.model import AnsweringModel, open_chosen
+from magistral_mlx.terminal.reply import ShownReply, print_figures, show_reply
 from magistral_mlx.terminal.reply_views import TerminalView
 from magistral_mlx.text.conversation import Message
 
-COMMANDS = ["/system", "/reset", "/keep", "/drop", "/think", "/save", "/help", "/quit"]
-
 ReadLine = Callable[[str], str]
-"""Asks the user for one line, above the status line given."""
+"""Takes the status line to show; returns a line that the user typed."""
+
+
+@takes_groups
+def chat_command(*, model: Model = None, reply: ReplyOptions, opening: OpeningOptions) -> None:
+    """Chat with the model. /help in the chat lists its commands; Ctrl-C stops a reply."""
+    console, errors = consoles()
+    with exit_codes(errors):
+        if not (console.is_terminal and sys.stdin.isatty()):
+            raise RequestError("chat needs a terminal: in a pipe, use magistral-mlx ask.")
+        session = ChatSession(reply.generation(), system=reply.system)
+        with open_chosen(model, opening.opening(), errors=errors) as opened:
+            read_line = prompt_line(state_folder() / "chat_history")
+            run_chat(opened, session, console=console, read_line=read_line)
 
 
 def run_chat(
@@ -28,7 +43,7 @@ def run_chat(
 ) -> None:
     """Answer lines until /quit or the end of input.
 
-    Ctrl-C stops an answer; at the prompt it clears the line.
+    Ctrl-C stops a reply; at the prompt it clears the line.
     """
     chat = _Chat(model, session, console)
     console.print(f"{model.name} · /help lists the commands", style="dim", highlight=False)
@@ -47,7 +62,7 @@ def run_chat(
 
 
 def prompt_line(history: Path) -> ReadLine:
-    """Lines from the keyboard, with history and completion of commands."""
+    """Read lines from the keyboard, with history and completion of commands."""
     history.parent.mkdir(parents=True, exist_ok=True)
     prompt: PromptSession[str] = PromptSession(
         history=FileHistory(str(history)),
@@ -69,20 +84,20 @@ class _Chat:
         self._speed: float | None = None
 
     def status(self) -> str:
-        """Used and free window, and the last reply's speed."""
+        """The used and the free part of the window, settings, and the last reply's speed."""
         used = self._used()
         parts = [
             f"window {used:,} used, {max(0, self._model.window - used):,} free",
             f"reasoning {'kept' if self._session.options.history == 'keep' else 'dropped'}",
         ]
         if self._session.options.thinking_budget is not None:
-            parts.append(f"thinks up to {self._session.options.thinking_budget:,}")
+            parts.append(f"thinking budget {self._session.options.thinking_budget:,}")
         if self._speed is not None:
             parts.append(f"{self._speed:.1f} tok/s")
         return " · ".join(parts)
 
     def take(self, line: str) -> None:
-        """A command or a question. Refusals are printed; the chat goes on."""
+        """Handle a command or a question. Refusals are printed, and the chat continues."""
         try:
             if line.startswith("/"):
                 self._say(self._session.run(line))
@@ -110,10 +125,10 @@ class _Chat:
         else:
             self._say("\nStopped.")
         if not kept:
-            self._say("There was no answer, so the question was taken back.")
+            self._say("There was no answer: the question was removed from the conversation.")
 
     def _used(self) -> int:
-        """Tokens that the next question starts from; one token stands for it."""
+        """Tokens of the conversation with a question of one word."""
         messages = [*self._session.messages, Message("user", "?")]
         return self._model.prompt_tokens(messages, self._session.options)
 

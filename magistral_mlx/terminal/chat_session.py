@@ -11,16 +11,18 @@ from magistral_mlx.terminal.reply import ShownReply
 from magistral_mlx.text.conversation import Message
 
 HELP = """\
-/system TEXT   add instructions of your own to the system prompt; alone: remove them
-/reset         forget the conversation
+/system TEXT   add your instructions to the system prompt; without TEXT: remove them
+/reset         start a new conversation
 /keep, /drop   keep earlier reasoning in the conversation, or only the answers
-/think N       at most N tokens of reasoning; alone: no limit but the window
-/save FILE     write the conversation, as JSON for FILE.json and else as Markdown
-/quit          end (or Ctrl-D); Ctrl-C stops an answer"""
+/think N       set the thinking budget to N tokens; without N: no budget
+/save FILE     save the conversation, as JSON for FILE.json, otherwise as Markdown
+/quit          end the chat (or Ctrl-D); Ctrl-C stops a reply"""
+
+COMMANDS = ["/system", "/reset", "/keep", "/drop", "/think", "/save", "/help", "/quit"]
 
 
 class ChatSession:
-    """What the next question is asked with. Commands return what to tell the user."""
+    """The messages and options of the next request. Commands return a message for the user."""
 
     def __init__(self, options: GenerationOptions, *, system: str | None = None) -> None:
         self.options = options
@@ -29,7 +31,7 @@ class ChatSession:
 
     @property
     def messages(self) -> list[Message]:
-        """The user's system text, if any, and all turns."""
+        """The user's system text, if there is one, and all turns."""
         system = [Message("system", self._system)] if self._system else []
         return [*system, *self._turns]
 
@@ -39,9 +41,9 @@ class ChatSession:
         return self.messages
 
     def take(self, reply: ShownReply) -> bool:
-        """Add the reply to the last question. One without an answer takes the question back.
+        """Add a reply; one without an answer removes its question instead, and returns False.
 
-        A question that stays without an answer would be answered with the next one.
+        Otherwise the next reply would answer both questions.
         """
         if not reply.answer.strip():
             self.take_back()
@@ -50,11 +52,11 @@ class ChatSession:
         return True
 
     def take_back(self) -> None:
-        """Forget the last question."""
+        """Remove the last question."""
         self._turns.pop()
 
     def run(self, line: str) -> str:
-        """Carry out a line that begins with a slash. Raises RequestError for a wrong one."""
+        """Run a line that begins with a slash. Raises RequestError for an unknown command."""
         name, _, argument = line.strip().partition(" ")
         commands: Mapping[str, Callable[[str], str]] = {
             "/system": self._set_system,
@@ -71,11 +73,11 @@ class ChatSession:
 
     def _set_system(self, text: str) -> str:
         self._system = text or None
-        return "Your instructions are part of the system prompt." if text else "Removed."
+        return "Added to the system prompt." if text else "Removed from the system prompt."
 
     def _reset(self, _: str) -> str:
         self._turns.clear()
-        return "The conversation is forgotten."
+        return "This is a new conversation."
 
     def _keep(self, _: str) -> str:
         self.options = replace(self.options, history="keep")
@@ -94,7 +96,7 @@ class ChatSession:
 
     def _save(self, argument: str) -> str:
         if not argument:
-            raise RequestError("No file was named: write /save chat.md or /save chat.json.")
+            raise RequestError("The file name is missing: write /save chat.md or /save chat.json.")
         path = Path(argument).expanduser()
         text = as_json(self.messages) if path.suffix == ".json" else as_markdown(self.messages)
         try:
@@ -103,7 +105,9 @@ class ChatSession:
         except FileExistsError:
             raise UserError(f"{path} exists: choose another name.") from None
         except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}): choose another folder."
+            ) from error
         return f"Saved to {path}."
 
 
@@ -114,7 +118,7 @@ def as_json(messages: list[Message]) -> str:
 
 
 def as_markdown(messages: list[Message]) -> str:
-    """The messages as a document, reasoning as quotations."""
+    """The messages as a document, with reasoning as quotations."""
     parts: list[str] = []
     for message in messages:
         parts.append(f"## {message.role.capitalize()}")

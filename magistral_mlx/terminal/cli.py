@@ -1,4 +1,4 @@
-"""The command line: magistral-mlx ask | chat | app | serve | plan | convert | eval | bench | …"""
+"""The command line: magistral-mlx and its commands."""
 
 import sys
 from typing import Annotated
@@ -7,20 +7,18 @@ import typer
 
 from magistral_mlx.convert.cli import convert_command
 from magistral_mlx.spec import VERSION
-from magistral_mlx.terminal.asking import ask_command, chat_command
+from magistral_mlx.terminal.ask import ask_command
 from magistral_mlx.terminal.bench import bench_command
-from magistral_mlx.terminal.demo import run_demo
+from magistral_mlx.terminal.cache import cache_app
+from magistral_mlx.terminal.chat import chat_command
+from magistral_mlx.terminal.demo import demo_command
 from magistral_mlx.terminal.evaluate import eval_command
-from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
-from magistral_mlx.terminal.kv_files import cache_app
-from magistral_mlx.terminal.opening import open_demo
-from magistral_mlx.terminal.page import page_command
-from magistral_mlx.terminal.planning import plan_command
-from magistral_mlx.terminal.serve import serve_command
+from magistral_mlx.terminal.plan import plan_command
+from magistral_mlx.terminal.serve import page_command, serve_command
 
 
-def _today(name: str) -> str:
-    """The name that an option has today: --window was --max-context once."""
+def _current_name(name: str) -> str:
+    """The name of an option: --window was once called --max-context."""
     return "window" if name == "max-context" else name
 
 
@@ -29,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _today},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _current_name},
 )
 
 
@@ -53,20 +51,10 @@ def start(
         ),
     ] = False,
 ) -> None:
-    """Magistral Small on Apple Silicon: the model's reasoning, and its answer."""
+    """Run Mistral's Magistral Small on Apple Silicon, and see its reasoning beside its answer."""
 
 
-@app.command()
-def demo() -> None:
-    """Convert the small model that comes with the package, and ask it two questions."""
-    console, errors = consoles()
-    with exit_codes(errors):
-        with open_demo(errors=errors) as opened:
-            completed = run_demo(opened, console=console, errors=errors)
-        if not completed:
-            raise typer.Exit(INTERRUPTED)
-
-
+app.command("demo")(demo_command)
 app.command("ask")(ask_command)
 app.command("chat")(chat_command)
 app.command("app")(page_command)

@@ -10,8 +10,9 @@ import typer
 from magistral_mlx.errors import UserError
 from magistral_mlx.opening import Opening
 from magistral_mlx.options import GenerationOptions
+from magistral_mlx.spec import TEMPERATURE, TOP_P
 from magistral_mlx.terminal import command_options as opt
-from magistral_mlx.terminal.exit_codes import INTERRUPTED, consoles, exit_codes
+from magistral_mlx.terminal.console import INTERRUPTED, consoles, exit_codes
 
 Questions = Annotated[
     list[str] | None,
@@ -55,7 +56,7 @@ DrawTemperature = Annotated[
     typer.Option(
         "--temperature",
         help="0 always takes the most likely token.",
-        show_default=f"{opt.DEFAULT_TEMPERATURE}; 0 for one sample of the demo's questions",
+        show_default=f"{TEMPERATURE}; 0 for one sample of the demo's questions",
     ),
 ]
 BaseSeed = Annotated[int, typer.Option(help="Each sample's own seed is made of this one.")]
@@ -74,7 +75,7 @@ def eval_command(
     think: opt.Think = None,
     max_tokens: opt.MaxTokens = None,
     temperature: DrawTemperature = None,
-    top_p: opt.TopP = opt.DEFAULT_TOP_P,
+    top_p: opt.TopP = TOP_P,
     top_k: opt.TopK = 0,
     min_p: opt.MinP = 0.0,
     seed: BaseSeed = 0,

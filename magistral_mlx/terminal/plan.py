@@ -1,11 +1,14 @@
-"""The plan of a model on this machine, or on a Mac one asks about."""
+"""The plan command: what fits on this machine, or on another Mac."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import open_checkpoint
@@ -14,25 +17,26 @@ from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import state_folder
 from magistral_mlx.machine import (
+    GIB,
     MAC_SIZES,
     MemoryLimit,
     mac_limit,
     machine_limit,
     parse_memory,
 )
-from magistral_mlx.memory.plan import MemoryPlan, MemoryPlanError, magistral_small, plan
+from magistral_mlx.memory.plan import MemoryPlan, MemoryPlanError, gigabytes, magistral_small, plan
 from magistral_mlx.memory.stages import plan_stages
 from magistral_mlx.memory.this_machine import plan_for_this_machine, plan_stages_for_this_machine
 from magistral_mlx.opening import choose_model
+from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.spec import HUB_ID
 from magistral_mlx.terminal import command_options as opt
-from magistral_mlx.terminal.ask import print_json
-from magistral_mlx.terminal.plan_table import macs_view, plan_view, stages_view
+from magistral_mlx.terminal.console import consoles, exit_codes, print_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanQuestion:
-    """The model and the machines."""
+class PlanOptions:
+    """The model to plan for, and the machines."""
 
     model: Annotated[
         str | None,
@@ -41,116 +45,211 @@ class PlanQuestion:
     memory: Annotated[
         str | None,
         typer.Option(
-            help="Plan for a Mac of this size, as 32GB; with --split layers for several, as "
-            "16GB,24GB, rank 0's first.",
+            help="Plan for a Mac with this much memory, for example 32GB. With --split layers also "
+            "for several Macs, for example 16GB,24GB, rank 0 first.",
             show_default="this machine",
         ),
     ] = None
-    window: Annotated[
-        int | None,
-        typer.Option(help="Tokens that prompt and reply may hold.", show_default="what fits"),
-    ] = None
+    window: opt.Window = None
     kv_bits: opt.KVBits = None
     sequences: Annotated[
-        int, typer.Option(min=1, help="Replies at once, each with a full window.")
+        int, typer.Option(min=1, help="Number of simultaneous replies, each with a full window.")
     ] = 1
-    ranks: Annotated[int, typer.Option(min=1, help="Macs that the model is divided between.")] = 1
+    ranks: Annotated[int, typer.Option(min=1, help="Number of Macs that share the model.")] = 1
+    split: opt.SplitBy = "heads"
+    macs: Annotated[bool, typer.Option("--macs", help="Show one line for each Mac on sale.")] = (
+        False
+    )
 
 
-def run_plan(asked: PlanQuestion, *, as_json: bool, console: Console) -> None:
-    """Print the plan of a converted model, by default of Magistral Small at 4 bits.
+@takes_groups
+def plan_command(
+    *,
+    options: PlanOptions,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; sizes are in bytes.")
+    ] = False,
+) -> None:
+    """Show what fits: weights, KV cache at 16, 8 and 4 bits, activations, headroom."""
+    console, errors = consoles()
+    with exit_codes(errors):
+        value, view = _plan(options)
+        if as_json:
+            print_json(value, console)
+        else:
+            console.print(view)
 
-    Raises MemoryPlanError when nothing fits, RequestError or CheckpointError for a wrong option.
-    """
-    if asked.memory is not None and "," in asked.memory:
+
+def _plan(options: PlanOptions) -> tuple[object, RenderableType]:
+    """The plan for JSON and for people. Raises UserError for impossible options."""
+    if options.macs:
+        return _plan_of_macs(options)
+    if options.split == "layers":
+        return _plan_of_stages(options)
+    memory = options.memory
+    if memory is not None and "," in memory:
         raise RequestError(
-            f"--memory {asked.memory} names several Macs, and heads are divided evenly: give one "
-            "size and --ranks, or --split layers."
+            f"--memory {memory} names several Macs, and heads are divided evenly: give one size "
+            "and --ranks, or --split layers."
         )
-    name, config = _shape(asked.model)
-    if asked.memory is None:
+    name, config = _named_config(options.model)
+    if memory is not None:
+        made = _plan_for(options, config, mac_limit(parse_memory(memory)))
+    else:
         made = plan_for_this_machine(
             config,
-            window=asked.window,
-            kv_bits=asked.kv_bits,
-            sequences=asked.sequences,
-            ranks=asked.ranks,
+            window=options.window,
+            kv_bits=options.kv_bits,
+            sequences=options.sequences,
+            ranks=options.ranks,
         )
-    else:
-        made = _plan_for(asked, config, mac_limit(parse_memory(asked.memory)))
-    if as_json:
-        print_json({"model": name, **asdict(made)}, console)
-    else:
-        console.print(plan_view(made, title=name))
+    return {"model": name, **asdict(made)}, plan_view(made, title=name)
 
 
-def run_plan_of_stages(asked: PlanQuestion, *, as_json: bool, console: Console) -> None:
-    """Print what each rank holds of a model that is divided by layers. Raises as `run_plan`.
-
-    The memory asked about is one size, of all ranks, or one for each, with commas between.
-    """
-    limits = _limits(asked.memory, asked.ranks)
-    name, config = _shape(asked.model)
-    plan_here = plan_stages_for_this_machine if asked.memory is None else plan_stages
+def _plan_of_stages(options: PlanOptions) -> tuple[object, RenderableType]:
+    """What each rank holds of a model whose layers are divided."""
+    limits = _limits(options.memory, options.ranks)
+    name, config = _named_config(options.model)
+    plan_here = plan_stages_for_this_machine if options.memory is None else plan_stages
     made = plan_here(
         config,
         limits,
-        window=asked.window,
-        kv_bits=asked.kv_bits,
-        sequences=asked.sequences,
+        window=options.window,
+        kv_bits=options.kv_bits,
+        sequences=options.sequences,
     )
-    if as_json:
-        print_json({"model": name, "ranks": [asdict(one) for one in made]}, console)
-    else:
-        console.print(stages_view(made, title=name))
+    value = {"model": name, "ranks": [asdict(one) for one in made]}
+    return value, stages_view(made, title=name)
 
 
-def run_plan_of_macs(asked: PlanQuestion, *, as_json: bool, console: Console) -> None:
-    """Print what every Mac that is sold holds of a model. Raises as `run_plan`, but for no room."""
-    name, config = _shape(asked.model)
-    name = f"{name}, divided between {asked.ranks} Macs" if asked.ranks > 1 else name
+def _plan_of_macs(options: PlanOptions) -> tuple[object, RenderableType]:
+    """What each Mac on sale holds of a model."""
+    if options.memory is not None:
+        raise RequestError("--macs shows every size: leave out --memory or --macs.")
+    if options.split == "layers":
+        raise RequestError("--macs plans for equal Macs: leave out --split or --macs.")
+    name, config = _named_config(options.model)
+    name = f"{name}, divided between {options.ranks} Macs" if options.ranks > 1 else name
     plans: dict[int, MemoryPlan | None] = {}
     for memory in MAC_SIZES:
         try:
-            plans[memory] = _plan_for(asked, config, mac_limit(memory))
+            plans[memory] = _plan_for(options, config, mac_limit(memory))
         except MemoryPlanError:
             plans[memory] = None
-    if as_json:
-        print_json([asdict(made) for made in plans.values() if made is not None], console)
-    else:
-        console.print(macs_view(plans, title=name))
+    value = [asdict(made) for made in plans.values() if made is not None]
+    return value, macs_view(plans, title=name)
 
 
-def _plan_for(asked: PlanQuestion, config: ModelConfig, limit: MemoryLimit) -> MemoryPlan:
+def _plan_for(options: PlanOptions, config: ModelConfig, limit: MemoryLimit) -> MemoryPlan:
     return plan(
         config,
         limit,
-        window=asked.window,
-        kv_bits=asked.kv_bits,
-        sequences=asked.sequences,
-        ranks=asked.ranks,
+        window=options.window,
+        kv_bits=options.kv_bits,
+        sequences=options.sequences,
+        ranks=options.ranks,
     )
 
 
 def _limits(memory: str | None, ranks: int) -> list[MemoryLimit]:
+    """The limit of each rank: one size is that of all ranks."""
     sizes = [mac_limit(parse_memory(size)) for size in memory.split(",")] if memory else []
     if len(sizes) < 2 and ranks < 2:
         raise RequestError(
-            "--split layers is for several ranks: give the memory of each, as --memory 16GB,24GB, "
-            "or their number, as --ranks 3."
+            "--split layers is for several ranks: give the memory of each, for example "
+            "--memory 16GB,24GB, or their number, for example --ranks 3."
         )
     if len(sizes) > 1 and ranks not in (1, len(sizes)):
         raise RequestError(
-            f"--ranks is {ranks} and --memory names {len(sizes)} Macs: leave --ranks out."
+            f"--ranks is {ranks}, but --memory names {len(sizes)} Macs: leave out --ranks."
         )
     if len(sizes) > 1:
         return sizes
     return [sizes[0] if sizes else machine_limit()] * ranks
 
 
-def _shape(model: str | None) -> tuple[str, ModelConfig]:
+def _named_config(model: str | None) -> tuple[str, ModelConfig]:
     if model is None:
         return "Magistral Small 2506, 4-bit weights", magistral_small()
     choice = choose_model(model, state=state_folder())
     folder = default_output(DEMO, bits=4) if choice == DEMO else Path(choice)
     return folder.name, open_checkpoint(folder).config
+
+
+def plan_view(plan: MemoryPlan, *, title: str) -> RenderableType:
+    """The use of memory, the choices for the KV cache, and the reasons for the plan."""
+    return Group(_bytes_table(plan, title), Text(), _kv_table(plan), Text(), *_notes(plan))
+
+
+def stages_view(plans: Sequence[MemoryPlan], *, title: str) -> RenderableType:
+    """One row for each rank of a model whose layers are divided, and the reasons for the plan."""
+    table = _table(title, "Rank", "Limit", "Layers", "Weights", "KV cache", "Largest step", "Left")
+    for rank, each in enumerate(plans):
+        counts = each.weights, each.kv, each.step, each.prefix_cache + each.headroom
+        sizes = map(gigabytes, counts)
+        table.add_row(str(rank), gigabytes(each.limit), str(each.layers[rank]), *sizes)
+    return Group(table, Text(), *_notes(plans[0]))
+
+
+def macs_view(plans: Mapping[int, MemoryPlan | None], *, title: str) -> RenderableType:
+    """One row for each Mac, by bytes of memory; None: the model does not fit."""
+    table = _table(title, "Mac", "Limit", "Window", "KV cache", "Largest step", "Left")
+    for memory, each in plans.items():
+        table.add_row(f"{memory // GIB} GB", *mac_row(memory, each))
+    return table
+
+
+def mac_row(memory: int, plan: MemoryPlan | None) -> list[str]:
+    """The columns of `macs_view` for a Mac with this many bytes of memory."""
+    limit = gigabytes(mac_limit(memory).bytes)
+    if plan is None:
+        return [limit, "does not fit", "", "", ""]
+    kv = f"{gigabytes(plan.kv)}, {plan.kv_bits} bits"
+    left = plan.prefix_cache + plan.headroom
+    return [limit, f"{plan.window:,}", kv, gigabytes(plan.step), gigabytes(left)]
+
+
+def _notes(plan: MemoryPlan) -> list[Text]:
+    return [Text(f"{reason[0].upper()}{reason[1:]}.", style="dim") for reason in plan.reasons]
+
+
+def _bytes_table(plan: MemoryPlan, title: str) -> Table:
+    sequences = f"{plan.sequences} × " if plan.sequences > 1 else ""
+    memory = f"Memory of each of {plan.ranks} ranks" if plan.ranks > 1 else "Memory"
+    table = _table(title, memory, "Bytes", "Share")
+    rows = [
+        ("Weights", plan.weights),
+        (f"KV cache, {sequences}{plan.window:,} tokens at {plan.kv_bits} bits", plan.kv),
+        ("Largest step (activations)", plan.step),
+        ("Left: half for reusing prompts", plan.prefix_cache),
+        ("Left: headroom", plan.headroom),
+    ]
+    for name, count in rows:
+        table.add_row(name, gigabytes(count), f"{count / plan.limit:.0%}")
+    table.add_row(f"Limit: {plan.limit_source}", gigabytes(plan.limit), "", style="bold")
+    return table
+
+
+def _kv_table(plan: MemoryPlan) -> Table:
+    table = _table(None, "KV cache", "A token", f"{plan.window:,} tokens", "Longest window")
+    table.add_column("")
+    for choice in plan.kv_choices:
+        planned = choice.bits == plan.kv_bits
+        table.add_row(
+            f"{choice.bits} bits",
+            f"{choice.bytes_per_token:,} B",
+            gigabytes(choice.bytes_at_window),
+            f"{choice.longest_window:,}",
+            "planned" if planned else "possible",
+            style="bold" if planned else "dim",
+        )
+    return table
+
+
+def _table(title: str | None, first: str, *columns: str) -> Table:
+    """A table with its first column set to the left, the others to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    table.add_column(first)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table

@@ -1,8 +1,10 @@
-"""A reply: its events shown as they arrive, and what they came to."""
+"""A reply in the terminal: its events shown as they arrive, and a summary after the last one."""
 
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
+
+from rich.console import Console
 
 from magistral_mlx.errors import EngineError
 from magistral_mlx.events import (
@@ -12,12 +14,12 @@ from magistral_mlx.events import (
     PrefillProgress,
     ReasoningText,
 )
-from magistral_mlx.terminal.model_protocol import Events
+from magistral_mlx.terminal.model import Events
 
 
 @dataclass(frozen=True, slots=True)
 class ShownReply:
-    """What arrived. finished is None when Ctrl-C stopped the reply."""
+    """The text that arrived. finished is None when Ctrl-C stopped the reply."""
 
     reasoning: str
     answer: str
@@ -25,7 +27,7 @@ class ShownReply:
 
 
 class ReplyView(AbstractContextManager[object], Protocol):
-    """Where a reply is shown. Leaving the context completes what is half shown."""
+    """Where a reply is shown. Leaving the context completes partial output."""
 
     def prefill(self, progress: PrefillProgress) -> None: ...
 
@@ -35,9 +37,9 @@ class ReplyView(AbstractContextManager[object], Protocol):
 
 
 def show_reply(events: Events, view: ReplyView) -> ShownReply:
-    """Show events until the last one. Ctrl-C cancels the request and keeps what has arrived.
+    """Show events until the last one. Ctrl-C cancels the request and keeps the text so far.
 
-    Raises EngineError when the engine gives the request up.
+    Raises EngineError when the request fails.
     """
     reasoning: list[str] = []
     answer: list[str] = []
@@ -61,3 +63,43 @@ def show_reply(events: Events, view: ReplyView) -> ShownReply:
     except KeyboardInterrupt:
         finished = None
     return ShownReply("".join(reasoning), "".join(answer), finished)
+
+
+def print_figures(finished: Finished, console: Console, *, window: int) -> None:
+    """Print the dim line below a reply: "152 tokens (96 reasoning) · 41.2 tok/s · …"."""
+    usage, timings = finished.usage, finished.timings
+    parts = [f"{usage.completion_tokens:,} tokens ({usage.reasoning_tokens:,} reasoning)"]
+    if timings.decode_tokens_per_second is not None:
+        parts.append(f"{timings.decode_tokens_per_second:.1f} tok/s")
+    if timings.seconds_to_first_token is not None:
+        parts.append(f"{timings.seconds_to_first_token:.2f} s to the first token")
+    line = " · ".join([*parts, *remarks(finished, window=window)])
+    console.print(f"\n{line}", style="dim", markup=False, highlight=False)
+
+
+def remarks(finished: Finished, *, window: int) -> list[str]:
+    """Why the reply ended early; empty when the model ended it."""
+    found: list[str] = []
+    if finished.reasoning_closed_by_force:
+        found.append("reasoning was closed by force")
+    if finished.reason == "length":
+        full = finished.usage.prompt_tokens + finished.usage.completion_tokens >= window
+        found.append(f"cut at the window of {window:,} tokens" if full else "cut at --max-tokens")
+    elif finished.reason == "repetition":
+        found.append("stopped because it repeated itself")
+    elif finished.reason == "cancelled":
+        found.append("cancelled")
+    return found
+
+
+def reply_json(reply: ShownReply, finished: Finished, *, model: str) -> dict[str, object]:
+    """The object that --json prints."""
+    return {
+        "model": model,
+        "reasoning": reply.reasoning,
+        "answer": reply.answer,
+        "finish_reason": finished.reason,
+        "reasoning_closed_by_force": finished.reasoning_closed_by_force,
+        "usage": asdict(finished.usage),
+        "timings": asdict(finished.timings),
+    }

@@ -1,19 +1,17 @@
-"""The places where a reply is shown: a terminal, a pipe, or nowhere while JSON is collected."""
+"""Where a reply is shown: on a terminal, in a pipe, or nowhere before it is printed as JSON."""
 
 from contextlib import ExitStack
 from time import monotonic
-from types import TracebackType
 from typing import IO
 
 from rich.console import Console
 from rich.status import Status
 
 from magistral_mlx.events import PrefillProgress
-from magistral_mlx.terminal.markdown_stream import MarkdownStream
-from magistral_mlx.terminal.wrapped_text import WrappedText
+from magistral_mlx.terminal.streamed_text import MarkdownStream, WrappedText
 
-SECONDS_WITHOUT_A_WORD = 0.5
-"""A prompt that takes longer to prefill shows how far it is."""
+SECONDS_BEFORE_PROGRESS = 0.5
+"""A prompt that takes longer to prefill shows its progress."""
 
 
 class TerminalView:
@@ -32,19 +30,13 @@ class TerminalView:
         self._started = monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def prefill(self, progress: PrefillProgress) -> None:
-        """Show how far a long prompt is."""
-        if progress.done >= progress.total:
-            return
-        if monotonic() - self._started >= SECONDS_WITHOUT_A_WORD:
+        """Show the progress of a long prompt."""
+        slow = monotonic() - self._started >= SECONDS_BEFORE_PROGRESS
+        if slow and progress.done < progress.total:
             self._say(f"Reading the prompt: {progress.done:,} of {progress.total:,} tokens")
 
     def reasoning(self, text: str) -> None:
@@ -74,7 +66,7 @@ class TerminalView:
 
 
 class PlainView:
-    """The answer as it is, for pipes and files. Reasoning goes elsewhere or nowhere."""
+    """The answer as written, for pipes and files. Reasoning goes to reasoning_out, if any."""
 
     def __init__(self, out: IO[str], *, reasoning_out: IO[str] | None) -> None:
         self._out = out
@@ -84,12 +76,7 @@ class PlainView:
     def __enter__(self) -> "PlainView":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, BrokenPipeError):
             return
         self._end("reasoning", self._reasoning_out)
@@ -99,7 +86,7 @@ class PlainView:
         """Show nothing: a pipe gets text only."""
 
     def reasoning(self, text: str) -> None:
-        """Write a piece of reasoning, where it was asked for."""
+        """Write a piece of reasoning, if there is a place for it."""
         if self._reasoning_out is not None:
             self._write("reasoning", text, self._reasoning_out)
 
@@ -119,18 +106,13 @@ class PlainView:
 
 
 class NoView:
-    """Shows nothing: the reply is printed whole afterwards."""
+    """Shows nothing: the complete reply is printed afterwards."""
 
     def __enter__(self) -> "NoView":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is half shown."""
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to complete."""
 
     def prefill(self, progress: PrefillProgress) -> None:
         """Show nothing."""

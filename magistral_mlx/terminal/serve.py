@@ -1,5 +1,6 @@
-"""The command that serves the model."""
+"""The commands that serve the model: app for people, serve for programs."""
 
+import os
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -8,35 +9,87 @@ import typer
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import data_folder
 from magistral_mlx.option_groups import takes_groups
+from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.server.serving_options import Serving
-from magistral_mlx.terminal import command_options as opt
-from magistral_mlx.terminal.exit_codes import consoles, exit_codes
-from magistral_mlx.terminal.opening import OpeningOptions
+from magistral_mlx.terminal.command_options import DataDir, Model, NoHistory, OpeningOptions
+from magistral_mlx.terminal.console import consoles, exit_codes
 
-Page = Annotated[
-    bool | None,
-    typer.Option(
-        "--page/--no-page",
-        help="Show the page at the root, for those who may use the server.",
-        show_default="where it is installed",
-    ),
-]
+SERVER_MODULES = ("fastapi", "uvicorn", "openai", "anthropic", "prometheus_client")
+
+
+@takes_groups
+def page_command(
+    *,
+    model: Model = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other machines' access needs --auth.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 7860,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER:PASSWORD", help="Ask for this name and password.", show_default="none"
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    no_history: NoHistory = False,
+    show: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--no-open",
+            help="Open the page in the browser. By default only when run in a terminal.",
+            show_default=False,
+        ),
+    ] = None,
+    opening: OpeningOptions,
+) -> None:
+    """Serve the page, which shows reasoning and answer side by side."""
+    console, errors = consoles()
+    with exit_codes(errors):
+        if find_launch(os.environ) is not None:
+            raise RequestError(
+                "app cannot run on several ranks, because the page switches between models: use "
+                "magistral-mlx serve, which shows the page too."
+            )
+        try:
+            from magistral_mlx.app.command import PageOptions, run_page
+        except ModuleNotFoundError as error:
+            raise _missing("The page", [error.name or "gradio"], extra="app") from error
+        options = PageOptions(
+            model=model,
+            host=host,
+            port=port,
+            auth=auth,
+            data_dir=data_dir,
+            history=not no_history,
+            show=console.is_terminal if show is None else show,
+        )
+        run_page(options, opening.opening(), console=console)
 
 
 @takes_groups
 def serve_command(
     *,
-    model: opt.Model = None,
+    model: Model = None,
     serving: Serving,
-    page: Page = None,
-    data_dir: opt.DataDir = None,
-    no_history: opt.NoHistory = False,
+    page: Annotated[
+        bool | None,
+        typer.Option(
+            "--page/--no-page",
+            help="Also serve the page, at /, with the same access control.",
+            show_default="if gradio is installed",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    no_history: NoHistory = False,
     opening: OpeningOptions,
 ) -> None:
     """Serve the model to OpenAI's and Anthropic's clients, at http://127.0.0.1:8000/v1."""
     _, errors = consoles()
     with exit_codes(errors):
-        _check_extra()
+        missing = [name for name in SERVER_MODULES if find_spec(name) is None]
+        if missing:
+            raise _missing("The server", missing, extra="serve")
         # FastAPI and the clients' types are an extra, and take a second to import.
         from magistral_mlx.server.logs import configure_logging
         from magistral_mlx.server.open_for_serving import serve_chosen
@@ -55,18 +108,11 @@ def serve_command(
 def _has_page(wanted: bool | None) -> bool:
     installed = find_spec("gradio") is not None
     if wanted and not installed:
-        raise RequestError("The page needs gradio: pip install 'magistral-mlx[app]'.")
+        raise _missing("The page", ["gradio"], extra="app")
     return installed if wanted is None else wanted
 
 
-def _check_extra() -> None:
-    missing = [
-        name
-        for name in ("fastapi", "uvicorn", "openai", "anthropic", "prometheus_client")
-        if find_spec(name) is None
-    ]
-    if missing:
-        raise RequestError(
-            f"The server needs {', '.join(missing)}: install it with "
-            "pip install 'magistral-mlx[serve]'."
-        )
+def _missing(what: str, modules: list[str], *, extra: str) -> RequestError:
+    return RequestError(
+        f"{what} needs {', '.join(modules)}: install it with pip install 'magistral-mlx[{extra}]'."
+    )

@@ -1,15 +1,19 @@
-"""Markdown that arrives in pieces: finished blocks stay where they are, the last one is redrawn."""
+"""Text that arrives in pieces, on a terminal: wrapped plain text, and Markdown."""
 
 import re
 from time import monotonic
-from types import TracebackType
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.segment import Segment
+from rich.text import Text
 
-from magistral_mlx.terminal.wrapped_text import CONTROL_CODES
+CONTROL_CODES = dict.fromkeys(
+    code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+)
+"""For str.translate: a model must not send escape sequences to the terminal."""
 
 SECONDS_BETWEEN_DRAWS = 0.08
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -17,10 +21,64 @@ _CONTINUES = re.compile(r"\s|[-*+](\s|$)|\d{1,9}([.)]|$)|$")
 """Lines, perhaps incomplete, that may belong to the block above a blank line."""
 
 
-class MarkdownStream:
-    """A context manager. Only the open block is redrawn, so that long answers do not flicker.
+class WrappedText:
+    """Text in one style, broken between words at the terminal's width.
 
-    Leaving the context, also by Ctrl-C, prints the open block for good.
+    A word is printed once it is complete, so that it never moves to the next line.
+    """
+
+    def __init__(self, console: Console, *, style: str) -> None:
+        self._console = console
+        self._style = style
+        self._column = 0
+        self._word = ""
+
+    def push(self, text: str) -> None:
+        """Take the next piece of text."""
+        ready: list[str] = []
+        for character in text.translate(CONTROL_CODES):
+            if character.isspace():
+                ready += [self._placed(self._word), self._space(character)]
+                self._word = ""
+            elif cell_len(character) == 2:
+                # Chinese, Japanese and Korean lines may break after any character.
+                ready.append(self._placed(self._word + character))
+                self._word = ""
+            else:
+                self._word += character
+        self._print("".join(ready))
+
+    def finish(self) -> None:
+        """Print the last word and end the line."""
+        text = self._placed(self._word)
+        self._word = ""
+        self._print(text + ("\n" if self._column else ""))
+        self._column = 0
+
+    def _placed(self, word: str) -> str:
+        width = cell_len(word)
+        if self._column and self._column + width > self._console.width:
+            self._column = width
+            return "\n" + word
+        self._column += width
+        return word
+
+    def _space(self, character: str) -> str:
+        if character == "\n" or self._column >= self._console.width:
+            self._column = 0
+            return "\n"
+        self._column += 1
+        return " "
+
+    def _print(self, text: str) -> None:
+        if text:
+            self._console.print(Text(text, style=self._style), end="", soft_wrap=True)
+
+
+class MarkdownStream:
+    """Markdown in a `with` block: finished blocks are printed, the open one is redrawn.
+
+    So a long answer does not flicker. Leaving the block, also by Ctrl-C, prints the open one.
     """
 
     def __init__(self, console: Console) -> None:
@@ -36,12 +94,7 @@ class MarkdownStream:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.update("")
         self._live.stop()
         self._print(self._open)
@@ -74,10 +127,10 @@ class MarkdownStream:
 
 
 def first_block(markdown: str) -> int:
-    """Characters of the first block, when no later text can change it; else 0.
+    """The length of the first block in characters, or 0 while later text can change the block.
 
-    It ends at a blank line outside a code fence that is followed by a line at the margin: what is
-    indented, or the next item of a list, belongs to the block before.
+    It ends at a blank line outside a code fence, before a line at the margin: an indented line or
+    the next list item continues the block.
     """
     position = 0
     fence = ""
@@ -108,7 +161,7 @@ def _fence_after(line: str, fence: str) -> str:
 class _Block:
     """A rendered block without the blank lines that rich puts around tables and code.
 
-    Blocks are set apart by one blank line. most: last lines that are shown, None for all.
+    One blank line separates blocks. most: how many of the last lines to show; None: all.
     """
 
     def __init__(self, markdown: str, *, after_block: bool, most: int | None) -> None:

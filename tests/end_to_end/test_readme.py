@@ -11,7 +11,7 @@ from typer.main import get_command
 from magistral_mlx.machine import GIB, mac_limit
 from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
 from magistral_mlx.terminal.cli import app
-from magistral_mlx.terminal.plan_table import mac_row
+from magistral_mlx.terminal.plan import mac_row
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 
 from magistral_mlx.demo.questions import held_out_questions
 from magistral_mlx.errors import UserError
-from magistral_mlx.evaluation.local_questions import shuffled_choices
+from magistral_mlx.evaluation.question_file import shuffled_choices
 from magistral_mlx.evaluation.question_sets import open_question_set
 from tests.evaluation.dataset_server import serve_datasets
 

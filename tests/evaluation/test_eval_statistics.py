@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from magistral_mlx.evaluation.estimate import (
+from magistral_mlx.evaluation.grading import Grade
+from magistral_mlx.evaluation.scores import majority_score, pass_at_k
+from magistral_mlx.evaluation.statistics import (
     bootstrap_interval,
     estimate_mean,
     wilson_interval,
 )
-from magistral_mlx.evaluation.grading import Grade
-from magistral_mlx.evaluation.scores import majority_score, pass_at_k
 
 RIGHT, WRONG, NOTHING = Grade("7", right=True), Grade("8", right=False), Grade(None, right=False)
 

@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 
 from magistral_mlx.errors import CheckpointError, UserError
-from magistral_mlx.evaluation.estimate import Estimate
 from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.report import Report
 from magistral_mlx.evaluation.results import compute_results
 from magistral_mlx.evaluation.sample import Sample
+from magistral_mlx.evaluation.statistics import Estimate
 from magistral_mlx.evaluation.sweep import SweptPoint, sweep_table, write_sweep
 from magistral_mlx.evaluation.sweep_axes import SweepPoint, parse_axes
 from magistral_mlx.evaluation.sweep_models import model_at_bits

@@ -120,7 +120,7 @@ def test_the_command_plans_for_three_equal_macs_which_heads_do_not_divide_by() -
     [
         (["--split", "layers"], "for several ranks"),
         (["--split", "layers", "--memory", "16GB,24GB", "--ranks", "3"], "names 2 Macs"),
-        (["--split", "layers", "--ranks", "2", "--macs"], "leave --split out"),
+        (["--split", "layers", "--ranks", "2", "--macs"], "leave out --split"),
         (["--memory", "16GB,24GB"], "or --split layers"),
     ],
 )

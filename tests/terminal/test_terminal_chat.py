@@ -80,7 +80,7 @@ def test_ctrl_c_stops_the_answer_and_the_chat_goes_on_with_what_arrived() -> Non
 def test_a_question_stopped_before_its_answer_is_taken_back() -> None:
     model = ScriptedModel([ReasoningText("r"), KeyboardInterrupt()], reply("r", "43"))
     shown = chat(model, "first", "second")
-    assert "taken back" in shown
+    assert "question was removed" in shown
     assert model.asked[1][0] == [Message("user", "second")]
 
 
@@ -106,7 +106,7 @@ def test_the_status_line_counts_the_window_and_shows_the_speed() -> None:
     shown = chat(ScriptedModel(reply("r", "two words")), "three words here", "/keep", "/think 5")
     assert "<window 1 used, 999 free · reasoning dropped>" in shown
     assert "<window 6 used, 994 free · reasoning dropped · 41.2 tok/s>" in shown
-    assert "<window 6 used, 994 free · reasoning kept · thinks up to 5 · 41.2 tok/s>" in shown
+    assert "<window 6 used, 994 free · reasoning kept · thinking budget 5 · 41.2 tok/s>" in shown
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@ from rich.console import Console
 from magistral_mlx import EngineError, GenerationOptions
 from magistral_mlx.events import AnswerText, Failed, ReasoningText
 from magistral_mlx.terminal.ask import AskOutput, run_ask
-from magistral_mlx.terminal.markdown_stream import (
-    SECONDS_BETWEEN_DRAWS,
-    MarkdownStream,
-    first_block,
-)
 from magistral_mlx.terminal.reply import show_reply
 from magistral_mlx.terminal.reply_views import NoView
-from magistral_mlx.terminal.wrapped_text import WrappedText
+from magistral_mlx.terminal.streamed_text import (
+    SECONDS_BETWEEN_DRAWS,
+    MarkdownStream,
+    WrappedText,
+    first_block,
+)
 from magistral_mlx.text.conversation import Message
 from tests.scripted_model import Script, ScriptedModel, finished, reply
 
