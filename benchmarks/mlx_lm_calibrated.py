@@ -11,7 +11,7 @@ from mlx_lm.quant.gptq import gptq_quantize
 from mlx_lm.utils import load, save
 
 from magistral_mlx.convert.rounding.calibration import calibration_pieces
-from magistral_mlx.convert.vocabulary.vocabulary import open_vocabulary, vocabulary_file
+from magistral_mlx.convert.vocabulary.open_vocabulary import open_vocabulary, vocabulary_file
 
 Way = Literal["GPTQ", "AWQ"]
 

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from magistral_mlx.convert.command_options import Converting
+from magistral_mlx.convert.options import Converting
 from magistral_mlx.convert.output.stored_model import open_stored
 from magistral_mlx.convert.output.upload import check_repository_name, upload
-from magistral_mlx.convert.progress_bar import conversion_bar
+from magistral_mlx.convert.progress import conversion_bar
 from magistral_mlx.convert.report import print_tensors, print_verification
 from magistral_mlx.convert.rounding.importance import write_importance
 from magistral_mlx.convert.sources.open_source import open_source

@@ -27,8 +27,8 @@ from magistral_mlx.convert.output.shards import SHARD_BYTES, index_json
 from magistral_mlx.convert.plan import ConversionPlan, make_plan
 from magistral_mlx.convert.rounding.calibration import calibration_note
 from magistral_mlx.convert.rounding.progress import ProgressCallback
-from magistral_mlx.convert.rounding.quantise import NotFiniteError
 from magistral_mlx.convert.rounding.recipe import recipe_of
+from magistral_mlx.convert.rounding.rounder import NotFiniteError
 from magistral_mlx.convert.rounding.settings import Settings
 from magistral_mlx.convert.size_note import size_note
 from magistral_mlx.convert.sources.hub import hub_name

@@ -13,10 +13,10 @@ from magistral_mlx.convert.output.manifest import package_versions
 from magistral_mlx.convert.output.shards import Shard, plan_shards
 from magistral_mlx.convert.rounding.calibration import Pieces, calibration_pieces, pieces_digest
 from magistral_mlx.convert.rounding.importance import Importance, importance_digest, read_importance
-from magistral_mlx.convert.rounding.quantise import stored_names
+from magistral_mlx.convert.rounding.rounder import stored_names
 from magistral_mlx.convert.rounding.settings import Settings
 from magistral_mlx.convert.sources.source import Source, SourceTensor
-from magistral_mlx.convert.vocabulary.vocabulary import Vocabulary, open_vocabulary
+from magistral_mlx.convert.vocabulary.open_vocabulary import Vocabulary, open_vocabulary
 from magistral_mlx.device import dtype_of, safetensors_name
 from magistral_mlx.errors import CheckpointError
 

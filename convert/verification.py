@@ -11,13 +11,13 @@ from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.convert.output.checksums import wrong_tensors
 from magistral_mlx.convert.output.model_files import file_digest
 from magistral_mlx.convert.output.stored_model import StoredModel, open_stored
-from magistral_mlx.convert.rounding.quantise import stored_names
+from magistral_mlx.convert.rounding.rounder import stored_names
 from magistral_mlx.convert.rounding.weight_error import ErrorMeter, WeightError
-from magistral_mlx.convert.sources.file_tensor import FileTensor
 from magistral_mlx.convert.sources.read_ahead import Block, read_ahead
 from magistral_mlx.convert.sources.source import Source, as_array
+from magistral_mlx.convert.sources.tensors import FileTensor
+from magistral_mlx.convert.vocabulary.open_vocabulary import check_ids, open_vocabulary
 from magistral_mlx.convert.vocabulary.tekken_json import TOKENIZER_JSON
-from magistral_mlx.convert.vocabulary.vocabulary import check_ids, open_vocabulary
 from magistral_mlx.device import compute_dtype, dtype_name
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.machine import machine_limit

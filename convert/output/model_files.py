@@ -10,7 +10,7 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert.output.manifest import MANIFEST_FILE
 from magistral_mlx.convert.sources.source import Source
-from magistral_mlx.convert.vocabulary.vocabulary import Vocabulary
+from magistral_mlx.convert.vocabulary.open_vocabulary import Vocabulary
 
 SYSTEM_PROMPT_FILE = "SYSTEM_PROMPT.txt"
 

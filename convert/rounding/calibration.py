@@ -12,12 +12,12 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 from magistral_mlx.convert.rounding.feedback import MOST_COLUMNS, Feedback
 from magistral_mlx.convert.rounding.layer_walk import Load, Stage, walk
-from magistral_mlx.convert.rounding.quantise import stored_names
+from magistral_mlx.convert.rounding.rounder import stored_names
 from magistral_mlx.convert.rounding.weight_error import dequantise
-from magistral_mlx.convert.sources.file_tensor import FileTensor
 from magistral_mlx.convert.sources.read_ahead import BLOCK_BYTES
 from magistral_mlx.convert.sources.source import Source, SourceTensor, as_array
-from magistral_mlx.convert.vocabulary.vocabulary import Vocabulary
+from magistral_mlx.convert.sources.tensors import FileTensor
+from magistral_mlx.convert.vocabulary.open_vocabulary import Vocabulary
 from magistral_mlx.device import compute_dtype
 from magistral_mlx.errors import CheckpointError
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert.rounding.affine_fit import fit_groups
-from magistral_mlx.convert.rounding.packing import pack
+from magistral_mlx.convert.rounding.stored_form import pack
 
 Matrix = npt.NDArray[np.float32]
 

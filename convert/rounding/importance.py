@@ -26,7 +26,7 @@ from magistral_mlx.convert.rounding.calibration import (
 from magistral_mlx.convert.rounding.layer_walk import walk
 from magistral_mlx.convert.rounding.progress import Progress, ProgressCallback
 from magistral_mlx.convert.sources.source import Source
-from magistral_mlx.convert.vocabulary.vocabulary import open_vocabulary
+from magistral_mlx.convert.vocabulary.open_vocabulary import open_vocabulary
 from magistral_mlx.device import compute_dtype
 from magistral_mlx.errors import CheckpointError
 

@@ -6,7 +6,7 @@ from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert.rounding.calibration import Calibrator
 from magistral_mlx.convert.rounding.feedback import Feedback
 from magistral_mlx.convert.rounding.importance import Importance
-from magistral_mlx.convert.rounding.quantise import stored_rows
+from magistral_mlx.convert.rounding.rounder import stored_rows
 from magistral_mlx.convert.rounding.settings import Settings
 from magistral_mlx.convert.sources.read_ahead import Block
 from magistral_mlx.convert.sources.source import Rows

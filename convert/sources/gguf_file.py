@@ -14,10 +14,10 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import check_shapes, weight_shapes
 from magistral_mlx.convert.sources.fingerprint import SAMPLE_BYTES
 from magistral_mlx.convert.sources.gguf_fields import GGUFFields, config_of
-from magistral_mlx.convert.sources.mistral_folder import ROTATED, RotaryRows, hf_config_of
+from magistral_mlx.convert.sources.other_layouts import ROTATED, RotaryRows, hf_config_of
 from magistral_mlx.convert.sources.source import Rows, Source, SourceTensor
-from magistral_mlx.convert.vocabulary.gguf_json import write_json_of
 from magistral_mlx.convert.vocabulary.gguf_tekken import write_tekken_of
+from magistral_mlx.convert.vocabulary.gguf_vocabulary import write_json_of
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.text.tokenizer import TEKKEN_FILE
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from magistral_mlx.checkpoint.folder import INDEX_FILE, weight_map
 from magistral_mlx.checkpoint.safetensors_header import HEADER_LIMIT, LENGTH_BYTES, parse_header
-from magistral_mlx.convert.sources.hf_folder import hf_source
 from magistral_mlx.convert.sources.hub import (
     HubRepository,
     NoHubError,
     cached_snapshot,
     open_repository,
 )
+from magistral_mlx.convert.sources.local_folder import hf_source
 from magistral_mlx.convert.sources.local_source import COMPANIONS, open_folder
-from magistral_mlx.convert.sources.mistral_folder import WEIGHTS, mistral_source
+from magistral_mlx.convert.sources.other_layouts import WEIGHTS, mistral_source
 from magistral_mlx.convert.sources.remote_file import RemoteFile, RemoteTensor
 from magistral_mlx.convert.sources.source import Source
+from magistral_mlx.convert.vocabulary.open_vocabulary import TEMPLATE_FILES
 from magistral_mlx.convert.vocabulary.tekken_json import TOKENIZER_JSON
-from magistral_mlx.convert.vocabulary.vocabulary import TEMPLATE_FILES
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.text.tokenizer import TEKKEN_FILE
 

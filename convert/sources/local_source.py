@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from magistral_mlx.checkpoint.json_file import read_json
-from magistral_mlx.convert.sources.hf_folder import open_hf_folder
-from magistral_mlx.convert.sources.mistral_folder import WEIGHTS, open_mistral_folder
+from magistral_mlx.convert.sources.local_folder import open_hf_folder
+from magistral_mlx.convert.sources.other_layouts import WEIGHTS, open_mistral_folder
 from magistral_mlx.convert.sources.source import Source
 from magistral_mlx.errors import CheckpointError
 

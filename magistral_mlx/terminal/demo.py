@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from magistral_mlx.convert.cli import run_conversion
-from magistral_mlx.convert.command_options import Converting
+from magistral_mlx.convert.options import Converting
 from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.opening import Opening
 from magistral_mlx.options import GenerationOptions

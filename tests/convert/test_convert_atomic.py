@@ -125,15 +125,15 @@ def test_a_kill_between_the_two_renames_loses_nothing(source: Path, place: Path)
 def test_ctrl_c_says_so_and_leaves_no_output(source: Path, place: Path) -> None:
     program = """
         import os, signal, sys
-        from magistral_mlx.convert import cli, command_options
-        convert = command_options.convert
+        from magistral_mlx.convert import cli, options
+        convert = options.convert
         def interrupted(*arguments, on_progress, **options):
             def interrupt(progress):
                 on_progress(progress)
                 if progress.done > progress.total // 2:
                     os.kill(os.getpid(), signal.SIGINT)
             return convert(*arguments, on_progress=interrupt, **options)
-        command_options.convert = interrupted
+        options.convert = interrupted
         cli.main()
     """
     ended = run(program, source, place / "out")

@@ -24,11 +24,11 @@ from magistral_mlx.convert.rounding.calibration import (
 from magistral_mlx.convert.rounding.feedback import Feedback
 from magistral_mlx.convert.rounding.importance import read_importance, write_importance
 from magistral_mlx.convert.rounding.layer_walk import product, walk
-from magistral_mlx.convert.rounding.quantise import fitted
+from magistral_mlx.convert.rounding.rounder import fitted
 from magistral_mlx.convert.rounding.weight_error import dequantise
 from magistral_mlx.convert.sources.open_source import open_source
 from magistral_mlx.convert.verification import verify
-from magistral_mlx.convert.vocabulary.vocabulary import open_vocabulary
+from magistral_mlx.convert.vocabulary.open_vocabulary import open_vocabulary
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment

@@ -6,8 +6,8 @@ import pytest
 
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert.rounding.affine_fit import fit_groups
-from magistral_mlx.convert.rounding.packing import pack
-from magistral_mlx.convert.rounding.quantise import CPU_WEIGHTS, fitted
+from magistral_mlx.convert.rounding.rounder import CPU_WEIGHTS, fitted
+from magistral_mlx.convert.rounding.stored_form import pack
 
 
 def squared_error(weights: mx.array, stored: tuple[mx.array, ...], quant: Quantization) -> float:
@@ -106,6 +106,6 @@ def test_the_rows_that_are_fitted_at_once_change_nothing(monkeypatch: pytest.Mon
     weights, quant = normal(64, 256), Quantization(3, 64)
     whole = fitted(weights, quant)
     assert CPU_WEIGHTS > 64 * 256
-    monkeypatch.setattr("magistral_mlx.convert.rounding.quantise.CPU_WEIGHTS", 1000)
+    monkeypatch.setattr("magistral_mlx.convert.rounding.rounder.CPU_WEIGHTS", 1000)
     for one, other in zip(whole, fitted(weights, quant), strict=True):
         assert mx.array_equal(one, other).item()

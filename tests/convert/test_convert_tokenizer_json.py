@@ -14,8 +14,8 @@ from transformers import AutoTokenizer
 
 from magistral_mlx.convert import convert
 from magistral_mlx.convert.verification import verify
+from magistral_mlx.convert.vocabulary.open_vocabulary import SAMPLE, open_vocabulary
 from magistral_mlx.convert.vocabulary.tekken_json import CHAT_TEMPLATE, TOKENIZER_JSON
-from magistral_mlx.convert.vocabulary.vocabulary import SAMPLE, open_vocabulary
 from magistral_mlx.demo.tekken import VOCAB_SIZE
 from magistral_mlx.spec import SYSTEM_PROMPT
 from tests.sample_checkpoints import write_hf

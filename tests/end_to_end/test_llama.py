@@ -18,8 +18,8 @@ from magistral_mlx import GenerationOptions, Magistral, Message, SamplingParams
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
 from magistral_mlx.convert.verification import verify
-from magistral_mlx.convert.vocabulary.gguf_json import write_json_of
-from magistral_mlx.convert.vocabulary.vocabulary import SAMPLE
+from magistral_mlx.convert.vocabulary.gguf_vocabulary import write_json_of
+from magistral_mlx.convert.vocabulary.open_vocabulary import SAMPLE
 from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment

@@ -8,9 +8,9 @@ from magistral_mlx.checkpoint.config import ARCHITECTURE, ModelConfig
 from magistral_mlx.checkpoint.folder import read_entries
 from magistral_mlx.checkpoint.json_file import existing_file, read_json
 from magistral_mlx.checkpoint.weight_shapes import check_entries, weight_shapes
-from magistral_mlx.convert.sources.file_tensor import FileTensor
 from magistral_mlx.convert.sources.fingerprint import files_fingerprint
 from magistral_mlx.convert.sources.source import Rows, Source, SourceTensor, StoredTensor
+from magistral_mlx.convert.sources.tensors import FileTensor
 
 WEIGHTS = "consolidated.safetensors"
 

@@ -5,8 +5,8 @@ import mlx.core as mx
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert.rounding.affine_fit import fit_groups
 from magistral_mlx.convert.rounding.feedback import Feedback
-from magistral_mlx.convert.rounding.packing import pack
 from magistral_mlx.convert.rounding.settings import Method
+from magistral_mlx.convert.rounding.stored_form import pack
 from magistral_mlx.convert.rounding.weight_error import dequantise
 from magistral_mlx.convert.sources.read_ahead import Block
 from magistral_mlx.convert.sources.source import Rows, as_array

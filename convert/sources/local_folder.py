@@ -8,11 +8,11 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import find_weight_files, read_entries
 from magistral_mlx.checkpoint.json_file import existing_file, read_json
 from magistral_mlx.checkpoint.weight_shapes import check_entries, plain_shapes
-from magistral_mlx.convert.sources.file_tensor import FileTensor
 from magistral_mlx.convert.sources.fingerprint import files_fingerprint
 from magistral_mlx.convert.sources.mlx_tensor import MlxTensor
 from magistral_mlx.convert.sources.source import Source, SourceTensor, StoredTensor
-from magistral_mlx.convert.vocabulary.vocabulary import tokenizer_files, vocabulary_file
+from magistral_mlx.convert.sources.tensors import FileTensor
+from magistral_mlx.convert.vocabulary.open_vocabulary import tokenizer_files, vocabulary_file
 
 
 def open_hf_folder(folder: Path, *, name: str, companions: tuple[Path, ...]) -> Source:
