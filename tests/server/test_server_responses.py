@@ -182,6 +182,7 @@ def test_functions_are_called_and_their_output_goes_back(
         previous_response_id=got.id,
         input=[{"type": "function_call_output", "call_id": call.call_id, "output": "42"}],
         max_output_tokens=3,
+        temperature=0,
     )
     assert more.status == "incomplete"
 
