@@ -21,10 +21,10 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from magistral_mlx.bench.bounds import Bounds
 from magistral_mlx.bench.counts import count_everything
 from magistral_mlx.bench.host_time import HostTime, measure_host_time
-from magistral_mlx.bench.machine import this_machine, versions
+from magistral_mlx.bench.machine_report import this_machine, versions
+from magistral_mlx.bench.regressions import Bounds
 
 FILE = Path(__file__).parent / "bounds.json"
 

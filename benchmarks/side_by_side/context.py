@@ -14,7 +14,7 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache, trim_prompt_cache
 from rich.table import Table
 
-from magistral_mlx.bench.mlx_lm_side import MlxLm, load_mlx_lm
+from magistral_mlx.bench.mlx_lm import MlxLm, load_mlx_lm
 from magistral_mlx.bench.output import Output
 from magistral_mlx.bench.pairs import Ratio, in_turn, ratio_of
 from magistral_mlx.bench.prompts import random_ids

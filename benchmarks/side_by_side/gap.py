@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from magistral_mlx.bench.mlx_lm_side import MlxLm, load_mlx_lm, their_batch
+from magistral_mlx.bench.mlx_lm import MlxLm, load_mlx_lm, their_batch
 from magistral_mlx.bench.output import Output
 from magistral_mlx.bench.pairs import Ratio, in_turn, ratio_of
 from magistral_mlx.bench.prompts import random_ids

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from magistral_mlx.bench.mlx_lm_side import load_mlx_lm, run_single
+from magistral_mlx.bench.mlx_lm import load_mlx_lm, run_single
 from magistral_mlx.bench.pairs import Ratio, in_turn, ratio_of
 from magistral_mlx.bench.prompts import random_ids
 from magistral_mlx.bench.recording import run_ours

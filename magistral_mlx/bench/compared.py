@@ -56,7 +56,7 @@ class Compared:
             assert self.binary is not None
             assert self.gguf is not None
             return LlamaBench(self.binary, self.gguf)
-        from magistral_mlx.bench.openai_contender import OpenAIContender
+        from magistral_mlx.bench.openai_server import OpenAIContender
 
         return OpenAIContender(name, model.tokenizer, api_key=self.api_key)
 

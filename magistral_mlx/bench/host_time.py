@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from magistral_mlx.bench.counted_engine import CountedEngine, small_model
-from magistral_mlx.bench.mlx_lm_side import MlxLm, load_mlx_lm, run_batch, run_one
+from magistral_mlx.bench.mlx_lm import MlxLm, load_mlx_lm, run_batch, run_one
 from magistral_mlx.bench.pairs import in_turn
 from magistral_mlx.bench.prompts import random_ids
 from magistral_mlx.bench.recording import run_ours

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from magistral_mlx.bench.cases import Case
 from magistral_mlx.bench.contender import Rates
-from magistral_mlx.bench.mlx_lm_side import load_mlx_lm, run_batch, run_one
+from magistral_mlx.bench.mlx_lm import load_mlx_lm, run_batch, run_one
 from magistral_mlx.bench.output import decode_rate_if_any
 from magistral_mlx.bench.prompts import stream_prompts
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from magistral_mlx.bench.case_result import CaseResult
 from magistral_mlx.bench.chips import Chip, predict
 from magistral_mlx.bench.pairs import Ratio
-from magistral_mlx.bench.result import CaseResult
 from magistral_mlx.bench.spread import Spread
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.memory.plan import gigabytes

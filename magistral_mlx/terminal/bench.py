@@ -115,9 +115,9 @@ def bench_command(
     """Measure tokens a second, beside the bound that memory bandwidth sets, and beside others."""
     console, errors = consoles()
     with exit_codes(errors):
+        from magistral_mlx.bench.bench_command import BenchCommand, run_bench_command
         from magistral_mlx.bench.cases import Axes, parse_numbers
         from magistral_mlx.bench.chips import choose_chips
-        from magistral_mlx.bench.command import BenchCommand, run_bench_command
         from magistral_mlx.bench.compared import Compared
 
         others = compare or []

@@ -3,9 +3,9 @@
 import pytest
 from matplotlib.figure import Figure
 
+from magistral_mlx.bench.case_result import CaseResult
 from magistral_mlx.bench.cases import Case
 from magistral_mlx.bench.plot import _draw, _style
-from magistral_mlx.bench.result import CaseResult
 from magistral_mlx.bench.spread import Spread
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from magistral_mlx.bench.bounds import Bounds
 from magistral_mlx.bench.counts import count_everything
 from magistral_mlx.bench.host_time import HostTime, host_time, measure_host_time
+from magistral_mlx.bench.regressions import Bounds
 from magistral_mlx.errors import UserError
 from magistral_mlx.kv.prefix_cache import PrefixCache
 

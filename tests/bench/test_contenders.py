@@ -9,14 +9,14 @@ from typer.testing import CliRunner
 
 import magistral_mlx
 from magistral_mlx import Magistral
+from magistral_mlx.bench.case_result import case_result
 from magistral_mlx.bench.cases import Case
 from magistral_mlx.bench.contender import Rates
 from magistral_mlx.bench.counted_engine import small_model
 from magistral_mlx.bench.llama_bench import LlamaBench
 from magistral_mlx.bench.measurement import Round, measure_round
-from magistral_mlx.bench.openai_contender import OpenAIContender
+from magistral_mlx.bench.openai_server import OpenAIContender
 from magistral_mlx.bench.prompts import prompt_text, stream_prompts
-from magistral_mlx.bench.result import case_result
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.errors import UserError
 from magistral_mlx.kv.prefix_cache import PrefixCache

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
+from side_by_side.chat_server import ChatServer, mlx_lm_server
+from side_by_side.measurement import Plan, Result, spread_note
 
 import magistral_mlx
 from magistral_mlx import AnswerText, Finished, GenerationOptions, ReasoningText, SamplingParams
@@ -21,9 +23,6 @@ from magistral_mlx.engine.status import StepReport
 from magistral_mlx.spec import SYSTEM_PROMPT
 from magistral_mlx.text.conversation import Message
 from magistral_mlx.text.tokenizer import Tokenizer
-
-from .chat_server import ChatServer, mlx_lm_server
-from .measurement import Plan, Result, spread_note
 
 NEVER, ALWAYS = -100.0, 100.0
 QUESTIONS = ("What is 12 + 30?", "What is 47 - 8?", "What is 6 x 14?", "What is 91 + 9?")

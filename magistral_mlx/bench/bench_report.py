@@ -9,10 +9,10 @@ from pathlib import Path
 from magistral_mlx.bench.bandwidth import Bandwidth
 from magistral_mlx.bench.bench_model import BenchModel
 from magistral_mlx.bench.bound import decode_weight_bytes
+from magistral_mlx.bench.case_result import CaseResult
 from magistral_mlx.bench.chips import Chip, predict
-from magistral_mlx.bench.machine import Machine, versions
-from magistral_mlx.bench.result import CaseResult
-from magistral_mlx.bench.run import Outcome
+from magistral_mlx.bench.machine_report import Machine, versions
+from magistral_mlx.bench.rounds import Outcome
 from magistral_mlx.checkpoint.config import ModelConfig
 
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
+from side_by_side.measurement import Plan, Result, spread_note
+from side_by_side.ours import our_engine
 
-from magistral_mlx.bench.mlx_lm_side import BatchOutputs, load_mlx_lm, run_batch
+from magistral_mlx.bench.mlx_lm import BatchOutputs, load_mlx_lm, run_batch
 from magistral_mlx.bench.output import Output, joint_decode_rate, whole_rate
 from magistral_mlx.bench.pairs import Ratio, Turns, in_turn, ratio_of
 from magistral_mlx.bench.prompts import random_ids
@@ -14,9 +16,6 @@ from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.device import dtype_of
 from magistral_mlx.kv.cache import BLOCK
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token
-
-from .measurement import Plan, Result, spread_note
-from .ours import our_engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from magistral_mlx.bench.bench_model import BenchModel
 from magistral_mlx.bench.bound import decode_bound
+from magistral_mlx.bench.case_result import CaseResult, case_result
 from magistral_mlx.bench.cases import Case
 from magistral_mlx.bench.contender import Contender, Rates
 from magistral_mlx.bench.measurement import Round, measure_round, warm_up
-from magistral_mlx.bench.result import CaseResult, case_result
 
 
 @dataclass(slots=True)

@@ -13,12 +13,12 @@ from rich.console import Console
 from magistral_mlx.api import open_model
 from magistral_mlx.bench.bandwidth import Bandwidth, measure_bandwidth
 from magistral_mlx.bench.bench_model import BenchModel, converted_model, synthetic_model
+from magistral_mlx.bench.bench_report import Report
 from magistral_mlx.bench.cases import Axes
 from magistral_mlx.bench.chips import Chip
 from magistral_mlx.bench.compared import MLX_LM, Compared, check_installed
-from magistral_mlx.bench.machine import this_machine
-from magistral_mlx.bench.report import Report
-from magistral_mlx.bench.run import Outcome, run_cases
+from magistral_mlx.bench.machine_report import this_machine
+from magistral_mlx.bench.rounds import Outcome, run_cases
 from magistral_mlx.bench.tables import comparison_table, prediction_table, results_table
 from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.errors import CheckpointError, RequestError
