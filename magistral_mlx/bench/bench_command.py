@@ -1,4 +1,4 @@
-"""The bench command, once its options are read."""
+"""The bench command, once its options are parsed."""
 
 import os
 import shlex
@@ -11,15 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from magistral_mlx.api import open_model
-from magistral_mlx.bench.bandwidth import Bandwidth, measure_bandwidth
+from magistral_mlx.bench.bandwidth import Bandwidth, Chip, measure_bandwidth
 from magistral_mlx.bench.bench_model import BenchModel, converted_model, synthetic_model
-from magistral_mlx.bench.bench_report import Report
+from magistral_mlx.bench.bench_report import BenchReport
+from magistral_mlx.bench.case_results import Outcome, run_cases
 from magistral_mlx.bench.cases import Axes
-from magistral_mlx.bench.chips import Chip
 from magistral_mlx.bench.compared import MLX_LM, Compared, check_installed
 from magistral_mlx.bench.machine_report import this_machine
-from magistral_mlx.bench.rounds import Outcome, run_cases
-from magistral_mlx.bench.tables import comparison_table, prediction_table, results_table
 from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.folders import state_folder
@@ -31,11 +29,11 @@ from magistral_mlx.ranks.layer_split import Split
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchCommand:
-    """What the command line says. words: all of it, for the report.
+    """The options of the command line. words: the whole line, for the report.
 
-    model: None for the one used last. synthetic: the shape of made-up weights instead of a model.
+    model: None for the one used last. synthetic: a shape with made-up weights instead of a model.
     split: how several ranks divide the model.
-    results: where the line of figures is added; plot: where pictures go; None: nowhere.
+    results: the file that figures are added to; plot: the picture to draw; None: neither.
     """
 
     words: list[str]
@@ -53,34 +51,34 @@ class BenchCommand:
 def run_bench_command(command: BenchCommand, *, console: Console, errors: Console) -> bool:
     """Measure and print; returns False when Ctrl-C ended it before the last case.
 
-    Of several ranks, rank 0 measures; the others follow it, and end with SystemExit.
+    With several ranks, rank 0 measures; the others follow it, and end with SystemExit.
 
-    Raises UserError for what is refused, and EngineError when the engine fails.
+    Raises UserError for options that are not possible, and EngineError when the engine fails.
     """
     _check_ranks(command)
     command.compared.check_extra()
     check_installed(["matplotlib"] if command.plot else [])
     if is_follower(os.environ):
         choice = _choice(command.model, errors=Console(quiet=True))
-        open_model(choice, split=command.split)  # until rank 0, which measures, has ended
+        open_model(choice, split=command.split)  # returns when rank 0 has ended
     with errors.status("Measuring memory bandwidth"):
         bandwidth = measure_bandwidth(limit=machine_limit().bytes)
     machine = this_machine()
     with _opened(command, errors=errors) as model:
         outcome = _measure(command, model, bandwidth, errors=errors)
-        report = Report(
+        report = BenchReport(
             command=shlex.join(command.words),
             model=model,
             machine=machine,
             bandwidth=bandwidth,
             rounds=command.rounds,
             outcome=outcome,
-            # Messages do not follow a chip's bandwidth.
+            # Messages between ranks do not get faster with a chip's bandwidth.
             chips=command.chips if model.plan.ranks == 1 else [],
             made=date.today(),
         )
     _show(report, console=console, errors=errors)
-    _keep(command, report, errors=errors)
+    _save(command, report, errors=errors)
     console.file.write(report.line())
     return outcome.complete
 
@@ -112,7 +110,7 @@ def _opened(command: BenchCommand, *, errors: Console) -> Iterator[BenchModel]:
 
 
 def _choice(name: str | None, *, errors: Console) -> str:
-    """As for ask; but the demo where no model has been used yet."""
+    """The model as `ask` chooses it, but the demo if no model has been used yet."""
     try:
         return choose_model(name, state=state_folder())
     except CheckpointError:
@@ -127,7 +125,7 @@ def _measure(
 ) -> Outcome:
     cases = command.axes.cases()
     fitting = [c for c in cases if c.misfit(window=model.plan.window, kv=model.kv) is None]
-    with errors.status("Opening what is compared with"):
+    with errors.status("Opening the contenders"):
         contenders = command.compared.open(model, fitting)
     return run_cases(
         model,
@@ -139,27 +137,19 @@ def _measure(
     )
 
 
-def _show(report: Report, *, console: Console, errors: Console) -> None:
-    model, outcome = report.model, report.outcome
-    rate = report.bandwidth.fastest / 1e9
-    ranks = f" between {model.plan.ranks} ranks" if model.plan.ranks > 1 else ""
-    title = f"{model.name}{ranks} on {report.machine.chip}: memory reads {rate:,.1f} GB/s"
-    if outcome.results:
-        console.print(results_table(outcome.results, title=title, computed=model.dtype))
-    if any(result.comparisons for result in outcome.results):
-        console.print()
-        console.print(comparison_table(outcome.results, title="Beside others, in turn"))
-    predictions = prediction_table(outcome.results, report.chips, model.config)
-    if predictions is not None:
-        console.print()
-        console.print(predictions)
+def _show(report: BenchReport, *, console: Console, errors: Console) -> None:
+    for number, table in enumerate(report.tables()):
+        if number:
+            console.print()
+        console.print(table)
+    outcome = report.outcome
     for case, reason in (*outcome.skipped.items(), *outcome.refused.items()):
         errors.print(f"Left out: {case}: {reason}.", style="dim", markup=False)
     if not outcome.complete:
-        errors.print("Interrupted: this is what is done.")
+        errors.print("Interrupted: these are the results so far.")
 
 
-def _keep(command: BenchCommand, report: Report, *, errors: Console) -> None:
+def _save(command: BenchCommand, report: BenchReport, *, errors: Console) -> None:
     if command.results is not None:
         report.append_to(command.results)
         errors.print(f"Added to {command.results}", markup=False, highlight=False)

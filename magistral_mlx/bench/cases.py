@@ -1,17 +1,26 @@
-"""What is measured: prompts, streams and KV precisions, and which of them fit."""
+"""What is measured: the length of prompts, streams and KV precision; and made-up prompts."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from magistral_mlx.demo.tekken import SPECIAL_TOKENS
 from magistral_mlx.engine.engine import MAX_RUNNING
 from magistral_mlx.engine.kv_budget import KVBudget
 from magistral_mlx.errors import RequestError
 from magistral_mlx.kv.cache import KVPrecision, kv_precision
 from magistral_mlx.memory.plan import gigabytes
+from magistral_mlx.text.tokenizer import Tokenizer
 
 LEAST_TOKENS = 16
-"""A decode rate of fewer tokens says little."""
+"""A decode rate of fewer tokens means little."""
+
+SMALL_VOCABULARY = 4_096
+"""Every model here has at least these ids."""
+
+LONGEST_PROMPT = 131_072
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +34,16 @@ class Case:
 
     @property
     def precision(self) -> KVPrecision:
-        """How its keys and values are stored."""
+        """How keys and values are stored."""
         return kv_precision(self.kv_bits)
 
     @property
     def context(self) -> float:
-        """Tokens that a decoded one sees, on average."""
+        """Tokens before a decoded one, on average."""
         return self.prompt + self.tokens / 2
 
     def misfit(self, *, window: int, kv: KVBudget) -> str | None:
-        """Why it does not fit in a model's window or memory; None when it does."""
+        """Why the window or the KV budget cannot hold it; None when they can."""
         length = self.prompt + self.tokens
         if length > window:
             return f"{length:,} tokens, and the window holds {window:,}"
@@ -52,9 +61,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Values of each dimension; the first streams and KV are those of every prompt.
+    """Values of each dimension. Raises RequestError for values that cannot be measured.
 
-    every: all combinations; otherwise each dimension varies by itself.
+    every: all combinations; otherwise one dimension varies at a time, and the others keep a fixed
+    value: the first number of streams, the first KV precision.
     """
 
     prompts: Sequence[int]
@@ -74,7 +84,7 @@ class Axes:
             kv_precision(bits)
 
     def cases(self) -> list[Case]:
-        """In the order in which they are measured."""
+        """In the order of measuring."""
         if self.every:
             chosen = [(p, s, k) for k in self.kv_bits for s in self.streams for p in self.prompts]
         else:
@@ -86,9 +96,35 @@ class Axes:
 
 
 def parse_numbers(text: str, *, option: str) -> list[int]:
-    """Numbers of "128,1k,4k", where k is 1,000, each once. Raises RequestError when it is none."""
+    """The numbers of "128,1k,4k" without repetitions; k is 1,000. Raises RequestError."""
     matches = [re.fullmatch(r"\s*(\d+)\s*(k?)\s*", part, re.IGNORECASE) for part in text.split(",")]
     numbers = [int(m[1]) * (1_000 if m[2] else 1) for m in matches if m is not None]
     if len(numbers) < len(matches) or min(numbers) < 1:
         raise RequestError(f"{option} {text!r} is no list of numbers: write it as 128,1k,4k.")
     return list(dict.fromkeys(numbers))
+
+
+def random_ids(length: int, *, seed: int = 0) -> list[int]:
+    """Ids of text tokens; with the same seed, a shorter list is a prefix of a longer one."""
+    generator = np.random.default_rng(seed)
+    numbers = generator.integers(SPECIAL_TOKENS, SMALL_VOCABULARY, LONGEST_PROMPT)
+    return [int(number) for number in numbers[:length]]
+
+
+def stream_prompts(length: int, streams: int, *, seed: int) -> list[list[int]]:
+    """One prompt per stream; no two of them, of this or another seed, share a long prefix."""
+    return [random_ids(length, seed=seed * 1_000 + number) for number in range(streams)]
+
+
+def prompt_text(tokenizer: Tokenizer, length: int, *, seed: int) -> str:
+    """English-looking words of about `length` tokens, for servers that take text."""
+    words = [
+        token for token in range(SPECIAL_TOKENS, SMALL_VOCABULARY) if _is_word(tokenizer, token)
+    ]
+    chosen = np.random.default_rng(seed).choice(words, length)
+    return tokenizer.decode([int(token) for token in chosen]).strip()
+
+
+def _is_word(tokenizer: Tokenizer, token: int) -> bool:
+    piece = tokenizer.token_bytes(token)
+    return len(piece) > 2 and piece[:1] == b" " and piece[1:].isalpha() and piece.isascii()

@@ -1,8 +1,7 @@
-"""Processor time a token, ours and mlx-lm's: on a GPU all of it is the host's.
+"""Processor time per token, ours and mlx-lm's: on a GPU all of it is the host's.
 
-The model has Magistral's depth and next to no width, so that what is left is what every step costs
-whatever the width: building the graph, scheduling, reading tokens. Processor time, not time: other
-programs do not lengthen it.
+The model has Magistral's depth and almost no width, so what remains is the cost of every step:
+building the graph, scheduling, reading tokens. Other programs do not lengthen processor time.
 """
 
 import statistics
@@ -12,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from magistral_mlx.bench.counted_engine import CountedEngine, small_model
-from magistral_mlx.bench.mlx_lm import MlxLm, load_mlx_lm, run_batch, run_one
-from magistral_mlx.bench.pairs import in_turn
-from magistral_mlx.bench.prompts import random_ids
+from magistral_mlx.bench.bench_model import narrow_shape
+from magistral_mlx.bench.cases import random_ids
+from magistral_mlx.bench.counts import CountedEngine
+from magistral_mlx.bench.mlx_lm_contender import MlxLm, load_mlx_lm, run_batch, run_steps
 from magistral_mlx.bench.recording import run_ours
+from magistral_mlx.bench.spread import in_turn
 from magistral_mlx.demo.random_model import write_random_model
 
 LAYERS = 40
@@ -27,9 +27,9 @@ ROUNDS = 9
 
 @dataclass(frozen=True, slots=True)
 class HostTime:
-    """Seconds of processor a token, medians; the quotient's median and noise.
+    """Seconds of processor time per token, and theirs over ours: medians.
 
-    ratio: theirs over ours, so more is better. noise: half the range of its middle half.
+    noise: half the range of the middle half of the ratios.
     """
 
     ours: float
@@ -41,20 +41,18 @@ class HostTime:
 def measure_host_time(
     folder: Path, *, rounds: int = ROUNDS, done: Callable[[], None]
 ) -> dict[int, HostTime]:
-    """By number of streams, in turn; a folder to work in; `done` follows each run."""
-    written = write_random_model(folder / "deep", small_model(LAYERS, inner=64))
+    """By number of streams. folder: to work in. `done` is called after each run."""
+    written = write_random_model(folder / "deep", narrow_shape(LAYERS))
     mlx_lm, counted = load_mlx_lm(written), CountedEngine(written)
     prompts = [random_ids(PROMPT, seed=number) for number in range(max(STREAMS))]
     found: dict[int, HostTime] = {}
     try:
         for streams in STREAMS:
-            turns = in_turn(
+            sides = (
                 partial(_ours, counted, prompts[:streams]),
                 partial(_theirs, mlx_lm, prompts[:streams]),
-                rounds=rounds,
-                done=done,
             )
-            found[streams] = host_time(turns.ours, turns.theirs)
+            found[streams] = host_time(*in_turn(sides, rounds=rounds, done=done))
     finally:
         counted.engine.close()
     return found
@@ -71,22 +69,22 @@ def _ours(counted: CountedEngine, prompts: Sequence[Sequence[int]]) -> float:
 def _theirs(mlx_lm: MlxLm, prompts: Sequence[Sequence[int]]) -> float:
     start = time.process_time()
     if len(prompts) == 1:
-        run_one(mlx_lm, prompts[0], TOKENS)
+        run_steps(mlx_lm, prompts[0], TOKENS)
     else:
         run_batch(mlx_lm, prompts, TOKENS)
     return (time.process_time() - start) / TOKENS / len(prompts)
 
 
 def host_time(ours: list[float], theirs: list[float]) -> HostTime:
-    """Of seconds a token, round by round."""
-    quotients = [other / mine for mine, other in zip(ours, theirs, strict=True)]
-    if len(quotients) > 1:
-        lower, _, upper = statistics.quantiles(quotients, n=4, method="inclusive")
+    """From seconds per token, round by round."""
+    ratios = [other / mine for mine, other in zip(ours, theirs, strict=True)]
+    if len(ratios) > 1:
+        lower, _, upper = statistics.quantiles(ratios, n=4, method="inclusive")
     else:
-        lower = upper = quotients[0]
+        lower = upper = ratios[0]
     return HostTime(
         ours=statistics.median(ours),
         theirs=statistics.median(theirs),
-        ratio=statistics.median(quotients),
+        ratio=statistics.median(ratios),
         noise=(upper - lower) / 2,
     )

@@ -1,10 +1,13 @@
-"""What a figure of speed was measured on."""
+"""The machine and versions that figures were measured with, and the line of JSON with all of it."""
 
+import json
 import os
 import platform
 import re
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,12 +17,20 @@ from magistral_mlx.device import has_metal, on_cpu
 from magistral_mlx.spec import VERSION
 
 POWER_MODES = {"0": "automatic", "1": "low power", "2": "high power"}
-"""What macOS calls the values of powermode; lowpowermode, of older Macs, knows the first two."""
+"""The values of macOS's powermode; lowpowermode, on older Macs, has the first two."""
+
+
+def json_line(benchmark: str, figures: Mapping[str, object]) -> str:
+    """The last line that a benchmark script prints: its figures, with date, machine, versions."""
+    head = {"benchmark": benchmark, "date": date.today().isoformat()}
+    return json.dumps(
+        head | {"machine": asdict(this_machine()), "versions": versions()} | dict(figures)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """power_mode: of macOS, None elsewhere. load: of the last minute, as uptime has it."""
+    """power_mode: macOS only, else None. load: average of the last minute."""
 
     chip: str
     memory_bytes: int
@@ -31,7 +42,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """As it is now."""
+    """This machine as it is now."""
     return Machine(
         chip=_chip(),
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
@@ -44,7 +55,7 @@ def this_machine() -> Machine:
 
 
 def versions() -> dict[str, str | None]:
-    """Of what the figures hang on; None for what is not installed."""
+    """Versions that figures depend on; None for a package that is not installed."""
     found: dict[str, str | None] = {"magistral-mlx": VERSION, "python": platform.python_version()}
     for name in ("mlx", "mlx-lm"):
         try:
@@ -55,7 +66,7 @@ def versions() -> dict[str, str | None]:
 
 
 def power_mode() -> str | None:
-    """Of macOS: low power makes a Mac up to four times slower."""
+    """The power mode of macOS: low power makes a Mac up to four times slower."""
     if platform.system() != "Darwin":
         return None
     done = subprocess.run(["pmset", "-g"], capture_output=True, text=True, check=False)
@@ -63,7 +74,7 @@ def power_mode() -> str | None:
 
 
 def read_power_mode(pmset: str) -> str | None:
-    """The mode that `pmset -g` tells of, where it tells of any."""
+    """The mode in the output of `pmset -g`; None if it has none."""
     found = re.search(r"^\s*(?:low)?powermode\s+(\d)", pmset, re.MULTILINE)
     return POWER_MODES.get(found[1]) if found else None
 

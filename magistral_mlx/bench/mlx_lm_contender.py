@@ -1,21 +1,148 @@
-"""`--compare mlx-lm`: the same folder, in the same process."""
+"""mlx-lm beside our engine: one stream, a batch, and `--compare mlx-lm`."""
 
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from magistral_mlx.bench.cases import Case
-from magistral_mlx.bench.contender import Rates
-from magistral_mlx.bench.mlx_lm import load_mlx_lm, run_batch, run_one
-from magistral_mlx.bench.output import decode_rate_if_any
-from magistral_mlx.bench.prompts import stream_prompts
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm import load, stream_generate
+from mlx_lm.generate import BatchGenerator, generate_step
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+from magistral_mlx.bench.cases import Case, stream_prompts
+from magistral_mlx.bench.measurement import Rates
+from magistral_mlx.bench.recording import TimedOutput, joint_decode_rate
+
+
+@dataclass(frozen=True, slots=True)
+class MlxLm:
+    """Its model and tokenizer."""
+
+    model: nn.Module
+    tokenizer: TokenizerWrapper
+
+
+def load_mlx_lm(folder: Path, *, dtype: str | None = None) -> MlxLm:
+    """Load the folder with mlx-lm; no token ends an output.
+
+    dtype: to compute in; None: the type that the folder stores.
+    """
+    model, tokenizer = load(str(folder))[:2]
+    if dtype is not None:
+        model.set_dtype(getattr(mx, dtype))
+        mx.eval(model.parameters())
+    tokenizer.eos_token_ids = set()
+    return MlxLm(model, tokenizer)
+
+
+def run_with_text(mlx_lm: MlxLm, prompt: Sequence[int], tokens: int) -> TimedOutput:
+    """Greedy, as mlx-lm's users get it: with text, and with wired memory."""
+    output = TimedOutput()
+    responses = stream_generate(mlx_lm.model, mlx_lm.tokenizer, list(prompt), max_tokens=tokens)
+    for response in responses:
+        output.add(response.token)
+    return output
+
+
+def run_steps(
+    mlx_lm: MlxLm,
+    prompt: Sequence[int],
+    tokens: int,
+    *,
+    kv_bits: int | None = None,
+    cache: list[Any] | None = None,
+) -> TimedOutput:
+    """Greedy, without text or wired memory; cache: the KV of what precedes the prompt."""
+    output = TimedOutput()
+    steps = generate_step(
+        mx.array(list(prompt)),
+        mlx_lm.model,
+        max_tokens=tokens,
+        prompt_cache=cache,
+        kv_bits=kv_bits,
+        quantized_kv_start=0,
+    )
+    for token, _ in steps:
+        output.add(token)
+    return output
+
+
+class MlxLmBatch:
+    """Streams of one BatchGenerator, and when their tokens arrive.
+
+    On Metal mlx-lm sets a wired limit by default; closing the generator restores the old one.
+    """
+
+    def __init__(self, generator: Any) -> None:
+        """Use `mlx_lm_batch`. kv_bytes: of all streams before the latest step."""
+        self._generator = generator
+        self._running: set[int] = set()
+        self.outputs: dict[int, TimedOutput] = {}
+        self.kv_bytes = 0
+
+    def insert(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[int]:
+        """Add streams; returns their numbers."""
+        submitted = time.perf_counter()
+        uids: list[int] = self._generator.insert(
+            [list(prompt) for prompt in prompts], max_tokens=[tokens] * len(prompts)
+        )
+        self.outputs |= {uid: TimedOutput(submitted) for uid in uids}
+        self._running |= set(uids)
+        return uids
+
+    def step(self) -> None:
+        """One step of the generator: a token for every stream, and the next chunk of prompts."""
+        self.kv_bytes = self._generator.prompt_cache_nbytes
+        _, responses = self._generator.next()
+        for response in responses:
+            self.outputs[response.uid].add(response.token)
+            if response.finish_reason is not None:
+                self._running.discard(response.uid)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all streams have ended."""
+        return not self._running
+
+
+@contextmanager
+def mlx_lm_batch(mlx_lm: MlxLm) -> Iterator[MlxLmBatch]:
+    """A BatchGenerator with its defaults."""
+    generator = BatchGenerator(mlx_lm.model)
+    try:
+        yield MlxLmBatch(generator)
+    finally:
+        generator.close()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutputs:
+    """Outputs of streams that ran together, and the bytes of their KV at the end."""
+
+    outputs: list[TimedOutput]
+    kv_bytes: int
+
+
+def run_batch(mlx_lm: MlxLm, prompts: Sequence[Sequence[int]], tokens: int) -> BatchOutputs:
+    """Insert all prompts at once; wait for all outputs."""
+    with mlx_lm_batch(mlx_lm) as batch:
+        uids = batch.insert(prompts, tokens)
+        while not batch.finished:
+            batch.step()
+        return BatchOutputs([batch.outputs[uid] for uid in uids], batch.kv_bytes)
 
 
 class MlxLmContender:
-    """Its `generate_step` for one stream, its `BatchGenerator` for several."""
+    """`generate_step` for one stream, `BatchGenerator` for several."""
 
     name = "mlx-lm"
 
     def __init__(self, folder: Path, *, dtype: str) -> None:
-        """Load the folder, to compute in the type that ours computes in."""
+        """Load the folder; dtype: what our engine computes in."""
         self._mlx_lm = load_mlx_lm(folder, dtype=dtype)
 
     def refuses(self, case: Case) -> str | None:
@@ -25,7 +152,7 @@ class MlxLmContender:
         return None
 
     def warm_up(self, case: Case) -> None:
-        """Run a short one."""
+        """Run a short case."""
         self.run(Case(32, case.streams, case.kv_bits, 16), seed=0)
 
     def run(self, case: Case, *, seed: int) -> Rates:
@@ -33,12 +160,12 @@ class MlxLmContender:
         prompts = stream_prompts(case.prompt, case.streams, seed=seed)
         if case.streams == 1:
             bits = case.precision.bits
-            outputs = [run_one(self._mlx_lm, prompts[0], case.tokens, kv_bits=bits)]
+            outputs = [run_steps(self._mlx_lm, prompts[0], case.tokens, kv_bits=bits)]
         else:
             outputs = run_batch(self._mlx_lm, prompts, case.tokens).outputs
-        first = max(output.first - output.submitted for output in outputs)
+        first = max(output.wait for output in outputs)
         return Rates(
             prefill=case.streams * case.prompt / first,
-            decode=decode_rate_if_any(outputs),
+            decode=joint_decode_rate(outputs),
             first_token=first,
         )

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from magistral_mlx.bench.case_result import CaseResult
+from magistral_mlx.bench.case_results import CaseResult
 
 INK = "#7d8590"
 """4 to 1 and more against white and against near-black: the background is transparent."""

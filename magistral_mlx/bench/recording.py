@@ -1,10 +1,11 @@
-"""Requests to our engine, and when each token of theirs came out of it."""
+"""When the tokens of an output arrive, from our engine or another."""
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from queue import SimpleQueue
 
-from magistral_mlx.bench.output import Output
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.sequence import Sequence as Running
@@ -13,9 +14,80 @@ from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningT
 from magistral_mlx.kv.cache import KVPrecision
 from magistral_mlx.sampling.sampler import SamplingParams
 
+LEAST_TOGETHER = 8
+"""Tokens of every stream that a joint decode rate needs."""
+
+
+@dataclass(slots=True)
+class TimedOutput:
+    """One stream. Times are those of time.perf_counter.
+
+    marks: a time, and the number of tokens by then; most tokens have their own mark.
+    end, kv_bytes, kv_tokens: our engine's last event, and the size of the KV cache then.
+    """
+
+    submitted: float = field(default_factory=time.perf_counter)
+    tokens: list[int] = field(default_factory=list)
+    marks: list[tuple[float, int]] = field(default_factory=list)
+    end: Finished | None = None
+    kv_bytes: int = 0
+    kv_tokens: int = 0
+
+    def add(self, token: int) -> None:
+        """Add a token that has just arrived."""
+        self.tokens.append(token)
+        self.marks.append((time.perf_counter(), len(self.tokens)))
+
+    @property
+    def first(self) -> float:
+        """Time of the first token."""
+        return self.marks[0][0]
+
+    @property
+    def last(self) -> float:
+        """Time of the last token."""
+        return self.marks[-1][0]
+
+    @property
+    def wait(self) -> float:
+        """Seconds from submission to the first token."""
+        return self.first - self.submitted
+
+    @property
+    def decode_rate(self) -> float:
+        """Tokens per second, from the first mark to the last."""
+        (start, before), (stop, after) = self.marks[0], self.marks[-1]
+        return (after - before) / (stop - start)
+
+    def count(self, start: float, stop: float) -> int:
+        """Tokens after `start` and up to `stop`."""
+        return self._known_at(stop) - self._known_at(start)
+
+    def gaps(self, start: float, stop: float) -> list[float]:
+        """Seconds between consecutive tokens, for all gaps that overlap the given time.
+
+        A token without a mark, because its text was held back, shares the gap of the next one.
+        """
+        return [
+            (later - sooner) / (after - before)
+            for (sooner, before), (later, after) in pairwise(self.marks)
+            if later > start and sooner < stop
+        ]
+
+    def _known_at(self, time: float) -> int:
+        return max((known for when, known in self.marks if when <= time), default=0)
+
+
+def joint_decode_rate(outputs: Sequence[TimedOutput]) -> float | None:
+    """Tokens per second of all streams while all of them decode; None if that time is too short."""
+    start = max(output.first for output in outputs)
+    stop = min(output.last for output in outputs)
+    counts = [output.count(start, stop) for output in outputs]
+    return sum(counts) / (stop - start) if min(counts) >= LEAST_TOGETHER else None
+
 
 class Recording:
-    """A request on its way, and the notes taken of it on the engine's thread."""
+    """A request to our engine, recorded on the engine's thread."""
 
     def __init__(
         self,
@@ -25,8 +97,8 @@ class Recording:
         *,
         precision: KVPrecision | None = None,
     ) -> None:
-        """Submit it: greedy, exactly so many tokens."""
-        self._output = Output(submitted=time.perf_counter())
+        """Submit it: greedy, exactly `tokens` tokens."""
+        self._output = TimedOutput()
         self._engine = engine
         self._sequence: Running | None = None
         self._ended: SimpleQueue[Event] = SimpleQueue()
@@ -42,7 +114,7 @@ class Recording:
         )
         self._sequence = engine.submit_to(request, self._note)
 
-    def wait(self) -> Output:
+    def wait(self) -> TimedOutput:
         """The whole output. Raises EngineError when the engine failed."""
         end = self._ended.get()
         if isinstance(end, Failed):
@@ -52,7 +124,7 @@ class Recording:
         return self._output
 
     def wait_for(self, tokens: int) -> None:
-        """Until there are so many."""
+        """Return when that many tokens have arrived."""
         while self._marks.get() < tokens:
             pass
 
@@ -62,7 +134,7 @@ class Recording:
         self._engine.cancel(self._sequence)
 
     def _note(self, event: Event) -> None:
-        """Text may be held back until more tokens are there, so tokens are counted, not events."""
+        """Count tokens, not events: text may be held back until more tokens are known."""
         now, sequence = time.perf_counter(), self._sequence
         if sequence is not None and isinstance(event, AnswerText | ReasoningText | Finished):
             known = len(sequence.ids) - len(sequence.request.prompt)
@@ -87,7 +159,7 @@ def run_ours(
     tokens: int,
     *,
     precision: KVPrecision | None = None,
-) -> list[Output]:
+) -> list[TimedOutput]:
     """Submit all prompts at once; wait for all outputs."""
     recordings = [Recording(engine, prompt, tokens, precision=precision) for prompt in prompts]
     return [recording.wait() for recording in recordings]

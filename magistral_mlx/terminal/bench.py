@@ -115,9 +115,9 @@ def bench_command(
     """Measure tokens a second, beside the bound that memory bandwidth sets, and beside others."""
     console, errors = consoles()
     with exit_codes(errors):
+        from magistral_mlx.bench.bandwidth import choose_chips
         from magistral_mlx.bench.bench_command import BenchCommand, run_bench_command
         from magistral_mlx.bench.cases import Axes, parse_numbers
-        from magistral_mlx.bench.chips import choose_chips
         from magistral_mlx.bench.compared import Compared
 
         others = compare or []
@@ -151,13 +151,8 @@ def bench_command(
             raise typer.Exit(INTERRUPTED)
 
 
-def main() -> None:
-    """The command by itself, for benchmarks/tps.py."""
-    typer.run(bench_command)
-
-
 def _arguments() -> list[str]:
-    """What follows `bench`, or the script's name."""
+    """What follows `bench`, or the program's name."""
     return sys.argv[2:] if sys.argv[1:2] == ["bench"] else sys.argv[1:]
 
 

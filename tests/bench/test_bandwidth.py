@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from magistral_mlx.bench.bandwidth import measure_bandwidth
+from magistral_mlx.bench.bandwidth import (
+    choose_chips,
+    decode_bound,
+    decode_weight_bytes,
+    measure_bandwidth,
+    predict,
+    published_chips,
+    step_bytes_read,
+)
 from magistral_mlx.bench.bench_model import synthetic_model
-from magistral_mlx.bench.bound import decode_bound, decode_weight_bytes, step_bytes_read
 from magistral_mlx.bench.cases import Axes, Case, parse_numbers
-from magistral_mlx.bench.chips import choose_chips, predict, published_chips
 from magistral_mlx.bench.machine_report import power_mode, read_power_mode, this_machine
 from magistral_mlx.bench.spread import Spread
 from magistral_mlx.engine.kv_budget import kv_budget

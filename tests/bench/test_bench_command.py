@@ -14,7 +14,7 @@ import pytest
 from matplotlib.image import imread
 from typer.testing import CliRunner, Result
 
-from magistral_mlx.bench.counted_engine import small_model
+from magistral_mlx.bench.bench_model import narrow_shape
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import default_output
 from magistral_mlx.demo.random_model import random_tensors, write_random_model
@@ -35,7 +35,7 @@ def small_and_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_model(tmp_path_factory.mktemp("bench") / "tiny", small_model(2, inner=64))
+    return write_random_model(tmp_path_factory.mktemp("bench") / "tiny", narrow_shape(2))
 
 
 def bench(*arguments: str) -> Result:
@@ -89,7 +89,7 @@ def test_without_a_name_it_is_the_model_used_last_or_else_the_demo(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAGISTRAL_MLX_MODELS", str(tmp_path / "models"))
-    write_random_model(default_output("demo", bits=4), small_model(1, inner=64))
+    write_random_model(default_output("demo", bits=4), narrow_shape(1))
     done = bench(*ONE)
     assert report(done)["model"]["name"].startswith("demo-")
     assert "No model has been used yet" in done.stderr

@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from magistral_mlx.bench.case_result import CaseResult
+from magistral_mlx.bench.case_results import CaseResult
 from magistral_mlx.bench.cases import Case
 from magistral_mlx.bench.plot import _draw, _style
 from magistral_mlx.bench.spread import Spread

@@ -9,14 +9,12 @@ from typer.testing import CliRunner
 
 import magistral_mlx
 from magistral_mlx import Magistral
-from magistral_mlx.bench.case_result import case_result
-from magistral_mlx.bench.cases import Case
-from magistral_mlx.bench.contender import Rates
-from magistral_mlx.bench.counted_engine import small_model
-from magistral_mlx.bench.llama_bench import LlamaBench
-from magistral_mlx.bench.measurement import Round, measure_round
+from magistral_mlx.bench.bench_model import narrow_shape
+from magistral_mlx.bench.case_results import case_result
+from magistral_mlx.bench.cases import Case, prompt_text, stream_prompts
+from magistral_mlx.bench.compared import LlamaBench
+from magistral_mlx.bench.measurement import Rates, Round, measure_round
 from magistral_mlx.bench.openai_server import OpenAIContender
-from magistral_mlx.bench.prompts import prompt_text, stream_prompts
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.errors import UserError
 from magistral_mlx.kv.prefix_cache import PrefixCache
@@ -51,7 +49,7 @@ END
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_model(tmp_path_factory.mktemp("bench") / "tiny", small_model(2, inner=64))
+    return write_random_model(tmp_path_factory.mktemp("bench") / "tiny", narrow_shape(2))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +126,7 @@ def test_llama_bench_is_asked_for_the_prompt_and_for_the_tokens_behind_it(
     [
         ("#!/bin/sh\necho no such model >&2\nexit 3\n", "ended with 3: no such model"),
         ("#!/bin/sh\necho '| model | t/s |'\n", "use a llama-bench that knows -o json"),
-        ("#!/bin/sh\necho '[]'\n", "something else than one test"),
+        ("#!/bin/sh\necho '[]'\n", "did not print one test as JSON"),
     ],
 )
 def test_a_llama_bench_that_fails_is_refused_with_what_it_said(

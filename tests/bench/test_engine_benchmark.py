@@ -93,7 +93,7 @@ def test_ctrl_c_prints_what_is_complete() -> None:
     )
     with process:
         assert process.stdout is not None
-        while "nano" not in process.stdout.readline():
+        while "demo" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         report = json.loads(process.stdout.read().splitlines()[-1])

@@ -8,24 +8,24 @@ import pytest
 
 from magistral_mlx.bench.counts import count_everything
 from magistral_mlx.bench.host_time import HostTime, host_time, measure_host_time
-from magistral_mlx.bench.regressions import Bounds
+from magistral_mlx.bench.regressions import StoredFigures
 from magistral_mlx.errors import UserError
 from magistral_mlx.kv.prefix_cache import PrefixCache
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "bounds.json"
-STORED = Bounds({"steps": 27, "tokens_a_step": 79.4}, {1: 1.2})
+STORED = StoredFigures({"steps": 27, "tokens_a_step": 79.4}, {1: 1.2})
 
 
 def test_counts_are_those_that_are_stored(tmp_path: Path) -> None:
-    assert Bounds.read(FILE).wrong_counts(count_everything(tmp_path)) == []
+    assert StoredFigures.read(FILE).wrong_counts(count_everything(tmp_path)) == []
 
 
 def test_without_prefix_reuse_the_counts_are_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PrefixCache, "take", lambda *_, **__: None)
-    monkeypatch.setattr("magistral_mlx.bench.counted_engine.PATIENCE", 0.5)
-    wrong = Bounds.read(FILE).wrong_counts(count_everything(tmp_path))
+    monkeypatch.setattr("magistral_mlx.bench.counts.PATIENCE", 0.5)
+    wrong = StoredFigures.read(FILE).wrong_counts(count_everything(tmp_path))
     assert "prefilled_known_prompt: 300 instead of 1, worse" in wrong
     assert any(line.startswith("prefilled_second_turn") and "worse" in line for line in wrong)
 
@@ -37,10 +37,10 @@ def test_a_count_that_differs_is_named_with_what_to_do() -> None:
         "tokens_a_step: 71.5 instead of 79.4, worse",
     ]
     assert STORED.wrong_counts({"steps": 20, "tokens_a_step": 79.4}) == [
-        "steps: 20 instead of 27, better: renew the bounds"
+        "steps: 20 instead of 27, better: store it with --renew"
     ]
     assert STORED.wrong_counts({"steps": 27}) == [
-        "tokens_a_step: None measured, 79.4 stored: renew the bounds"
+        "tokens_a_step: None measured, 79.4 stored: store it with --renew"
     ]
 
 
@@ -60,10 +60,10 @@ def test_the_noise_is_of_the_middle_half_and_one_wild_round_does_not_count() -> 
 
 def test_bounds_are_read_as_they_were_written(tmp_path: Path) -> None:
     STORED.write(tmp_path / "bounds.json")
-    assert Bounds.read(tmp_path / "bounds.json") == STORED
+    assert StoredFigures.read(tmp_path / "bounds.json") == STORED
     (tmp_path / "bounds.json").write_text(json.dumps({"counts": {}}))
     with pytest.raises(UserError, match="--renew"):
-        Bounds.read(tmp_path / "bounds.json")
+        StoredFigures.read(tmp_path / "bounds.json")
 
 
 @pytest.mark.slow
