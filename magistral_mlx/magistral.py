@@ -7,7 +7,7 @@ from types import TracebackType
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.engine.engine import Engine
-from magistral_mlx.engine.request import Request, make_request
+from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.status import EngineStatus
 from magistral_mlx.engine.stream import AnswerStream
 from magistral_mlx.events import Finished
@@ -65,14 +65,17 @@ class Magistral(AbstractContextManager["Magistral"]):
         Raises RequestError for messages or options that are refused.
         """
         prompt = self._prompt(messages, options)
-        guided = replace(options, guidance=options.grammar)
-        request = make_request(tuple(prompt.ids), prompt.state, guided)
-        # A call of a tool that was never offered would be lost as an event: it is shown as text.
-        return replace(request, tool_calls=bool(options.tools))
+        return Request(
+            tuple(prompt.ids),
+            prompt.state,
+            options=replace(options, guidance=options.grammar),
+            # Without tools nobody handles a call: it is shown as text.
+            tool_calls=bool(options.tools),
+        )
 
     def raw_request(self, prompt: Sequence[int], options: GenerationOptions) -> Request:
         """The same for a prompt of ids, after which all output is text of the answer."""
-        return replace(make_request(tuple(prompt), "answer", options), tool_calls=False)
+        return Request(tuple(prompt), "answer", options, tool_calls=False)
 
     def generate(
         self,

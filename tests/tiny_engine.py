@@ -1,7 +1,8 @@
 """Runs requests through the engine on the tiny random model, for tests of what shapes an output."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
+from typing import Any
 
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
@@ -46,6 +47,11 @@ def run(engine: Engine, *requests: Request) -> list[Output]:
         Output(sequence.ids[len(sequence.request.prompt) :], got)
         for sequence, got in zip(sequences, events, strict=True)
     ]
+
+
+def with_options(request: Request, **options: Any) -> Request:
+    """The request with these options changed."""
+    return replace(request, options=replace(request.options, **options))
 
 
 def _wait(events: SimpleQueue[Event]) -> list[Event]:

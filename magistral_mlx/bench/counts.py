@@ -28,7 +28,7 @@ from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv.cache import KVPrecision, kv_precision
 from magistral_mlx.magistral import Magistral
 from magistral_mlx.memory.this_machine import plan_for_this_machine
-from magistral_mlx.options import GenerationOptions
+from magistral_mlx.options import GenerationOptions, OutputOptions
 from magistral_mlx.reply import collect_reply
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.conversation import Message
@@ -210,7 +210,8 @@ class CountedEngine:
                     gate.opened.wait(PATIENCE)
                 counted.put(len(self._reports) + 1)
 
-        request = Request((1_000,), "answer", sampling=SamplingParams(temperature=0), max_tokens=1)
+        options = OutputOptions(sampling=SamplingParams(temperature=0), max_tokens=1)
+        request = Request((1_000,), "answer", options)
         self.engine.submit_to(request, note)
         return counted
 

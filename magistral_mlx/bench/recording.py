@@ -12,6 +12,7 @@ from magistral_mlx.engine.sequence import Sequence as Running
 from magistral_mlx.errors import EngineError
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText
 from magistral_mlx.kv.cache import KVPrecision
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 
 LEAST_TOGETHER = 8
@@ -106,11 +107,13 @@ class Recording:
         request = Request(
             tuple(prompt),
             state="answer",
-            sampling=SamplingParams(temperature=0),
-            max_tokens=tokens,
-            stop_repetition=False,
-            ignore_eos=True,
-            kv_precision=precision,
+            options=OutputOptions(
+                sampling=SamplingParams(temperature=0),
+                max_tokens=tokens,
+                stop_repetition=False,
+                ignore_eos=True,
+                kv_precision=precision,
+            ),
         )
         self._sequence = engine.submit_to(request, self._note)
 

@@ -26,6 +26,7 @@ from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.kv.prefix_cache import PrefixCache
 from magistral_mlx.kv.quantised import kv_group
 from magistral_mlx.memory.plan import PREFILL_TOKENS
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.text.tokenizer import Tokenizer
 
@@ -145,7 +146,9 @@ class Engine:
         """
         window = self._window_at(kv_precision or self._kv_precision)
         if 0 < len(prompt) < window:
-            request = Request(tuple(prompt), priority="idle", kv_precision=kv_precision)
+            request = Request(
+                tuple(prompt), options=OutputOptions(priority="idle", kv_precision=kv_precision)
+            )
             self._inbox.put(Submit(self._sequence(request, lambda _: None)))
 
     def cancel(self, sequence: Sequence) -> None:
@@ -184,9 +187,9 @@ class Engine:
         return thread
 
     def _sequence(self, request: Request, send: Callable[[Event], None]) -> Sequence:
-        precision = request.kv_precision or self._kv_precision
+        precision = request.options.kv_precision or self._kv_precision
         bounds = limits(request, window=self._window_at(precision))
-        return Sequence(replace(request, kv_precision=precision), bounds, self._tokenizer, send)
+        return Sequence(request, bounds, self._tokenizer, send, precision=precision)
 
     def _window_at(self, precision: KVPrecision) -> int:
         """Tokens of a sequence whose KV is stored so; RequestError when it cannot be."""

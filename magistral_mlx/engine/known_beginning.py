@@ -21,7 +21,7 @@ def known_beginning(
     return prefixes.take(
         ids,
         others=others,
-        cut=sequence.request.priority == "idle",
+        cut=sequence.request.options.priority == "idle",
         brief=len(scheduler.running) > 1,
         precision=precision,
     )

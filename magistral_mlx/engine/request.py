@@ -1,6 +1,6 @@
 """What a caller asks of the engine, in token ids."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from magistral_mlx.errors import RequestError
 from magistral_mlx.options import OutputOptions
@@ -8,28 +8,22 @@ from magistral_mlx.text.reasoning import OutputState
 
 
 @dataclass(frozen=True, slots=True)
-class Request(OutputOptions):
-    """One prompt and how to go on from it.
+class Request:
+    """One prompt and how to continue it.
 
-    prompt: ids; state: where the output begins, as `build_prompt` says.
-    tool_calls: tell them apart from the answer; otherwise they are text of it.
+    prompt: token ids, at least one.
+    state: where the output begins, as `build_prompt` returns it.
+    tool_calls: give tool calls as events; otherwise they are text of the answer.
     """
 
-    prompt: tuple[int, ...] = field(kw_only=False)
-    state: OutputState = field(default="auto", kw_only=False)
-    tool_calls: bool = field(default=True, kw_only=True)
+    prompt: tuple[int, ...]
+    state: OutputState = "auto"
+    options: OutputOptions = field(default_factory=OutputOptions)
+    tool_calls: bool = True
 
     def __post_init__(self) -> None:
-        # Without arguments, super() does not find its way in a class that has slots.
-        OutputOptions.__post_init__(self)
         if not self.prompt:
             raise RequestError("The prompt is empty: give at least one token.")
-
-
-def make_request(prompt: tuple[int, ...], state: OutputState, options: OutputOptions) -> Request:
-    """A request with the options of an answer."""
-    chosen = {name.name: getattr(options, name.name) for name in fields(OutputOptions)}
-    return Request(prompt, state, **chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +46,9 @@ def limits(request: Request, *, window: int) -> Limits:
             f"The prompt has {prompt:,} tokens and the window holds {window:,}, prompt and output "
             "together: shorten the conversation or raise --window."
         )
-    asked = room if request.max_tokens is None else min(request.max_tokens, room)
-    if request.priority == "idle":
-        asked = 0
-    reserve = min(request.answer_reserve, room // 2)
-    return Limits(end=prompt + asked, reasoning_end=window - reserve)
+    options = request.options
+    most = room if options.max_tokens is None else min(options.max_tokens, room)
+    if options.priority == "idle":
+        most = 0
+    reserve = min(options.answer_reserve, room // 2)
+    return Limits(end=prompt + most, reasoning_end=window - reserve)

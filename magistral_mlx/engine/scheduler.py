@@ -82,7 +82,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence behind those of its priority; idle ones apart."""
-        if sequence.request.priority == "idle":
+        if sequence.request.options.priority == "idle":
             self._idle.append(sequence)
             for forgotten in [s for s in self._idle if not s.finished][:-MAX_IDLE]:
                 forgotten.finish("cancelled")
@@ -195,7 +195,7 @@ def shared_tokens(one: list[int], other: list[int]) -> int:
 
 
 def _rank(sequence: Sequence) -> int:
-    return PRIORITIES.index(sequence.request.priority)
+    return PRIORITIES.index(sequence.request.options.priority)
 
 
 def _grown(sequence: Sequence) -> tuple[int, KVPrecision]:

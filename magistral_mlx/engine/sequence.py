@@ -41,29 +41,32 @@ class Sequence:
         limits: Limits,
         tokenizer: Tokenizer,
         send: Callable[[Event], None],
+        *,
+        precision: KVPrecision,
     ) -> None:
-        """Send events to `send`, on the engine's thread.
+        """Send events to `send`, on the engine's thread; store KV at this precision.
 
         Raises RequestError for a grammar that cannot be used, or ids outside the vocabulary.
         """
         self.request = request
+        self.precision = precision
         self.ids = list(request.prompt)
         self.cache: KVCache | None = None
-        seed = request.sampling.seed
+        seed = request.options.sampling.seed
         self.seed = fresh_seed() if seed is None else seed
         self.finished = False
         self._limits = limits
         self._tokenizer = tokenizer
         self._output = OutputText(
-            tokenizer, state=request.state, stop=request.stop, tool_calls=request.tool_calls
+            tokenizer, state=request.state, stop=request.options.stop, tool_calls=request.tool_calls
         )
         self._rules = logit_rules(
-            request.sampling,
+            request.options.sampling,
             request.prompt,
             tokenizer,
             # If the end token is one like any other, nothing is gained by forbidding it.
-            min_tokens=0 if request.ignore_eos else request.min_tokens,
-            guided=request.guidance is not None,
+            min_tokens=0 if request.options.ignore_eos else request.options.min_tokens,
+            guided=request.options.guidance is not None,
         )
         self._guide = _guide(request, tokenizer)
         self._cached_tokens: int | None = None
@@ -75,11 +78,6 @@ class Sequence:
         self._stopwatch = Stopwatch()
 
     @property
-    def precision(self) -> KVPrecision:
-        """How its KV is stored."""
-        return self.request.kv_precision or KVCache.precision
-
-    @property
     def has_begun(self) -> bool:
         """Whether it has had a place, and perhaps lost it again."""
         return self._cached_tokens is not None
@@ -87,7 +85,7 @@ class Sequence:
     @property
     def expired(self) -> bool:
         """Whether its time is up."""
-        timeout = self.request.timeout
+        timeout = self.request.options.timeout
         return timeout is not None and self._stopwatch.elapsed >= timeout
 
     @property
@@ -148,7 +146,7 @@ class Sequence:
 
     def logprob_of(self, row: RowLogprobs, token: int, *, redrawn: bool) -> TokenLogprob:
         """What to tell of a token that was drawn for it."""
-        count = self.request.logprobs or 0
+        count = self.request.options.logprobs or 0
         return read_logprobs(
             row, token, alternatives=count, redrawn=redrawn, tokenizer=self._tokenizer
         )
@@ -205,7 +203,7 @@ class Sequence:
         return self.ids[:known], cache
 
     def _reasoning_is_spent(self) -> bool:
-        budget = self.request.thinking_budget
+        budget = self.request.options.thinking_budget
         closing = len(self._tokenizer.think_close_ids)
         return (
             self._answer_now
@@ -215,7 +213,9 @@ class Sequence:
         )
 
     def _is_looping(self) -> bool:
-        return self.request.stop_repetition and is_looping(self.ids, start=len(self.request.prompt))
+        return self.request.options.stop_repetition and is_looping(
+            self.ids, start=len(self.request.prompt)
+        )
 
     def _close_reasoning(self) -> None:
         self._closed_by_force = True
@@ -228,7 +228,7 @@ class Sequence:
     def _follow(self, guide: Guide) -> None:
         """Add what the grammar leaves no choice about, and end where it ends."""
         # Whoever asks for log-probabilities has every token drawn.
-        for token in guide.forced() if self.request.logprobs is None else []:
+        for token in guide.forced() if self.request.options.logprobs is None else []:
             if not self.finished:
                 self._add(token)
         if guide.ended:
@@ -237,7 +237,7 @@ class Sequence:
     def _add(self, token: int, logprob: TokenLogprob | None = None) -> None:
         """The output has one more token, and may end with it."""
         self.ids.append(token)
-        if token in self._tokenizer.end_ids and not self.request.ignore_eos:
+        if token in self._tokenizer.end_ids and not self.request.options.ignore_eos:
             self.finish("stop")
             return
         if self._guide is not None:
@@ -247,7 +247,7 @@ class Sequence:
                 self.fail(f"The grammar cannot be followed any further: {error}.")
                 return
         opening = self._output.state == "auto"
-        may_stop = self.output_length > self.request.min_tokens
+        may_stop = self.output_length > self.request.options.min_tokens
         self._tell(self._output.push(token, logprob=logprob, may_stop=may_stop))
         if opening:
             self._reasoning_start = len(self.ids)
@@ -281,6 +281,6 @@ class Sequence:
 
 
 def _guide(request: Request, tokenizer: Tokenizer) -> Guide | None:
-    if request.guidance is None:
+    if request.options.guidance is None:
         return None
-    return open_guide(request.guidance, tokenizer, request.state)
+    return open_guide(request.options.guidance, tokenizer, request.state)

@@ -111,7 +111,7 @@ def _draw(step: Step) -> None:
     if step.drawing:
         lengths = {id(s.sequence): n for s, n in zip(step.shares, step.lengths, strict=True)}
         draws = [
-            Draw(sequence.request.sampling, sequence.seed, lengths[id(sequence)])
+            Draw(sequence.request.options.sampling, sequence.seed, lengths[id(sequence)])
             for sequence in step.drawing
         ]
         logits = _ruled(step)
@@ -119,7 +119,7 @@ def _draw(step: Step) -> None:
         logprobs = {
             row: row_logprobs(step.logits[row : row + 1], sampled.tokens[row : row + 1])
             for row, sequence in enumerate(step.drawing)
-            if sequence.request.logprobs is not None
+            if sequence.request.options.logprobs is not None
         }
         step.drawn = _Drawn(logits, draws, sampled, logprobs)
         step.outputs += step.drawn.outputs

@@ -16,6 +16,7 @@ from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv.cache import BLOCK
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, write_hf
@@ -36,10 +37,12 @@ class Stream:
         self.sequence: Sequence | None = None
         request = Request(
             prompt(length, seed=length),
-            sampling=SamplingParams(temperature=0),
-            max_tokens=DRAWN,
-            ignore_eos=True,
-            stop_repetition=False,
+            options=OutputOptions(
+                sampling=SamplingParams(temperature=0),
+                max_tokens=DRAWN,
+                ignore_eos=True,
+                stop_repetition=False,
+            ),
         )
         self.sequence = engine.submit_to(request, self.note)
 

@@ -25,6 +25,7 @@ from magistral_mlx.events import AnswerText, Finished, PrefillProgress, Reasonin
 from magistral_mlx.kv.cache import kv_precision
 from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.text.conversation import History, Message, Reasoning, prompt_ids
 from magistral_mlx.text.next_turn import next_turn_ids
 from magistral_mlx.text.tokenizer import Tokenizer
@@ -108,7 +109,10 @@ def mlx_lm_tokens(model: object, prompt: list[int], count: int) -> list[int]:
 
 def tokens(model: magistral_mlx.Magistral, prompts: list[list[int]], count: int) -> list[list[int]]:
     requests = [
-        Request(tuple(prompt), sampling=GREEDY, max_tokens=count, stop_repetition=False)
+        Request(
+            tuple(prompt),
+            options=OutputOptions(sampling=GREEDY, max_tokens=count, stop_repetition=False),
+        )
         for prompt in prompts
     ]
     queues = [SimpleQueue[magistral_mlx.Event]() for _ in requests]

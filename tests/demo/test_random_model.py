@@ -15,6 +15,7 @@ from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.demo.tekken import SPECIAL_TOKENS
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.tiny_engine import run
@@ -50,7 +51,9 @@ def test_both_engines_open_it_and_draw_the_same_text_tokens(
     engine = Engine(checkpoint, Tokenizer.open(folder), window=200)
     try:
         greedy = SamplingParams(temperature=0)
-        request = Request(prompt, sampling=greedy, max_tokens=40, stop_repetition=False)
+        request = Request(
+            prompt, options=OutputOptions(sampling=greedy, max_tokens=40, stop_repetition=False)
+        )
         (output,) = run(engine, request)
     finally:
         engine.close()

@@ -19,6 +19,7 @@ from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv.cache import BLOCK
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB, write_hf
@@ -79,11 +80,15 @@ class Client:
         return Request(
             tuple(1000 + (7 * i + start + i * i) % (VOCAB - 1000) for i in range(length)),
             state=draw.choice(("auto", "reasoning")),
-            sampling=SamplingParams(temperature=draw.choice((0, 1, 3)), seed=draw.randint(0, 99)),
-            max_tokens=draw.choice((1, 5, 20, 40)),
-            thinking_budget=draw.choice((None, 4)),
-            priority=draw.choice(("interactive", "batch")),
-            timeout=draw.choice((None, None, None, 0.05)),
+            options=OutputOptions(
+                sampling=SamplingParams(
+                    temperature=draw.choice((0, 1, 3)), seed=draw.randint(0, 99)
+                ),
+                max_tokens=draw.choice((1, 5, 20, 40)),
+                thinking_budget=draw.choice((None, 4)),
+                priority=draw.choice(("interactive", "batch")),
+                timeout=draw.choice((None, None, None, 0.05)),
+            ),
         )
 
 

@@ -12,6 +12,7 @@ from magistral_mlx.engine.request import Request
 from magistral_mlx.events import Event, Finished
 from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import WINDOW
 from magistral_mlx.text.tokenizer import Tokenizer
@@ -60,7 +61,9 @@ def test_the_last_token_of_the_window_is_reached_and_right(tmp_path: Path) -> No
     engine = Engine(checkpoint, Tokenizer.open(checkpoint.folder), window=WINDOW)
     prompt = tuple(1000 + (7 * i * i + i // 3) % (VOCAB - 1000) for i in range(PROMPT))
     events = SimpleQueue[Event]()
-    request = Request(prompt, state="answer", sampling=SamplingParams(temperature=0))
+    request = Request(
+        prompt, state="answer", options=OutputOptions(sampling=SamplingParams(temperature=0))
+    )
     sequence = engine.submit_to(request, events.put)
     while not isinstance(event := events.get(timeout=800), Finished):
         pass

@@ -18,6 +18,7 @@ from magistral_mlx.engine.step_costs import StepCosts
 from magistral_mlx.errors import QueueFullError, RequestError
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
 from magistral_mlx.kv.cache import BLOCK, KVPrecision, kv_precision
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.kv.kv_samples import sample_kv
@@ -72,7 +73,10 @@ class Asked:
 
 def requests(count: int, tokens: int) -> list[Request]:
     return [
-        Request(prompt(40, seed=i), sampling=SAMPLING, max_tokens=tokens, stop_repetition=False)
+        Request(
+            prompt(40, seed=i),
+            options=OutputOptions(sampling=SAMPLING, max_tokens=tokens, stop_repetition=False),
+        )
         for i in range(count)
     ]
 
@@ -143,10 +147,15 @@ def test_interactive_requests_go_before_batch_ones(checkpoint: Checkpoint) -> No
     engine = open_engine(checkpoint)
     try:
         batch = [
-            Asked(engine, Request(prompt(30, seed=i), priority="batch", max_tokens=150))
+            Asked(
+                engine,
+                Request(
+                    prompt(30, seed=i), options=OutputOptions(priority="batch", max_tokens=150)
+                ),
+            )
             for i in range(24)
         ]
-        urgent = Asked(engine, Request(prompt(30, seed=99), max_tokens=2))
+        urgent = Asked(engine, Request(prompt(30, seed=99), options=OutputOptions(max_tokens=2)))
         urgent.wait()
         assert sum(not one.sequence.has_begun for one in batch) >= 8
         for one in batch:
@@ -156,8 +165,13 @@ def test_interactive_requests_go_before_batch_ones(checkpoint: Checkpoint) -> No
 
 
 def test_a_short_prompt_does_not_wait_behind_a_long_one(roomy: Engine) -> None:
-    long = Asked(roomy, Request(prompt(1900, seed=50), sampling=SAMPLING, max_tokens=2))
-    short = Asked(roomy, Request(prompt(60, seed=51), sampling=SAMPLING, max_tokens=2))
+    long = Asked(
+        roomy,
+        Request(prompt(1900, seed=50), options=OutputOptions(sampling=SAMPLING, max_tokens=2)),
+    )
+    short = Asked(
+        roomy, Request(prompt(60, seed=51), options=OutputOptions(sampling=SAMPLING, max_tokens=2))
+    )
     short.wait()
     assert not long.sequence.finished
     long.wait()
@@ -167,7 +181,12 @@ def test_time_is_up_for_running_and_for_waiting_requests(checkpoint: Checkpoint)
     engine = open_engine(checkpoint)
     try:
         asked = [
-            Asked(engine, Request(prompt(20, seed=i), timeout=0.3, stop_repetition=False))
+            Asked(
+                engine,
+                Request(
+                    prompt(20, seed=i), options=OutputOptions(timeout=0.3, stop_repetition=False)
+                ),
+            )
             for i in range(20)
         ]
         ends = [one.wait() for one in asked]
@@ -180,7 +199,10 @@ def test_time_is_up_for_running_and_for_waiting_requests(checkpoint: Checkpoint)
 
 def test_samples_of_one_prompt_prefill_it_once(roomy: Engine) -> None:
     samples = [
-        Request(prompt(700, seed=77), sampling=SamplingParams(seed=seed), max_tokens=6)
+        Request(
+            prompt(700, seed=77),
+            options=OutputOptions(sampling=SamplingParams(seed=seed), max_tokens=6),
+        )
         for seed in range(4)
     ]
     asked = [Asked(roomy, request) for request in samples]
@@ -202,8 +224,12 @@ def test_a_receiver_that_fails_ends_its_own_request_alone(
         if not isinstance(event, PrefillProgress):
             raise ValueError("the client is gone")
 
-    broken = roomy.submit_to(Request(prompt(20, seed=5), sampling=SAMPLING), failing)
-    other = Asked(roomy, Request(prompt(20, seed=6), sampling=SAMPLING, max_tokens=30))
+    broken = roomy.submit_to(
+        Request(prompt(20, seed=5), options=OutputOptions(sampling=SAMPLING)), failing
+    )
+    other = Asked(
+        roomy, Request(prompt(20, seed=6), options=OutputOptions(sampling=SAMPLING, max_tokens=30))
+    )
     assert other.wait().reason in {"length", "stop"}
     assert broken.finished
     assert "the client is gone" in caplog.text
@@ -245,16 +271,25 @@ def test_a_prompt_rides_along_in_chunks_that_the_running_answer_can_bear(
     )
     try:
         paced._loop.scheduler.pace(StepCosts((1, 512), (1.0, 6.11)))
-        running = Asked(paced, Request(prompt(5), sampling=SAMPLING, stop_repetition=False))
+        running = Asked(
+            paced,
+            Request(prompt(5), options=OutputOptions(sampling=SAMPLING, stop_repetition=False)),
+        )
         while not running.sequence.output_length:
             time.sleep(0.001)
-        joining = Asked(paced, Request(prompt(600, seed=9), sampling=SAMPLING, max_tokens=1))
+        joining = Asked(
+            paced,
+            Request(prompt(600, seed=9), options=OutputOptions(sampling=SAMPLING, max_tokens=1)),
+        )
         joining.wait()
         paced.cancel(running.sequence)
         done = [event.done for event in joining.seen if isinstance(event, PrefillProgress)]
         chunks = {after - before for before, after in pairwise([0, *done[:-1]])}
         assert chunks == {StepCosts((1, 512), (1.0, 6.11)).chunk([6], behind=0, most=512)}
-        alone = Asked(paced, Request(prompt(600, seed=10), sampling=SAMPLING, max_tokens=1))
+        alone = Asked(
+            paced,
+            Request(prompt(600, seed=10), options=OutputOptions(sampling=SAMPLING, max_tokens=1)),
+        )
         running.wait()
         alone.wait()
     finally:

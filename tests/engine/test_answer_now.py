@@ -10,18 +10,21 @@ from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import write_hf
-from tests.tiny_engine import prompt, run
+from tests.tiny_engine import prompt, run, with_options
 
 ENDLESS = Request(
     prompt(40),
     "reasoning",
-    sampling=SamplingParams(temperature=2, seed=3),
-    max_tokens=120,
-    ignore_eos=True,
-    stop_repetition=False,
+    options=OutputOptions(
+        sampling=SamplingParams(temperature=2, seed=3),
+        max_tokens=120,
+        ignore_eos=True,
+        stop_repetition=False,
+    ),
 )
 
 
@@ -60,7 +63,7 @@ def test_the_reasoning_ends_within_two_tokens_and_the_rest_is_answer(
     [plain] = run(engine, ENDLESS)
     assert output[:at] == plain.tokens[:at]
     assert len(output) == 120
-    [budgeted] = run(engine, replace(ENDLESS, thinking_budget=at))
+    [budgeted] = run(engine, with_options(ENDLESS, thinking_budget=at))
     assert output == budgeted.tokens
 
 
@@ -78,7 +81,7 @@ def test_reasoning_that_is_not_there_yet_is_closed_as_soon_as_it_is(
 
 
 def test_an_answer_goes_on_as_if_nothing_had_been_asked(engine: Engine) -> None:
-    answering = replace(ENDLESS, state="answer", max_tokens=60)
+    answering = replace(with_options(ENDLESS, max_tokens=60), state="answer")
     stream = engine.submit(answering)
     events = [next(stream)]
     stream.answer_now()

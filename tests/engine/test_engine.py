@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -20,9 +19,11 @@ from magistral_mlx.errors import EngineError, RequestError
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample_full
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB, random_weights, write_hf
+from tests.tiny_engine import with_options
 
 WINDOW = 700
 GREEDY = SamplingParams(temperature=0)
@@ -70,7 +71,7 @@ def generate_plainly(checkpoint: Checkpoint, request: Request, count: int, eos: 
     ids = list(request.prompt)
     while len(ids) < len(request.prompt) + count:
         logits = decoder(mx.array(ids), [Segment(decoder.make_cache(), len(ids), 1)])[0]
-        draw = Draw(request.sampling, request.sampling.seed or 0, len(ids))
+        draw = Draw(request.options.sampling, request.options.sampling.seed or 0, len(ids))
         ids.append(sample_full(logits, draw))
         if ids[-1] == eos:
             break
@@ -81,7 +82,7 @@ def generate_plainly(checkpoint: Checkpoint, request: Request, count: int, eos: 
 def test_tokens_are_those_of_a_plain_loop(
     engine: Engine, checkpoint: Checkpoint, tokenizer: Tokenizer, sampling: SamplingParams
 ) -> None:
-    request = Request(prompt(40), sampling=sampling, max_tokens=24)
+    request = Request(prompt(40), options=OutputOptions(sampling=sampling, max_tokens=24))
     [(tokens, _)] = run(engine, request)
     assert tokens == generate_plainly(checkpoint, request, 24, tokenizer.eos_id)
 
@@ -90,8 +91,10 @@ def test_requests_that_share_steps_get_the_tokens_that_they_get_alone(engine: En
     requests = [
         Request(
             prompt(length, seed=i),
-            sampling=SamplingParams(temperature=i % 3, top_p=0.9, top_k=5 * (i % 2), seed=i),
-            max_tokens=20 + 7 * i,
+            options=OutputOptions(
+                sampling=SamplingParams(temperature=i % 3, top_p=0.9, top_k=5 * (i % 2), seed=i),
+                max_tokens=20 + 7 * i,
+            ),
         )
         for i, length in enumerate((3, 90, 17, 1, 45, 200))
     ]
@@ -103,14 +106,19 @@ def test_requests_that_share_steps_get_the_tokens_that_they_get_alone(engine: En
 def test_a_seed_gives_the_same_tokens_again_and_no_seed_gives_others(engine: Engine) -> None:
     def tokens(seed: int | None) -> list[int]:
         sampling = SamplingParams(temperature=2, top_p=1, seed=seed)
-        return run(engine, Request(prompt(9), sampling=sampling, max_tokens=12))[0][0]
+        return run(
+            engine, Request(prompt(9), options=OutputOptions(sampling=sampling, max_tokens=12))
+        )[0][0]
 
     assert tokens(5) == tokens(5)
     assert tokens(None) != tokens(None)
 
 
 def test_max_tokens_beyond_the_window_is_clamped_and_the_end_says_length(engine: Engine) -> None:
-    request = Request(prompt(WINDOW - 30), sampling=FLAT, max_tokens=10_000, stop_repetition=False)
+    request = Request(
+        prompt(WINDOW - 30),
+        options=OutputOptions(sampling=FLAT, max_tokens=10_000, stop_repetition=False),
+    )
     [(tokens, events)] = run(engine, request)
     assert len(tokens) == 30
     assert finished(events).reason == "length"
@@ -130,7 +138,9 @@ def test_ids_outside_the_vocabulary_are_refused(engine: Engine) -> None:
 
 
 def test_progress_is_told_chunk_by_chunk_before_any_text(engine: Engine) -> None:
-    [(_, events)] = run(engine, Request(prompt(50), sampling=GREEDY, max_tokens=2))
+    [(_, events)] = run(
+        engine, Request(prompt(50), options=OutputOptions(sampling=GREEDY, max_tokens=2))
+    )
     progress = [event.done for event in events if isinstance(event, PrefillProgress)]
     assert progress == [16, 32, 48, 50]
     assert isinstance(events[3], PrefillProgress)
@@ -141,7 +151,9 @@ def test_reasoning_is_closed_when_its_budget_is_spent(
     engine: Engine, tokenizer: Tokenizer, budget: int
 ) -> None:
     request = Request(
-        prompt(12), state="reasoning", sampling=FLAT, max_tokens=80, thinking_budget=budget
+        prompt(12),
+        state="reasoning",
+        options=OutputOptions(sampling=FLAT, max_tokens=80, thinking_budget=budget),
     )
     [(tokens, events)] = run(engine, request)
     closing = tokenizer.think_close_ids
@@ -156,13 +168,15 @@ def test_tokens_after_a_forced_close_are_drawn_as_if_the_model_had_closed(
     engine: Engine, checkpoint: Checkpoint, tokenizer: Tokenizer
 ) -> None:
     request = Request(
-        prompt(12), state="reasoning", sampling=GREEDY, max_tokens=40, thinking_budget=9
+        prompt(12),
+        state="reasoning",
+        options=OutputOptions(sampling=GREEDY, max_tokens=40, thinking_budget=9),
     )
     [(tokens, _)] = run(engine, request)
     closing = tokenizer.think_close_ids
     at = next(i for i in range(len(tokens)) if tokens[i : i + len(closing)] == closing)
     known = at + len(closing)
-    rest = Request((*request.prompt, *tokens[:known]), sampling=GREEDY)
+    rest = Request((*request.prompt, *tokens[:known]), options=OutputOptions(sampling=GREEDY))
     count = len(tokens) - known
     assert generate_plainly(checkpoint, rest, count, tokenizer.eos_id) == tokens[known:]
 
@@ -171,7 +185,9 @@ def test_reasoning_leaves_the_reserve_of_the_window_to_the_answer(
     engine: Engine, tokenizer: Tokenizer
 ) -> None:
     request = Request(
-        prompt(500), state="reasoning", sampling=GREEDY, answer_reserve=60, stop_repetition=False
+        prompt(500),
+        state="reasoning",
+        options=OutputOptions(sampling=GREEDY, answer_reserve=60, stop_repetition=False),
     )
     [(tokens, events)] = run(engine, request)
     closing = tokenizer.think_close_ids
@@ -192,12 +208,12 @@ def test_an_endless_loop_ends_the_reasoning_and_then_the_output(
     looping = open_checkpoint(write_hf(tmp_path / "looping", weights))
     engine = Engine(looping, tokenizer, window=1400)
     try:
-        thinking = Request(prompt(2), state="reasoning", sampling=GREEDY)
+        thinking = Request(prompt(2), state="reasoning", options=OutputOptions(sampling=GREEDY))
         [(tokens, events)] = run(engine, thinking)
         assert finished(events).reason == "repetition"
         assert finished(events).reasoning_closed_by_force
         assert len(tokens) < 1300
-        [(tokens, events)] = run(engine, replace(thinking, stop_repetition=False))
+        [(tokens, events)] = run(engine, with_options(thinking, stop_repetition=False))
         assert finished(events).reason == "length"
         assert len(tokens) == 1398
     finally:
@@ -205,8 +221,8 @@ def test_an_endless_loop_ends_the_reasoning_and_then_the_output(
 
 
 def test_cancelling_ends_one_request_and_changes_nothing_for_the_others(engine: Engine) -> None:
-    long = Request(prompt(30, seed=1), sampling=FLAT, stop_repetition=False)
-    other = Request(prompt(20, seed=2), sampling=FLAT, max_tokens=60)
+    long = Request(prompt(30, seed=1), options=OutputOptions(sampling=FLAT, stop_repetition=False))
+    other = Request(prompt(20, seed=2), options=OutputOptions(sampling=FLAT, max_tokens=60))
     stream = engine.submit(long)
     events = SimpleQueue[Event]()
     sequence = engine.submit_to(other, events.put)
@@ -222,10 +238,12 @@ def test_cancelling_ends_one_request_and_changes_nothing_for_the_others(engine: 
 
 def test_a_request_that_waits_for_a_place_can_be_cancelled(engine: Engine) -> None:
     running = [
-        engine.submit(Request(prompt(9, seed=i), sampling=FLAT, stop_repetition=False))
+        engine.submit(
+            Request(prompt(9, seed=i), options=OutputOptions(sampling=FLAT, stop_repetition=False))
+        )
         for i in range(4)
     ]
-    waiting = engine.submit(Request(prompt(9, seed=9), sampling=FLAT))
+    waiting = engine.submit(Request(prompt(9, seed=9), options=OutputOptions(sampling=FLAT)))
     waiting.cancel()
     [last] = list(waiting)
     assert isinstance(last, Finished)
@@ -238,7 +256,10 @@ def test_a_request_that_waits_for_a_place_can_be_cancelled(engine: Engine) -> No
 def test_many_threads_may_submit(engine: Engine) -> None:
     def one(seed: int) -> list[int]:
         sampling = SamplingParams(temperature=1, seed=seed)
-        return run(engine, Request(prompt(11, seed=seed), sampling=sampling, max_tokens=9))[0][0]
+        return run(
+            engine,
+            Request(prompt(11, seed=seed), options=OutputOptions(sampling=sampling, max_tokens=9)),
+        )[0][0]
 
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(one, range(24)))
@@ -246,9 +267,15 @@ def test_many_threads_may_submit(engine: Engine) -> None:
 
 
 def test_memory_returns_when_requests_have_ended(engine: Engine) -> None:
-    run(engine, Request(prompt(9), sampling=GREEDY, max_tokens=4))
+    run(engine, Request(prompt(9), options=OutputOptions(sampling=GREEDY, max_tokens=4)))
     before = settled_memory()
-    run(engine, *(Request(prompt(400, seed=i), sampling=FLAT, max_tokens=50) for i in range(8)))
+    run(
+        engine,
+        *(
+            Request(prompt(400, seed=i), options=OutputOptions(sampling=FLAT, max_tokens=50))
+            for i in range(8)
+        ),
+    )
     assert settled_memory() - before < 100_000  # one sequence's KV is 800,000 bytes
 
 
@@ -270,10 +297,12 @@ def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(magistral_mlx.engine.loop, "dispatch", failing)
-    events = list(engine.submit(Request(prompt(5), sampling=GREEDY)))
+    events = list(engine.submit(Request(prompt(5), options=OutputOptions(sampling=GREEDY))))
     assert isinstance(events[-1], Failed)
     assert "out of memory" in caplog.text
-    [(tokens, _)] = run(engine, Request(prompt(5), sampling=GREEDY, max_tokens=3))
+    [(tokens, _)] = run(
+        engine, Request(prompt(5), options=OutputOptions(sampling=GREEDY, max_tokens=3))
+    )
     assert len(tokens) == 3
 
 
@@ -281,7 +310,9 @@ def test_closing_ends_what_runs_and_refuses_what_comes(
     checkpoint: Checkpoint, tokenizer: Tokenizer
 ) -> None:
     engine = Engine(checkpoint, tokenizer, window=WINDOW)
-    stream = engine.submit(Request(prompt(5), sampling=FLAT, stop_repetition=False))
+    stream = engine.submit(
+        Request(prompt(5), options=OutputOptions(sampling=FLAT, stop_repetition=False))
+    )
     next(stream)
     engine.close()
     engine.close()
@@ -305,7 +336,9 @@ def test_weights_that_cannot_be_read_raise_where_the_engine_is_opened(
 
 def test_timings_and_usage_add_up(engine: Engine) -> None:
     start = time.perf_counter()
-    [(tokens, events)] = run(engine, Request(prompt(60), sampling=FLAT, max_tokens=30))
+    [(tokens, events)] = run(
+        engine, Request(prompt(60), options=OutputOptions(sampling=FLAT, max_tokens=30))
+    )
     elapsed = time.perf_counter() - start
     end = finished(events)
     assert end.usage.prompt_tokens == 60
@@ -321,16 +354,19 @@ def test_timings_and_usage_add_up(engine: Engine) -> None:
 
 
 def test_reasoning_text_comes_from_an_output_that_opens_in_reasoning(engine: Engine) -> None:
-    [(_, events)] = run(engine, Request(prompt(4), state="reasoning", sampling=FLAT, max_tokens=20))
+    [(_, events)] = run(
+        engine,
+        Request(prompt(4), state="reasoning", options=OutputOptions(sampling=FLAT, max_tokens=20)),
+    )
     assert any(isinstance(event, ReasoningText) for event in events)
 
 
 def test_a_sequence_is_deaf_after_its_end(engine: Engine) -> None:
     events = SimpleQueue[Event]()
     sequence: Sequence = engine.submit_to(
-        Request(prompt(4), sampling=GREEDY, max_tokens=2), events.put
+        Request(prompt(4), options=OutputOptions(sampling=GREEDY, max_tokens=2)), events.put
     )
     wait(events)
     engine.cancel(sequence)
-    run(engine, Request(prompt(4), sampling=GREEDY, max_tokens=2))
+    run(engine, Request(prompt(4), options=OutputOptions(sampling=GREEDY, max_tokens=2)))
     assert events.empty()

@@ -19,10 +19,11 @@ from magistral_mlx.events import AnswerText, Failed
 from magistral_mlx.kv.cache import BLOCK, KVPrecision, kv_precision
 from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS
-from tests.tiny_engine import Output, prompt, run
+from tests.tiny_engine import Output, prompt, run, with_options
 
 BLOCK_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4 * BLOCK
 GREEDY = SamplingParams(temperature=0)
@@ -46,11 +47,13 @@ def engine(
 def asking(length: int, precision: KVPrecision | None, *, seed: int = 0) -> Request:
     return Request(
         prompt(length, seed=seed),
-        sampling=GREEDY,
-        max_tokens=12,
-        stop_repetition=False,
-        ignore_eos=True,
-        kv_precision=precision,
+        options=OutputOptions(
+            sampling=GREEDY,
+            max_tokens=12,
+            stop_repetition=False,
+            ignore_eos=True,
+            kv_precision=precision,
+        ),
     )
 
 
@@ -83,7 +86,7 @@ def test_kv_of_one_precision_is_never_taken_for_another(engine: Engine) -> None:
 
 
 def test_kv_of_a_running_sequence_serves_its_own_precision_only(engine: Engine) -> None:
-    running = engine.submit(replace(asking(300, kv_precision(4)), max_tokens=None))
+    running = engine.submit(with_options(asking(300, kv_precision(4)), max_tokens=None))
     try:
         for event in running:
             if isinstance(event, AnswerText):
@@ -133,7 +136,7 @@ def test_the_window_is_what_the_budget_holds_at_the_requests_precision(
     try:
         budget = kv_budget(checkpoint.config, "float32", limit=2 * BLOCK_BYTES)
         assert tight.window == budget.longest(kv_precision(8)) == 7 * BLOCK
-        [output] = run(tight, replace(asking(7 * BLOCK - 5, None), max_tokens=None))
+        [output] = run(tight, with_options(asking(7 * BLOCK - 5, None), max_tokens=None))
         assert len(output.tokens) == 5
         with pytest.raises(RequestError, match="517 tokens and the window holds 512"):
             tight.submit(asking(517, kv_precision(16)))
@@ -162,7 +165,7 @@ def test_a_paused_sequence_keeps_the_kv_that_there_is_room_for(
         prefix_bytes=10**9,
         on_step=reports.append,
     )
-    requests = [replace(asking(200, None, seed=i), max_tokens=330) for i in range(2)]
+    requests = [with_options(asking(200, None, seed=i), max_tokens=330) for i in range(2)]
     try:
         together = run(tight, *requests)
         prefilled = sum(report.prefill_tokens for report in reports)
@@ -225,7 +228,7 @@ def test_freed_memory_that_mlx_keeps_is_bounded_while_the_engine_lives(
             checkpoint, tokenizer, window=2000, device=DeviceOptions(spare_bytes=300_000)
         )
         most = 0
-        for event in engine.submit(replace(asking(700, None), max_tokens=40)):
+        for event in engine.submit(with_options(asking(700, None), max_tokens=40)):
             most = max(most, mx.get_cache_memory())
             assert not isinstance(event, Failed)
         engine.close()

@@ -48,7 +48,7 @@ from magistral_mlx.errors import EngineError
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.options import Priority
+from magistral_mlx.options import OutputOptions, Priority
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import (
@@ -59,6 +59,7 @@ from tests.sample_checkpoints import (
     random_weights,
     write_hf,
 )
+from tests.tiny_engine import with_options
 
 BLOCK_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4 * BLOCK
 WINDOW = 3 * BLOCK
@@ -256,7 +257,7 @@ class World:
         return len(self.alone(request).tokens)
 
     def alone(self, request: Request) -> Asked:
-        request = replace(request, timeout=None, priority="interactive")
+        request = with_options(request, timeout=None, priority="interactive")
         if request not in self.known:
             asked = Asked(self.plain, request)
             assert asked.ended.wait(PATIENCE)
@@ -315,16 +316,18 @@ def a_request(draw: random.Random) -> Request:
     return Request(
         (*tokens(shared, draw.randint(0, 1)), *tokens(own, 4 + draw.randint(0, 2))),
         state="reasoning" if reasoning else "auto",
-        sampling=draw.choice(SAMPLINGS),
-        max_tokens=draw.choice((1, 8, 16, 24)),
-        thinking_budget=draw.choice((0, 3, 12, None)) if reasoning else None,
-        answer_reserve=draw.choice((0, 2_048)),
-        stop=draw.choice(((), (), ("e", "a"))),
-        min_tokens=draw.choice((0, 1)),
-        ignore_eos=draw.random() < 0.3,
-        logprobs=draw.choice((None, None, 2)),
-        # Most as computed: caches that are small are seldom paused.
-        kv_precision=draw.choice((*6 * [None], kv_precision(8), kv_precision(4, start=64))),
+        options=OutputOptions(
+            sampling=draw.choice(SAMPLINGS),
+            max_tokens=draw.choice((1, 8, 16, 24)),
+            thinking_budget=draw.choice((0, 3, 12, None)) if reasoning else None,
+            answer_reserve=draw.choice((0, 2_048)),
+            stop=draw.choice(((), (), ("e", "a"))),
+            min_tokens=draw.choice((0, 1)),
+            ignore_eos=draw.random() < 0.3,
+            logprobs=draw.choice((None, None, 2)),
+            # Most as computed: caches that are small are seldom paused.
+            kv_precision=draw.choice((*6 * [None], kv_precision(8), kv_precision(4, start=64))),
+        ),
     )
 
 
@@ -387,7 +390,7 @@ class EngineMachine(RuleBasedStateMachine):
                 self.world.growing if draw.random() < 0.5 else self.world.requests
             )
             self.world.alone(request)
-            request = replace(
+            request = with_options(
                 request,
                 priority=draw.choice(PRIORITIES),
                 timeout=draw.choice((*6 * [None], 0, 8)),
@@ -452,7 +455,7 @@ class EngineMachine(RuleBasedStateMachine):
     def assert_tokens_are_right_so_far(self, asked: Asked) -> None:
         expected = self.world.alone(asked.request).tokens
         assert asked.tokens == expected[: len(asked.tokens)]
-        assert asked.request.priority != "idle" or not asked.tokens
+        assert asked.request.options.priority != "idle" or not asked.tokens
 
     def assert_nothing_follows_the_end(self, asked: Asked) -> None:
         ends = [isinstance(event, Finished | Failed) for event in asked.events]
@@ -467,7 +470,7 @@ class EngineMachine(RuleBasedStateMachine):
             for asked in self.asked:
                 assert asked.ended.wait(PATIENCE), asked.request
             # Only then has the thread seen the last message, and put everything away.
-            last = Asked(self.engine, Request(tokens(3, 9), max_tokens=1))
+            last = Asked(self.engine, Request(tokens(3, 9), options=OutputOptions(max_tokens=1)))
             assert last.ended.wait(PATIENCE)
             for asked in self.asked:
                 self.assert_ended_well(asked)
@@ -496,10 +499,10 @@ class EngineMachine(RuleBasedStateMachine):
         assert isinstance(alone.end, Finished)
         if end.reason == "cancelled":
             # Of many idle prompts the oldest are forgotten.
-            assert asked.cancelled or asked.request.priority == "idle"
+            assert asked.cancelled or asked.request.options.priority == "idle"
         elif end.reason == "timeout":
-            assert asked.request.timeout is not None
-        elif asked.request.priority == "idle":
+            assert asked.request.options.timeout is not None
+        elif asked.request.options.priority == "idle":
             assert end.reason == "length"
         else:
             assert asked.tokens == alone.tokens
@@ -640,7 +643,10 @@ def test_loading_that_fails_in_any_way_is_told_and_does_not_hang(
 
 
 def endless(seed: int) -> Request:
-    return Request(tokens(40, seed), sampling=SAMPLINGS[2], ignore_eos=True, stop_repetition=False)
+    return Request(
+        tokens(40, seed),
+        options=OutputOptions(sampling=SAMPLINGS[2], ignore_eos=True, stop_repetition=False),
+    )
 
 
 def opened(world: World) -> BaseException:
@@ -677,7 +683,7 @@ def test_requests_that_wait_outlive_a_step_that_fails(world: World) -> None:
 
 
 def test_kv_that_a_failed_step_was_to_compute_is_not_used_again(world: World) -> None:
-    request = replace(endless(1), max_tokens=12)
+    request = with_options(endless(1), max_tokens=12)
     SteppedEngine.gate = Gate()
     engine = SteppedEngine(
         world.checkpoint, world.tokenizer, window=WINDOW, prefix_bytes=9 * BLOCK_BYTES
@@ -726,10 +732,12 @@ def test_reasoning_that_is_closed_at_the_start_counts_for_those_admitted_beside_
 ) -> None:
     """Six tokens come at once, and with them the prompt of 253 needs another block."""
     limit = 3 * BLOCK_BYTES
-    closed = Request(tokens(253, 1), state="reasoning", thinking_budget=0, max_tokens=24)
+    closed = Request(
+        tokens(253, 1), state="reasoning", options=OutputOptions(thinking_budget=0, max_tokens=24)
+    )
     others = (
-        Request(tokens(86, 2), max_tokens=8),
-        Request(tokens(82, 3), max_tokens=8, kv_precision=kv_precision(8)),
+        Request(tokens(86, 2), options=OutputOptions(max_tokens=8)),
+        Request(tokens(82, 3), options=OutputOptions(max_tokens=8, kv_precision=kv_precision(8))),
     )
     SteppedEngine.gate = Gate()
     engine = SteppedEngine(
@@ -749,7 +757,7 @@ def test_a_request_that_is_paused_stays_out_until_its_last_token_is_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Drawn the first time and not again in full, after which the next step would not count.
-    request = replace(endless(1), sampling=SAMPLINGS[1], max_tokens=12)
+    request = with_options(endless(1), sampling=SAMPLINGS[1], max_tokens=12)
     SteppedEngine.gate = Gate()
     engine = SteppedEngine(world.checkpoint, world.tokenizer, window=WINDOW)
     scheduler = engine._loop.scheduler

@@ -14,6 +14,7 @@ from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.scheduler import IDLE_TOKENS
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB
@@ -71,25 +72,25 @@ def run(engine: Engine, request: Request, *, cancel_after: int | None = None) ->
 
 
 def test_a_continued_conversation_prefills_only_what_is_new(reusing: Engine) -> None:
-    first = Request(prompt(100), sampling=GREEDY, max_tokens=20)
+    first = Request(prompt(100), options=OutputOptions(sampling=GREEDY, max_tokens=20))
     output = run(reusing, first)
     assert output.end.usage.cached_tokens == 0
     longer = (*first.prompt, *output.tokens, *prompt(10, seed=3))
-    second = run(reusing, Request(longer, sampling=GREEDY, max_tokens=5))
+    second = run(reusing, Request(longer, options=OutputOptions(sampling=GREEDY, max_tokens=5)))
     assert len(longer) - second.end.usage.cached_tokens <= 10 + 1
     # It is told while the prompt is prefilled, not only at the end.
     assert {event.cached for event in second.progress} == {second.end.usage.cached_tokens}
 
 
 def test_the_same_prompt_again_prefills_one_token(reusing: Engine) -> None:
-    request = Request(prompt(100), sampling=GREEDY, max_tokens=20)
+    request = Request(prompt(100), options=OutputOptions(sampling=GREEDY, max_tokens=20))
     first, again = run(reusing, request), run(reusing, request)
     assert again.end.usage.cached_tokens == 99
     assert again.tokens == first.tokens
 
 
 def test_a_cancelled_prefill_is_not_lost(reusing: Engine) -> None:
-    request = Request(prompt(1500), sampling=GREEDY, max_tokens=3)
+    request = Request(prompt(1500), options=OutputOptions(sampling=GREEDY, max_tokens=3))
     cancelled = run(reusing, request, cancel_after=5)
     assert cancelled.end.reason == "cancelled"
     again = run(reusing, request)
@@ -98,7 +99,9 @@ def test_a_cancelled_prefill_is_not_lost(reusing: Engine) -> None:
 
 def test_an_idle_prefill_serves_the_request_that_follows(reusing: Engine, plain: Engine) -> None:
     reusing.prefill_when_idle(prompt(300))
-    request = Request((*prompt(300), *prompt(8, seed=5)), sampling=GREEDY, max_tokens=6)
+    request = Request(
+        (*prompt(300), *prompt(8, seed=5)), options=OutputOptions(sampling=GREEDY, max_tokens=6)
+    )
     until(lambda: stored(reusing, prompt(300)))
     output = run(reusing, request)
     assert output.end.usage.cached_tokens == 300
@@ -108,17 +111,21 @@ def test_an_idle_prefill_serves_the_request_that_follows(reusing: Engine, plain:
 def test_an_idle_prefill_gives_way_and_is_taken_up_again(reusing: Engine) -> None:
     idle = prompt(1900)
     reusing.prefill_when_idle(idle)
-    between = run(reusing, Request(prompt(40, seed=8), sampling=GREEDY, max_tokens=4))
+    between = run(
+        reusing, Request(prompt(40, seed=8), options=OutputOptions(sampling=GREEDY, max_tokens=4))
+    )
     assert between.end.usage.cached_tokens == 0
     until(lambda: stored(reusing, idle))
-    after = run(reusing, Request((*idle, 1001), sampling=GREEDY, max_tokens=1))
+    after = run(
+        reusing, Request((*idle, 1001), options=OutputOptions(sampling=GREEDY, max_tokens=1))
+    )
     assert after.end.usage.cached_tokens == 1900
 
 
 def test_a_request_takes_over_the_idle_prefill_that_it_begins_with(reusing: Engine) -> None:
     idle = prompt(1900)
     reusing.prefill_when_idle(idle)
-    request = Request((*idle, 1001), sampling=GREEDY, max_tokens=1)
+    request = Request((*idle, 1001), options=OutputOptions(sampling=GREEDY, max_tokens=1))
     events = SimpleQueue[Event]()
     until(lambda: prefilled(reusing) >= 3 * IDLE_TOKENS)
     reusing.submit_to(request, events.put)
@@ -169,7 +176,7 @@ def test_reuse_changes_no_token_whatever_is_edited_branched_and_cancelled(
         for which, back, more, seed, cancel_after in turns:
             base = histories[which % len(histories)]
             tokens = (*base[: max(20, len(base) - back)], *prompt(more, seed=seed))
-            request = Request(tokens, sampling=GREEDY, max_tokens=8)
+            request = Request(tokens, options=OutputOptions(sampling=GREEDY, max_tokens=8))
             output = run(engine, request, cancel_after=cancel_after)
             expected = run(plain, request)
             assert output.tokens == expected.tokens[: len(output.tokens)]

@@ -22,7 +22,7 @@ from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.step_costs import StepCosts
 from magistral_mlx.events import Event, Finished
 from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
-from magistral_mlx.options import PRIORITIES, Priority
+from magistral_mlx.options import PRIORITIES, OutputOptions, Priority
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import small_tekken
 
@@ -56,13 +56,16 @@ class Desk:
     ) -> Sequence:
         request = Request(
             prompt or tuple(1000 + (i * i + 7 * seed) % 999 for i in range(length)),
-            priority=priority,
-            max_tokens=max_tokens,
-            stop_repetition=False,
-            kv_precision=kv_precision(kv_bits),
+            options=OutputOptions(priority=priority, max_tokens=max_tokens, stop_repetition=False),
         )
         send = events.append if events is not None else (lambda _: None)
-        sequence = Sequence(request, limits(request, window=WINDOW), self.tokenizer, send)
+        sequence = Sequence(
+            request,
+            limits(request, window=WINDOW),
+            self.tokenizer,
+            send,
+            precision=kv_precision(kv_bits),
+        )
         self.scheduler.add(sequence)
         return sequence
 

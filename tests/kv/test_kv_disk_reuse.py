@@ -22,6 +22,7 @@ from magistral_mlx.kv import prefix_cache
 from magistral_mlx.kv.disk.file import read_kv_file
 from magistral_mlx.kv.disk.header import KVFile
 from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import HEAD_DIM, KV_HEADS, LAYERS, VOCAB
@@ -75,7 +76,9 @@ def prompt(length: int, *, seed: int = 0) -> tuple[int, ...]:
 def ask(engine: Engine, tokens: tuple[int, ...], *, count: int = 12) -> tuple[tuple[int, ...], int]:
     """Greedy tokens, and how many tokens of the prompt were cached."""
     events = SimpleQueue[Event]()
-    sequence = engine.submit_to(Request(tokens, sampling=GREEDY, max_tokens=count), events.put)
+    sequence = engine.submit_to(
+        Request(tokens, options=OutputOptions(sampling=GREEDY, max_tokens=count)), events.put
+    )
     while not isinstance(event := events.get(timeout=60), Finished):
         assert not isinstance(event, Failed)
     return tuple(sequence.ids[len(tokens) :]), event.usage.cached_tokens
@@ -187,7 +190,7 @@ def test_closing_in_the_middle_of_an_answer_keeps_its_prompt(
 ) -> None:
     with running(checkpoint, folder) as engine:
         events = SimpleQueue[Event]()
-        engine.submit_to(Request(prompt(600), sampling=GREEDY), events.put)
+        engine.submit_to(Request(prompt(600), options=OutputOptions(sampling=GREEDY)), events.put)
         for _ in range(8):
             events.get(timeout=60)
     [file] = stored(folder)

@@ -13,6 +13,7 @@ from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.device import has_metal
 from magistral_mlx.engine.request import Request
 from magistral_mlx.events import Finished
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 
 ROOT = Path(__file__).parents[2]
@@ -74,9 +75,9 @@ def main() -> None:
     folder, window, bits = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     request = Request(
         tuple(1_000 + 7 * i % 130_000 for i in range(window - DECODED)),
-        sampling=SamplingParams(temperature=0),
-        ignore_eos=True,
-        stop_repetition=False,
+        options=OutputOptions(
+            sampling=SamplingParams(temperature=0), ignore_eos=True, stop_repetition=False
+        ),
     )
     with open_model(folder, window=window, kv_bits=bits) as model:
         plan = model.plan

@@ -15,6 +15,7 @@ from magistral_mlx.engine.kv_budget import kv_budget
 from magistral_mlx.engine.request import Request
 from magistral_mlx.events import AnswerText, Finished
 from magistral_mlx.kv.cache import KVPrecision
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.ranks.layer_split import Split
@@ -22,7 +23,7 @@ from magistral_mlx.ranks.team import Team
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.guidance import JsonSchema, Regex
 from magistral_mlx.text.tokenizer import Tokenizer
-from tests.tiny_engine import Output, prompt, run
+from tests.tiny_engine import Output, prompt, run, with_options
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -73,18 +74,20 @@ def scenario(engine: Engine) -> dict[str, Any]:
     batched = run(engine, *[ask(n, n) for n in (5, 40, 90)])
     paused = run(engine, *[ask(240, n, tokens=30) for n in (11, 12, 13, 14)])
     precisions = [KVPrecision(), KVPrecision(8), KVPrecision(4, 4)]
-    quantised = run(engine, *[replace(ask(50, 3), kv_precision=p) for p in precisions])
+    quantised = run(engine, *[with_options(ask(50, 3), kv_precision=p) for p in precisions])
     sampled = SamplingParams(
         temperature=0.8, seed=5, presence_penalty=1, repetition_penalty=1.3, logit_bias={1500: 3.0}
     )
-    ruled = run(engine, replace(ask(20, 4), sampling=sampled), ask(20, 5))
-    free = replace(ask(20, 6), ignore_eos=False)
+    ruled = run(engine, with_options(ask(20, 4), sampling=sampled), ask(20, 5))
+    free = with_options(ask(20, 6), ignore_eos=False)
     schema = JsonSchema({"enum": ["one", "another"]})
     guided = run(
-        engine, replace(free, guidance=Regex("[a-f]{4,20}")), replace(free, guidance=schema)
+        engine,
+        with_options(free, guidance=Regex("[a-f]{4,20}")),
+        with_options(free, guidance=schema),
     )
-    thinking = run(engine, replace(ask(20, 7), state="reasoning", thinking_budget=8))
-    logprobs = run(engine, replace(ask(20, 8), logprobs=2))
+    thinking = run(engine, replace(with_options(ask(20, 7), thinking_budget=8), state="reasoning"))
+    logprobs = run(engine, with_options(ask(20, 8), logprobs=2))
     cancelled = cancel_one(engine)
     first = run(engine, ask(100, 9))
     ids = (*prompt(100, seed=9), *first[0].tokens)
@@ -113,10 +116,9 @@ def ask(length: int, seed: int, *, tokens: int = 16) -> Request:
     return Request(
         prompt(length, seed=seed),
         "answer",
-        sampling=GREEDY,
-        max_tokens=tokens,
-        ignore_eos=True,
-        stop_repetition=False,
+        options=OutputOptions(
+            sampling=GREEDY, max_tokens=tokens, ignore_eos=True, stop_repetition=False
+        ),
     )
 
 

@@ -15,10 +15,11 @@ from magistral_mlx.errors import RequestError
 from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob
 from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.output_text import OutputText, TextEvent
 from magistral_mlx.text.tokenizer import Tokenizer
-from tests.tiny_engine import prompt, run
+from tests.tiny_engine import prompt, run, with_options
 
 # Flat enough that tokens are drawn again in full.
 FLAT = SamplingParams(temperature=3, top_p=0.99, seed=11, frequency_penalty=1)
@@ -36,9 +37,11 @@ def test_they_are_the_models_own_for_every_token(
     engine: Engine, checkpoint: Checkpoint, tokenizer: Tokenizer, sampling: SamplingParams
 ) -> None:
     request = Request(
-        prompt(40), state="answer", sampling=sampling, max_tokens=24, logprobs=5, ignore_eos=True
+        prompt(40),
+        state="answer",
+        options=OutputOptions(sampling=sampling, max_tokens=24, logprobs=5, ignore_eos=True),
     )
-    other = replace(request, prompt=prompt(9, seed=3), logprobs=None)
+    other = replace(with_options(request, logprobs=None), prompt=prompt(9, seed=3))
     output, plain = run(engine, request, other)
     decoder = load_decoder(checkpoint)
     ids = [*request.prompt, *output.tokens]
@@ -57,9 +60,15 @@ def test_they_are_the_models_own_for_every_token(
 
 
 def test_asking_for_them_changes_no_token_and_zero_gives_no_alternatives(engine: Engine) -> None:
-    request = Request(prompt(20), state="answer", sampling=FLAT, max_tokens=30)
+    request = Request(
+        prompt(20), state="answer", options=OutputOptions(sampling=FLAT, max_tokens=30)
+    )
     [plain] = run(engine, request)
-    [asked, more] = run(engine, replace(request, logprobs=0), replace(request, logprobs=20))
+    [asked, more] = run(
+        engine,
+        with_options(request, logprobs=0),
+        with_options(request, logprobs=20),
+    )
     assert plain.tokens == asked.tokens == more.tokens
     assert plain.answer == asked.answer
     assert all(token.top == () for token in asked.logprobs)
@@ -69,7 +78,10 @@ def test_asking_for_them_changes_no_token_and_zero_gives_no_alternatives(engine:
 
 def test_greedy_tokens_are_the_first_alternative(engine: Engine) -> None:
     greedy = SamplingParams(temperature=0)
-    [output] = run(engine, Request(prompt(20), sampling=greedy, max_tokens=20, logprobs=1))
+    [output] = run(
+        engine,
+        Request(prompt(20), options=OutputOptions(sampling=greedy, max_tokens=20, logprobs=1)),
+    )
     assert output.logprobs
     for token in output.logprobs:
         assert replace(token, top=()) == token.top[0]
@@ -118,6 +130,6 @@ def test_tokens_behind_a_stop_string_are_not_told(tokenizer: Tokenizer) -> None:
 
 def test_more_than_20_alternatives_are_refused() -> None:
     with pytest.raises(RequestError, match="logprobs is 21; it must be at most 20"):
-        Request(prompt(3), logprobs=21)
+        Request(prompt(3), options=OutputOptions(logprobs=21))
     with pytest.raises(RequestError, match="logprobs is -1; it must be at least 0"):
-        Request(prompt(3), logprobs=-1)
+        Request(prompt(3), options=OutputOptions(logprobs=-1))

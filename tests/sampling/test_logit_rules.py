@@ -16,11 +16,12 @@ from magistral_mlx.engine.request import Request
 from magistral_mlx.errors import RequestError
 from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.logit_rules import LogitRules
 from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample_full
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import VOCAB
-from tests.tiny_engine import prompt, run
+from tests.tiny_engine import prompt, run, with_options
 
 EOS = 2
 FLAT = SamplingParams(temperature=3, top_p=0.99, seed=11)
@@ -91,24 +92,24 @@ def generate_plainly(
     decoder: Decoder, request: Request, *, begun: list[int] | None = None
 ) -> list[int]:
     """One token after another, each from a forward over everything before it."""
-    ids, params = [*request.prompt, *(begun or [])], request.sampling
-    assert request.max_tokens is not None
-    while len(ids) < len(request.prompt) + request.max_tokens:
+    ids, params = [*request.prompt, *(begun or [])], request.options.sampling
+    assert request.options.max_tokens is not None
+    while len(ids) < len(request.prompt) + request.options.max_tokens:
         logits = decoder(mx.array(ids), [Segment(decoder.make_cache(), len(ids), 1)])[0]
         output = ids[len(request.prompt) :]
         row = np.array(logits.astype(mx.float32)).astype(float)
         changed = reference(row, params, list(request.prompt), output)
-        if len(output) < request.min_tokens:
+        if len(output) < request.options.min_tokens:
             changed[EOS] = -np.inf
         draw = Draw(params, params.seed or 0, len(ids))
         ids.append(sample_full(mx.array(changed.astype(np.float32)), draw))
-        if ids[-1] == EOS and not request.ignore_eos:
+        if ids[-1] == EOS and not request.options.ignore_eos:
             break
     return ids[len(request.prompt) :]
 
 
 REQUESTS = [
-    Request(prompt(30, seed=seed), sampling=params, max_tokens=16 + seed)
+    Request(prompt(30, seed=seed), options=OutputOptions(sampling=params, max_tokens=16 + seed))
     for seed, params in enumerate(
         [
             SamplingParams(temperature=0, frequency_penalty=1.5),
@@ -133,12 +134,12 @@ def test_tokens_are_those_of_a_plain_loop_alone_and_together(
 
 def test_every_rule_of_the_batch_matters(engine: Engine) -> None:
     for request in REQUESTS:
-        sampling = request.sampling
+        sampling = request.options.sampling
         free = SamplingParams(
             temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed
         )
         if sampling != free:
-            [ruled, unruled] = run(engine, request, replace(request, sampling=free))
+            [ruled, unruled] = run(engine, request, with_options(request, sampling=free))
             assert ruled.tokens != unruled.tokens, sampling
 
 
@@ -148,7 +149,9 @@ def test_penalties_count_what_closes_the_reasoning_by_force(
     # Negative: what was forced is then drawn again.
     sampling = SamplingParams(temperature=0, frequency_penalty=-1, presence_penalty=-1)
     request = Request(
-        prompt(12), state="reasoning", sampling=sampling, max_tokens=60, thinking_budget=9
+        prompt(12),
+        state="reasoning",
+        options=OutputOptions(sampling=sampling, max_tokens=60, thinking_budget=9),
     )
     [output] = run(engine, request)
     assert output.end.reasoning_closed_by_force
@@ -159,11 +162,13 @@ def test_penalties_count_what_closes_the_reasoning_by_force(
 
 def test_a_bias_of_100_forces_a_token_and_of_minus_100_forbids_it(engine: Engine) -> None:
     forced = SamplingParams(temperature=1, seed=1, logit_bias={1234: 100})
-    [output] = run(engine, Request(prompt(5), sampling=forced, max_tokens=6))
+    [output] = run(engine, Request(prompt(5), options=OutputOptions(sampling=forced, max_tokens=6)))
     assert output.tokens == [1234] * 6
-    [free] = run(engine, Request(prompt(5), sampling=FLAT, max_tokens=40))
+    [free] = run(engine, Request(prompt(5), options=OutputOptions(sampling=FLAT, max_tokens=40)))
     forbidden = replace(FLAT, logit_bias=dict.fromkeys(free.tokens, -100.0))
-    [other] = run(engine, Request(prompt(5), sampling=forbidden, max_tokens=40))
+    [other] = run(
+        engine, Request(prompt(5), options=OutputOptions(sampling=forbidden, max_tokens=40))
+    )
     assert not set(free.tokens) & set(other.tokens)
 
 
@@ -173,7 +178,10 @@ EAGER = SamplingParams(temperature=1, seed=2, logit_bias={EOS: 30})
 
 def test_min_tokens_puts_the_end_token_off(engine: Engine, decoder: Decoder) -> None:
     requests = [
-        Request(prompt(8, seed=n), sampling=EAGER, max_tokens=30, min_tokens=n) for n in (0, 1, 9)
+        Request(
+            prompt(8, seed=n), options=OutputOptions(sampling=EAGER, max_tokens=30, min_tokens=n)
+        )
+        for n in (0, 1, 9)
     ]
     outputs = run(engine, *requests)
     assert [output.tokens for output in outputs] == [generate_plainly(decoder, r) for r in requests]
@@ -191,12 +199,17 @@ def test_min_tokens_gives_way_where_a_grammar_allows_nothing_but_the_end() -> No
 
 
 def test_an_ignored_end_token_is_one_like_any_other(engine: Engine, decoder: Decoder) -> None:
-    request = Request(prompt(8), sampling=EAGER, max_tokens=7, ignore_eos=True)
+    request = Request(
+        prompt(8), options=OutputOptions(sampling=EAGER, max_tokens=7, ignore_eos=True)
+    )
     [output] = run(engine, request)
     assert output.tokens == generate_plainly(decoder, request) == [EOS] * 7
     assert output.end.reason == "length"
     assert output.answer == ""
-    [mixed] = run(engine, replace(request, sampling=FLAT, max_tokens=600, stop_repetition=False))
+    [mixed] = run(
+        engine,
+        with_options(request, sampling=FLAT, max_tokens=600, stop_repetition=False),
+    )
     assert len(mixed.tokens) == 600
 
 
@@ -219,11 +232,15 @@ def test_a_value_out_of_range_is_refused(name: str, value: object, allowed: str)
 
 def test_values_that_do_not_fit_together_are_refused(engine: Engine) -> None:
     with pytest.raises(RequestError, match="min_tokens is 9 and max_tokens 8"):
-        Request(prompt(3), min_tokens=9, max_tokens=8)
+        Request(prompt(3), options=OutputOptions(min_tokens=9, max_tokens=8))
     with pytest.raises(RequestError, match="min_tokens is -1"):
-        Request(prompt(3), min_tokens=-1)
+        Request(prompt(3), options=OutputOptions(min_tokens=-1))
     with pytest.raises(RequestError, match="id 2000; the vocabulary has 2,000"):
-        engine.submit(Request(prompt(3), sampling=SamplingParams(logit_bias={VOCAB: 1})))
+        engine.submit(
+            Request(
+                prompt(3), options=OutputOptions(sampling=SamplingParams(logit_bias={VOCAB: 1}))
+            )
+        )
 
 
 def test_the_bias_is_the_one_of_the_time_of_asking() -> None:

@@ -24,6 +24,7 @@ from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.step import dispatch
 from magistral_mlx.errors import RequestError
 from magistral_mlx.events import Failed
+from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.guidance import (
     Guidance,
@@ -37,7 +38,7 @@ from magistral_mlx.text.guidance import (
 )
 from magistral_mlx.text.reasoning import OutputParser, OutputState
 from magistral_mlx.text.tokenizer import Tokenizer
-from tests.tiny_engine import prompt, run
+from tests.tiny_engine import prompt, run, with_options
 
 HOT = SamplingParams(temperature=5, top_p=1, seed=1)
 
@@ -73,7 +74,11 @@ def engine(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Iterator[Engine]:
 
 def guided(guidance: Guidance, *, seed: int = 0, state: OutputState = "answer") -> Request:
     sampling = replace(HOT, seed=seed)
-    return Request(prompt(9, seed=seed), state=state, sampling=sampling, guidance=guidance)
+    return Request(
+        prompt(9, seed=seed),
+        state=state,
+        options=OutputOptions(sampling=sampling, guidance=guidance),
+    )
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
@@ -110,10 +115,16 @@ def test_every_answer_follows_the_lark_grammar(engine: Engine) -> None:
 def test_unguided_requests_of_the_batch_get_the_tokens_that_they_get_alone(engine: Engine) -> None:
     requests = [
         guided(JsonSchema(PERSON)),
-        Request(prompt(50, seed=1), sampling=SamplingParams(temperature=0), max_tokens=40),
+        Request(
+            prompt(50, seed=1),
+            options=OutputOptions(sampling=SamplingParams(temperature=0), max_tokens=40),
+        ),
         guided(Regex("[ab]{60}"), seed=2),
-        Request(prompt(9, seed=3), sampling=replace(HOT, frequency_penalty=1), max_tokens=40),
-        Request(prompt(30, seed=4), sampling=HOT, max_tokens=50),
+        Request(
+            prompt(9, seed=3),
+            options=OutputOptions(sampling=replace(HOT, frequency_penalty=1), max_tokens=40),
+        ),
+        Request(prompt(30, seed=4), options=OutputOptions(sampling=HOT, max_tokens=50)),
     ]
     alone = [run(engine, request)[0].tokens for request in requests]
     assert [output.tokens for output in run(engine, *requests)] == alone
@@ -125,7 +136,9 @@ def test_reasoning_stays_free_and_the_answer_behind_it_fits(
 ) -> None:
     begun = tuple(tokenizer.think_open_ids) if state == "reasoning" else ()
     asked = [guided(JsonSchema(PERSON), seed=seed, state=state) for seed in range(6)]
-    asked = [replace(one, prompt=one.prompt + begun, thinking_budget=25) for one in asked]
+    asked = [
+        replace(with_options(one, thinking_budget=25), prompt=one.prompt + begun) for one in asked
+    ]
     # The vocabulary has few whole characters: reasoning is often closed in the middle of one.
     for output in run(engine, *asked):
         assert output.end.reason == "stop"
@@ -154,7 +167,7 @@ def test_what_the_grammar_forces_takes_one_step_and_not_one_for_each_token(
     assert len(output.tokens) > 25
     assert len(steps) < 12
     steps.clear()
-    [one_by_one] = run(engine, replace(asked, logprobs=0))
+    [one_by_one] = run(engine, with_options(asked, logprobs=0))
     assert one_by_one.answer[1:-1] == text
     assert len(steps) >= len(one_by_one.tokens)
     assert b"".join(t.text for t in one_by_one.logprobs) == one_by_one.answer.encode()
@@ -162,22 +175,22 @@ def test_what_the_grammar_forces_takes_one_step_and_not_one_for_each_token(
 
 def test_other_options_hold_inside_a_grammar(engine: Engine) -> None:
     asked = guided(Regex("[a-z]{0,30}(ENDE|FIN)"))
-    biased = replace(asked.sampling, logit_bias={2: 100})
+    biased = replace(asked.options.sampling, logit_bias={2: 100})
     [stopped, short, penalised] = run(
         engine,
-        replace(asked, stop=("ENDE", "FIN")),
-        replace(asked, max_tokens=3),
+        with_options(asked, stop=("ENDE", "FIN")),
+        with_options(asked, max_tokens=3),
         guided(Regex("[ab]*"), seed=3),
     )
     assert stopped.end.stop_string in ("ENDE", "FIN")
     assert re.fullmatch("[a-z]{0,30}", stopped.answer)
     assert short.end.reason == "length"
     assert penalised.end.reason in ("stop", "length", "repetition")
-    eager = replace(guided(Regex("[ab]*")), sampling=biased)
-    [at_once, later] = run(engine, eager, replace(eager, min_tokens=6))
+    eager = with_options(guided(Regex("[ab]*")), sampling=biased)
+    [at_once, later] = run(engine, eager, with_options(eager, min_tokens=6))
     assert len(at_once.tokens) == 1
     assert len(later.tokens) == 7
-    [ended] = run(engine, replace(guided(Regex("a")), min_tokens=50))
+    [ended] = run(engine, with_options(guided(Regex("a")), min_tokens=50))
     assert (ended.answer, ended.end.reason) == ("a", "stop")
 
 
@@ -307,14 +320,14 @@ def test_a_grammar_that_cannot_be_used_is_refused_at_once(
 
 def test_a_grammar_and_an_ignored_end_token_are_refused() -> None:
     with pytest.raises(RequestError, match="ask for one of the two"):
-        replace(guided(Regex("a")), ignore_eos=True)
+        with_options(guided(Regex("a")), ignore_eos=True)
 
 
 @pytest.mark.parametrize("method", ["take", "allowed"])
 def test_a_grammar_that_fails_on_its_way_ends_its_own_request_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    other = Request(prompt(9, seed=3), sampling=HOT, max_tokens=40)
+    other = Request(prompt(9, seed=3), options=OutputOptions(sampling=HOT, max_tokens=40))
     [alone] = run(engine, other)
 
     def failing(*_: object) -> None:

@@ -67,7 +67,10 @@ class Service:
 
         def timed(model: Magistral) -> list[Request]:
             timeout = self.settings.request_timeout
-            return [replace(request, timeout=timeout) for request in requests(model)]
+            return [
+                replace(request, options=replace(request.options, timeout=timeout))
+                for request in requests(model)
+            ]
 
         return await self._begin(http, timed, choices, lambda _: None)
 
@@ -128,8 +131,11 @@ class Service:
 
 def several(request: Request, choices: int) -> list[Request]:
     """The same request so many times; with a seed, each draws with one of its own."""
-    sampling = request.sampling
-    if sampling.seed is None:
+    options, seed = request.options, request.options.sampling.seed
+    if seed is None:
         return [request] * choices
-    seeds = [(sampling.seed + choice) % (MAX_SEED + 1) for choice in range(choices)]
-    return [replace(request, sampling=replace(sampling, seed=seed)) for seed in seeds]
+    samplings = [
+        replace(options.sampling, seed=(seed + choice) % (MAX_SEED + 1))
+        for choice in range(choices)
+    ]
+    return [replace(request, options=replace(options, sampling=one)) for one in samplings]
