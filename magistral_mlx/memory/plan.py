@@ -6,7 +6,7 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.errors import UserError
 from magistral_mlx.machine import GIB, MAC_SIZES, MemoryLimit, mac_limit
-from magistral_mlx.memory.budget import Budget
+from magistral_mlx.memory.needs import Budget
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token
 from magistral_mlx.ranks.shard_config import shard_config
 from magistral_mlx.spec import WINDOW

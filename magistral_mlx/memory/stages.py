@@ -6,7 +6,7 @@ from typing import Self
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.machine import MemoryLimit
-from magistral_mlx.memory.budget import Budget
+from magistral_mlx.memory.needs import Budget
 from magistral_mlx.memory.byte_counts import tensor_bytes
 from magistral_mlx.memory.plan import (
     PREFILL_TOKENS,
