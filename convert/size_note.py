@@ -7,6 +7,7 @@ from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 from magistral_mlx.device import on_cpu
 from magistral_mlx.machine import machine_limit
 from magistral_mlx.memory.byte_counts import weight_bytes
+from magistral_mlx.memory.needs import Workload
 from magistral_mlx.memory.plan import MemoryPlanError, gigabytes, plan
 
 
@@ -16,11 +17,7 @@ def size_note(config: ModelConfig, recipe: str) -> str:
     weights = sum(prod(shape) for shape in plain_shapes(config).values())
     size = f"{recipe}: {gigabytes(nbytes)}, {8 * nbytes / weights:.2f} bits a weight."
     try:
-        fit = plan(
-            config,
-            machine_limit(),
-            on_gpu=not on_cpu(),
-        )
+        fit = plan(config, machine_limit(), Workload(on_gpu=not on_cpu()))
     except MemoryPlanError as error:
         return f"{size} {error}"
     return (

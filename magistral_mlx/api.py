@@ -8,6 +8,7 @@ from typing import get_args
 
 import mlx.core as mx
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
 from magistral_mlx.device import DeviceOptions, compute_dtype, dtype_of, has_metal
 from magistral_mlx.engine.engine import Engine
@@ -18,8 +19,9 @@ from magistral_mlx.kv.cache import kv_precision
 from magistral_mlx.kv.disk.folder import kv_folder
 from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.magistral import Magistral
-from magistral_mlx.memory.plan import MemoryPlan
-from magistral_mlx.memory.this_machine import plan_for_this_machine
+from magistral_mlx.memory.needs import Workload
+from magistral_mlx.memory.plan import MemoryPlan, plan
+from magistral_mlx.memory.stages import plan_stages
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import Launch, find_launch
 from magistral_mlx.ranks.layer_split import Split
@@ -90,15 +92,8 @@ def open_model(
         follow(launch, checkpoint, split=split)
     team = lead(launch, checkpoint, split=split) if launch else Team()
     try:
-        made = plan_for_this_machine(
-            checkpoint.config,
-            window=window,
-            kv_bits=kv_bits,
-            dtype=dtype,
-            ranks=team.size,
-            limit=team.limit,
-            limits=team.limits,
-        )
+        workload = Workload(window=window, kv_bits=kv_bits, dtype=dtype)
+        made = _plan(checkpoint.config, workload.on_this_machine(checkpoint.config), team)
         team.divide(made.layers)
         tokenizer = open_tokenizer(checkpoint.tokenizer_file)
         kv_bytes = made.kv + made.prefix_cache
@@ -119,6 +114,12 @@ def open_model(
         team.refuse(str(error))
         raise
     return Magistral(checkpoint, tokenizer, engine, made)
+
+
+def _plan(config: ModelConfig, workload: Workload, team: Team) -> MemoryPlan:
+    if team.limits:
+        return plan_stages(config, team.limits, workload)[0]
+    return plan(config, team.limit, workload, ranks=team.size)
 
 
 def _demo_folder() -> Path:

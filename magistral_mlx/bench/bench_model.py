@@ -23,9 +23,9 @@ from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import cache_folder
 from magistral_mlx.kv.cache import kv_precision
 from magistral_mlx.kv.disk.store import KVStore
-from magistral_mlx.machine import MemoryLimit
-from magistral_mlx.memory.plan import PREFILL_TOKENS, MemoryPlan, magistral_small, plan
-from magistral_mlx.memory.this_machine import plan_for_this_machine
+from magistral_mlx.machine import MemoryLimit, machine_limit
+from magistral_mlx.memory.needs import PREFILL_TOKENS, Workload
+from magistral_mlx.memory.plan import MemoryPlan, magistral_small, plan
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.ranks.layer_split import Split
 from magistral_mlx.ranks.shard_config import shard_config
@@ -99,7 +99,8 @@ def synthetic_model(name: str, *, limit: MemoryLimit | None = None) -> Iterator[
         raise RequestError(f"--synthetic {name!r} is unknown: choose 24b or small.")
     config = magistral_small() if name == "24b" else _small_shape()
     config = replace(config, dtype=dtype_name(compute_dtype(config.dtype)))
-    made = plan(config, limit) if limit is not None else plan_for_this_machine(config)
+    workload = Workload() if limit else Workload().on_this_machine(config)
+    made = plan(config, limit or machine_limit(), workload)
     with _synthetic_checkpoint(config) as checkpoint:
         tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
         engine = Engine(

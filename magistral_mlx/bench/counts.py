@@ -26,8 +26,10 @@ from magistral_mlx.engine.status import StepReport
 from magistral_mlx.errors import EngineError
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv.cache import KVPrecision, kv_precision
+from magistral_mlx.machine import machine_limit
 from magistral_mlx.magistral import Magistral
-from magistral_mlx.memory.this_machine import plan_for_this_machine
+from magistral_mlx.memory.needs import Workload
+from magistral_mlx.memory.plan import plan
 from magistral_mlx.options import GenerationOptions, OutputOptions
 from magistral_mlx.reply import collect_reply
 from magistral_mlx.sampling.sampler import SamplingParams
@@ -153,8 +155,9 @@ class CountedEngine:
             prefix_bytes=PREFIX_BYTES,
             on_step=self._reports.append,
         )
-        plan = plan_for_this_machine(checkpoint.config, window=WINDOW, dtype="float32")
-        self.model = Magistral(checkpoint, tokenizer, self.engine, plan)
+        workload = Workload(window=WINDOW, dtype="float32").on_this_machine(checkpoint.config)
+        made = plan(checkpoint.config, machine_limit(), workload)
+        self.model = Magistral(checkpoint, tokenizer, self.engine, made)
 
     def run(
         self,

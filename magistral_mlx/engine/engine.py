@@ -25,7 +25,7 @@ from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.kv.prefix_cache import PrefixCache
 from magistral_mlx.kv.quantised import kv_group
-from magistral_mlx.memory.plan import PREFILL_TOKENS
+from magistral_mlx.memory.needs import PREFILL_TOKENS
 from magistral_mlx.options import OutputOptions
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.text.tokenizer import Tokenizer

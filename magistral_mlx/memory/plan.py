@@ -1,28 +1,25 @@
-"""The plan: what fits on a machine, predicted from a checkpoint's shapes. All figures are bytes."""
+"""The memory plan: what fits on a machine, predicted from a checkpoint's shapes. All in bytes."""
 
 from dataclasses import dataclass, replace
 
 from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.checkpoint.quantization import Quantization, choices
 from magistral_mlx.errors import UserError
 from magistral_mlx.machine import GIB, MAC_SIZES, MemoryLimit, mac_limit
-from magistral_mlx.memory.needs import Budget
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token
+from magistral_mlx.memory.needs import Needs, Workload
 from magistral_mlx.ranks.shard_config import shard_config
 from magistral_mlx.spec import WINDOW
 
 WORTHY_SHARE = 0.75
-"""KV is not quantised further for a window that is less than a third longer: it costs accuracy."""
-
-PREFILL_TOKENS = 512
-"""Most prompt tokens in one step."""
+"""KV is quantised further only for a window a third longer or more: it costs accuracy."""
 
 LEAST_WINDOW = 2_048
-"""A reasoning model is of no use in less, so less is never chosen. It can be asked for."""
+"""A reasoning model needs at least this. A shorter window is used on request only."""
 
 
 class MemoryPlanError(UserError):
-    """The model, or the window asked for, does not fit; the message says what would."""
+    """The model or the requested window does not fit; the message names what would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +41,10 @@ class KVPlan:
 class MemoryPlan:
     """Where the bytes go: weights + kv + step + prefix_cache + headroom == limit.
 
-    With several ranks, all of these are rank 0's; the others need the head's bytes less. Where
-    layers are divided (`plan_stages`), every rank has a plan of its own.
+    With several ranks, all of these are rank 0's; the others need less, having no head. If layers
+    are divided (`plan_stages`), every rank has its own plan.
 
-    layers: of each rank; empty where every rank has all.
+    layers: how many each rank has; empty if every rank has all of them.
     """
 
     limit: int
@@ -69,56 +66,42 @@ class MemoryPlan:
 def plan(
     config: ModelConfig,
     limit: MemoryLimit,
+    workload: Workload | None = None,
     *,
-    dtype: str | None = None,
-    window: int | None = None,
-    kv_bits: int | None = None,
-    sequences: int = 1,
-    chunk: int = PREFILL_TOKENS,
-    on_gpu: bool = True,
     ranks: int = 1,
 ) -> MemoryPlan:
     """Divide the limit between weights, KV cache, the largest step and what is left.
 
     Args:
-        dtype: what the model computes in; by default the checkpoint's own type.
-        window: tokens a sequence may hold; by default the most that fits, up to the card's.
-        kv_bits: precision of the KV cache; by default the finest that holds the window asked for,
-            or at least three quarters of what the coarsest holds.
-        sequences: how many run at once, each with a full window.
-        chunk: most prompt tokens in a step.
-        on_gpu: as on Metal and CUDA; MLX's CPU backend stores blocks of scores.
-        ranks: processes that the model is divided between, each with a limit of its own.
+        ranks: processes that the model's heads are divided between, each with this limit.
 
     Raises:
-        MemoryPlanError: it does not fit, or a KV cache of those bits is not possible.
-        RequestError: the model cannot be divided between so many ranks.
+        MemoryPlanError: it does not fit, or KV of the requested precision is not possible.
+        RequestError: the model cannot be divided between this number of ranks.
     """
-    part = shard_config(config, ranks)
-    budget = Budget(part, limit, dtype or config.dtype, sequences, chunk, on_gpu, ranks)
-    candidates = budget.kv_bits if kv_bits is None else asked_kv_bits(kv_bits, budget)
-    chosen, bits, window_reason = choose_window(budget, window, candidates)
-    kv, step = budget.kv(bits, chosen), budget.step(bits, chosen)
-    spare = limit.bytes - budget.weights - kv - step
+    needs = Needs(shard_config(config, ranks), limit, workload or Workload(), ranks)
+    choice = choose(needs)
+    bits, window = choice.kv_bits, choice.window
+    spare = limit.bytes - needs.total(bits, window)
     return MemoryPlan(
         limit=limit.bytes,
         limit_source=limit.source,
-        weights=budget.weights,
-        kv=kv,
-        step=step,
+        weights=needs.weights,
+        kv=needs.kv(bits, window),
+        step=needs.step(bits, window),
         prefix_cache=spare // 2,
         headroom=spare - spare // 2,
-        window=chosen,
-        sequences=sequences,
+        window=window,
+        sequences=needs.workload.sequences,
         kv_bits=bits,
-        kv_choices=kv_choices(budget, chosen),
-        reasons=(window_reason, kv_reason(bits, candidates, asked=kv_bits is not None)),
+        kv_choices=kv_choices(needs, window),
+        reasons=choice.reasons,
         ranks=ranks,
     )
 
 
 def magistral_small(*, bits: int | None = 4) -> ModelConfig:
-    """The shape of Magistral Small 2506 (model card) at so many bits a weight; None: bfloat16."""
+    """The shape of Magistral Small 2506 (model card) at `bits` a weight; None: bfloat16."""
     return ModelConfig(
         vocab_size=131_072,
         hidden_size=5_120,
@@ -136,109 +119,124 @@ def magistral_small(*, bits: int | None = 4) -> ModelConfig:
     )
 
 
-def asked_kv_bits(kv_bits: int, budget: Budget) -> tuple[int, ...]:
-    """The precision asked for, alone. Raises MemoryPlanError when it is not possible."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The window, the precision of its KV, and the reason for each."""
+
+    window: int
+    kv_bits: int
+    reasons: tuple[str, str]
+
+
+def choose(needs: Needs) -> Choice:
+    """Choose the window and the precision of KV, unless they are requested.
+
+    Without a requested precision it is the finest that holds the requested window, or at least
+    three quarters of the longest. Raises MemoryPlanError when nothing fits.
+    """
+    candidates = _kv_candidates(needs)
+    window, bits, window_reason = _choose_window(needs, candidates)
+    if needs.workload.kv_bits is not None:
+        why = "as asked"
+    elif bits == candidates[0]:
+        why = "not quantised, because the window fits without"
+    else:
+        why = "more would shorten the window"
+    return Choice(window, bits, (window_reason, f"KV at {bits} bits: {why}"))
+
+
+def _kv_candidates(needs: Needs) -> tuple[int, ...]:
+    asked = needs.workload.kv_bits
+    if asked is None:
+        return needs.kv_bits
     # 16 means "as computed" on the CPU too, which computes in 32.
-    bits = budget.full_bits if kv_bits in (16, 32) else kv_bits
-    if bits in budget.kv_bits:
+    bits = needs.full_bits if asked in (16, 32) else asked
+    if bits in needs.kv_bits:
         return (bits,)
     raise MemoryPlanError(
-        f"A KV cache of {kv_bits} bits is not possible with this model: choose "
-        f"{' or '.join(map(str, budget.kv_bits))}."
+        f"A KV cache of {asked} bits is not possible with this model: choose "
+        f"{choices(needs.kv_bits)}."
     )
 
 
-def choose_window(
-    budget: Budget, window: int | None, candidates: tuple[int, ...]
-) -> tuple[int, int, str]:
-    """The window, the precision of its KV, and the reason for the window.
-
-    Raises MemoryPlanError when it does not fit.
-    """
+def _choose_window(needs: Needs, candidates: tuple[int, ...]) -> tuple[int, int, str]:
+    window = needs.workload.window
     if window is not None:
-        return window, _finest(budget, window, candidates), f"window {window:,}: as asked"
-    preferred = min(WINDOW, budget.config.max_position_embeddings)
-    windows = {bits: min(preferred, budget.longest_window(bits)) for bits in candidates}
+        return window, _finest(needs, window, candidates), f"window {window:,}: as asked"
+    preferred = min(WINDOW, needs.config.max_position_embeddings)
+    windows = {bits: min(preferred, needs.longest_window(bits)) for bits in candidates}
     bits = next(b for b in candidates if windows[b] >= WORTHY_SHARE * max(windows.values()))
     if windows[bits] < min(LEAST_WINDOW, preferred):
-        raise _too_large(budget, candidates[-1], min(LEAST_WINDOW, preferred))
+        raise _too_large(needs, candidates[-1], min(LEAST_WINDOW, preferred))
     if windows[bits] == preferred:
         card = "the model card's maximum" if preferred == WINDOW else "the checkpoint's maximum"
         return preferred, bits, f"window {preferred:,}: {card}, and it fits"
     reason = f"window {windows[bits]:,}: the longest that fits; {preferred:,} would take "
-    return windows[bits], bits, reason + gigabytes(budget.total(bits, preferred))
+    return windows[bits], bits, reason + gigabytes(needs.total(bits, preferred))
 
 
-def _finest(budget: Budget, window: int, candidates: tuple[int, ...]) -> int:
-    """The finest precision that holds a window that was asked for."""
-    maximum = budget.config.max_position_embeddings
+def _finest(needs: Needs, window: int, candidates: tuple[int, ...]) -> int:
+    """The finest precision that holds the requested window."""
+    maximum = needs.config.max_position_embeddings
     if not 1 <= window <= maximum:
         raise MemoryPlanError(
             f"A window of {window:,} tokens is not possible: this checkpoint takes 1 to "
             f"{maximum:,}."
         )
-    fitting = [bits for bits in candidates if budget.fits(bits, window)]
+    fitting = [bits for bits in candidates if needs.fits(bits, window)]
     if not fitting:
-        raise _too_large(budget, candidates[-1], window)
+        raise _too_large(needs, candidates[-1], window)
     return fitting[0]
 
 
-def kv_reason(bits: int, candidates: tuple[int, ...], *, asked: bool) -> str:
-    """Why the KV has the precision chosen."""
-    if asked:
-        return f"KV at {bits} bits: as asked"
-    if bits == candidates[0]:
-        return f"KV at {bits} bits: not quantised, because the window fits without"
-    return f"KV at {bits} bits: more would shorten the window"
-
-
-def kv_choices(budget: Budget, window: int) -> tuple[KVPlan, ...]:
-    """Every precision that is possible."""
+def kv_choices(needs: Needs, window: int) -> tuple[KVPlan, ...]:
+    """Every possible precision, the finest first."""
     return tuple(
         KVPlan(
             bits=bits,
-            bytes_per_token=kv_bytes_per_token(budget.config, budget.dtype, bits=bits),
-            bytes_at_window=budget.kv(bits, window),
-            longest_window=budget.longest_window(bits),
+            bytes_per_token=kv_bytes_per_token(needs.config, needs.dtype, bits=bits),
+            bytes_at_window=needs.kv(bits, window),
+            longest_window=needs.longest_window(bits),
         )
-        for bits in budget.kv_bits
+        for bits in needs.kv_bits
     )
 
 
-def _too_large(budget: Budget, bits: int, window: int) -> MemoryPlanError:
-    """What was asked, the limit it hits, and everything that would fit instead."""
+def _too_large(needs: Needs, bits: int, window: int) -> MemoryPlanError:
+    """Names the needs, the limit, and everything that would fit instead."""
     parts = (
-        f"weights {gigabytes(budget.weights)}, KV {gigabytes(budget.kv(bits, window))}, "
-        f"step {gigabytes(budget.step(bits, window))}"
+        f"weights {gigabytes(needs.weights)}, KV {gigabytes(needs.kv(bits, window))}, "
+        f"step {gigabytes(needs.step(bits, window))}"
     )
-    many = f" for {budget.sequences} sequences" if budget.sequences > 1 else ""
+    sequences = needs.workload.sequences
+    many = f" for {sequences} sequences" if sequences > 1 else ""
     return MemoryPlanError(
-        f"A window of {window:,} tokens{many} takes {gigabytes(budget.total(bits, window))} "
-        f"({parts}) and the limit is {gigabytes(budget.limit.bytes)}, {budget.limit.source}. "
-        f"What would fit: {'; '.join(_alternatives(budget, bits, window))}."
+        f"A window of {window:,} tokens{many} takes {gigabytes(needs.total(bits, window))} "
+        f"({parts}) and the limit is {gigabytes(needs.limit.bytes)}, {needs.limit.source}. "
+        f"What would fit: {'; '.join(_alternatives(needs, bits, window))}."
     )
 
 
-def _alternatives(budget: Budget, bits: int, window: int) -> list[str]:
+def _alternatives(needs: Needs, bits: int, window: int) -> list[str]:
     found: list[str] = []
-    if longest := budget.longest_window(bits):
+    if longest := needs.longest_window(bits):
         found.append(f"a window of {longest:,}")
-    if budget.sequences > 1 and replace(budget, sequences=1).fits(bits, window):
+    one = replace(needs, workload=replace(needs.workload, sequences=1))
+    if needs.workload.sequences > 1 and one.fits(bits, window):
         found.append("one sequence at a time")
-    quantization = budget.config.quantization
+    quantization = needs.config.quantization
+    stored = quantization.bits if quantization else 16
+    group = quantization.group_size if quantization and quantization.has_biases else 64
     for fewer in (8, 6, 5, 4, 3):
-        stored = quantization.bits if quantization else 16
-        affine = quantization is not None and quantization.mode == "affine"
-        group = quantization.group_size if quantization and affine else 64
         converted = replace(
-            budget.config, quantization=Quantization(fewer, group), module_quantization=()
+            needs.config, quantization=Quantization(fewer, group), module_quantization=()
         )
-        if fewer < stored and replace(budget, config=converted).fits(bits, window):
+        if fewer < stored and replace(needs, config=converted).fits(bits, window):
             found.append(f"the model converted to {fewer} bits")
             break
     for memory in MAC_SIZES:
-        if budget.on(mac_limit(memory)).fits(bits, window):
-            macs = f"{budget.ranks} Macs" if budget.ranks > 1 else "a Mac"
+        if needs.on(mac_limit(memory)).fits(bits, window):
+            macs = f"{needs.ranks} Macs" if needs.ranks > 1 else "a Mac"
             found.append(f"{macs} with {memory // GIB} GB")
             break
     return found or ["a smaller model"]

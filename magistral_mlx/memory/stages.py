@@ -1,4 +1,4 @@
-"""The plan of a model that is divided by layers between machines, which may be unequal."""
+"""The memory plan of a model whose layers are divided between machines, which may be unequal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,23 +6,35 @@ from typing import Self
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.machine import MemoryLimit
-from magistral_mlx.memory.needs import Budget
 from magistral_mlx.memory.byte_counts import tensor_bytes
-from magistral_mlx.memory.plan import (
-    PREFILL_TOKENS,
-    KVPlan,
-    MemoryPlan,
-    asked_kv_bits,
-    choose_window,
-    kv_choices,
-    kv_reason,
-)
+from magistral_mlx.memory.needs import Needs, Workload
+from magistral_mlx.memory.plan import Choice, KVPlan, MemoryPlan, choose, kv_choices
 from magistral_mlx.ranks.layer_split import check_layers, split_layers
 from magistral_mlx.ranks.stage import Stage, stages
 
 
+def plan_stages(
+    config: ModelConfig, limits: Sequence[MemoryLimit], workload: Workload | None = None
+) -> tuple[MemoryPlan, ...]:
+    """A plan for every rank, with the same window and KV precision, and layers by its limit.
+
+    All ranks keep the same number of tokens of finished KV: those that the fullest rank can hold.
+
+    Args:
+        limits: of each rank.
+
+    Raises:
+        MemoryPlanError: it does not fit, or KV of the requested precision is not possible.
+        RequestError: there are more ranks than layers.
+    """
+    check_layers(config, len(limits))
+    together, workload = _sum(tuple(limits)), workload or Workload()
+    needs = StagedNeeds(config, together, workload, len(limits), tuple(limits))
+    return _plans(needs, choose(needs))
+
+
 @dataclass(frozen=True, slots=True)
-class StageNeeds:
+class RankBytes:
     """Bytes that one rank needs."""
 
     weights: int
@@ -31,13 +43,13 @@ class StageNeeds:
 
     @property
     def total(self) -> int:
-        """Of all three."""
+        """Their sum."""
         return self.weights + self.kv + self.step
 
 
 @dataclass(frozen=True, slots=True)
-class StagesBudget(Budget):
-    """As Budget, for all ranks together: config is the whole model's, limit the limits' sum.
+class StagedNeeds(Needs):
+    """The needs of all ranks together: config is the whole model's, limit the sum of limits.
 
     limits: of each rank.
     """
@@ -46,99 +58,53 @@ class StagesBudget(Budget):
 
     def step(self, bits: int, window: int, *, draws: bool = True) -> int:
         """Bytes of the largest step on all ranks, of which one draws."""
-        others = (self.ranks - 1) * Budget.step(self, bits, window, draws=False)
-        return Budget.step(self, bits, window, draws=draws) + others
+        others = (self.ranks - 1) * Needs.step(self, bits, window, draws=False)
+        return Needs.step(self, bits, window, draws=draws) + others
 
     def on(self, limit: MemoryLimit) -> Self:
         """The same on machines that all have this limit."""
         limits = (limit,) * self.ranks
-        return replace(self, limit=all_together(limits), limits=limits)
+        return replace(self, limit=_sum(limits), limits=limits)
 
     def fits(self, bits: int, window: int) -> bool:
         """Whether every rank stays within its limit."""
-        tensors = tensor_bytes(self.config, self.dtype)
         return all(
-            self._needs(stage, bits, window, tensors).total <= self.limits[stage.rank].bytes
-            for stage in self._stages(bits, window, tensors)
+            need.total <= self.limits[stage.rank].bytes
+            for stage, need in self.by_stage(bits, window)
         )
 
-    def stages(self, bits: int, window: int) -> tuple[Stage, ...]:
-        """Every rank's layers, by its room for their weights and KV."""
-        return self._stages(bits, window, tensor_bytes(self.config, self.dtype))
-
-    def needs(self, stage: Stage, bits: int, window: int) -> StageNeeds:
-        """What one rank needs."""
-        return self._needs(stage, bits, window, tensor_bytes(self.config, self.dtype))
-
-    def _stages(self, bits: int, window: int, tensors: Mapping[str, int]) -> tuple[Stage, ...]:
+    def by_stage(self, bits: int, window: int) -> list[tuple[Stage, RankBytes]]:
+        """Every rank's layers, chosen by its room for their weights and KV, and what it needs."""
+        tensors = tensor_bytes(self.config, self.dtype)
         count = self.config.num_hidden_layers
-        without = [self._needs(stage, bits, window, tensors) for stage in stages((0,) * self.ranks)]
-        room = [limit.bytes - each.total for limit, each in zip(self.limits, without, strict=True)]
+        empty = stages((0,) * self.ranks)
+        room = [
+            limit.bytes - self._needs(stage, bits, window, tensors).total
+            for limit, stage in zip(self.limits, empty, strict=True)
+        ]
         # Layers that are stored in different formats count with their mean.
         weights = sum(size for name, size in tensors.items() if name.startswith("model.layers."))
         layer = (weights + self.kv(bits, window)) // count
-        return stages(split_layers(count, room, layer))
+        divided = stages(split_layers(count, room, layer))
+        return [(stage, self._needs(stage, bits, window, tensors)) for stage in divided]
 
-    def _needs(
-        self, stage: Stage, bits: int, window: int, tensors: Mapping[str, int]
-    ) -> StageNeeds:
-        return StageNeeds(
+    def _needs(self, stage: Stage, bits: int, window: int, tensors: Mapping[str, int]) -> RankBytes:
+        return RankBytes(
             weights=stage.weight_bytes(tensors, tied=self.config.tie_word_embeddings),
             kv=self.kv(bits, window) * stage.layers // self.config.num_hidden_layers,
-            step=Budget.step(self, bits, window, draws=stage.draws),
+            step=Needs.step(self, bits, window, draws=stage.draws),
         )
 
 
-def plan_stages(
-    config: ModelConfig,
-    limits: Sequence[MemoryLimit],
-    *,
-    dtype: str | None = None,
-    window: int | None = None,
-    kv_bits: int | None = None,
-    sequences: int = 1,
-    chunk: int = PREFILL_TOKENS,
-    on_gpu: bool = True,
-) -> tuple[MemoryPlan, ...]:
-    """A plan for every rank, with the same window and KV precision, and layers by its limit.
-
-    As many tokens of finished KV are kept on all ranks: what the fullest has room for.
-
-    Args:
-        limits: of each rank.
-        dtype, window, kv_bits, sequences, chunk, on_gpu: as of `memory.plan`.
-
-    Raises:
-        MemoryPlanError: it does not fit, or a KV cache of those bits is not possible.
-        RequestError: there are more ranks than layers.
-    """
-    check_layers(config, len(limits))
-    budget = StagesBudget(
-        config=config,
-        limit=all_together(tuple(limits)),
-        dtype=dtype or config.dtype,
-        sequences=sequences,
-        chunk=chunk,
-        on_gpu=on_gpu,
-        ranks=len(limits),
-        limits=tuple(limits),
-    )
-    candidates = budget.kv_bits if kv_bits is None else asked_kv_bits(kv_bits, budget)
-    chosen, bits, window_reason = choose_window(budget, window, candidates)
-    reasons = window_reason, kv_reason(bits, candidates, asked=kv_bits is not None)
-    return _plans(budget, bits, chosen, reasons)
-
-
-def _plans(
-    budget: StagesBudget, bits: int, window: int, reasons: tuple[str, ...]
-) -> tuple[MemoryPlan, ...]:
-    stages = budget.stages(bits, window)
-    needs = [budget.needs(stage, bits, window) for stage in stages]
-    spares = [limit.bytes - need.total for limit, need in zip(budget.limits, needs, strict=True)]
-    prefix_layer = min(
-        spare // 2 // stage.layers for spare, stage in zip(spares, stages, strict=True)
-    )
-    choices = kv_choices(budget, window)
+def _plans(needs: StagedNeeds, choice: Choice) -> tuple[MemoryPlan, ...]:
+    bits, window = choice.kv_bits, choice.window
+    by_stage = needs.by_stage(bits, window)
+    layers = tuple(stage.layers for stage, _ in by_stage)
+    spares = [
+        limit.bytes - need.total for limit, (_, need) in zip(needs.limits, by_stage, strict=True)
+    ]
+    prefix_layer = min(spare // 2 // count for spare, count in zip(spares, layers, strict=True))
+    choices = kv_choices(needs, window)
     return tuple(
         MemoryPlan(
             limit=limit.bytes,
@@ -149,19 +115,19 @@ def _plans(
             prefix_cache=prefix_layer * stage.layers,
             headroom=spare - prefix_layer * stage.layers,
             window=window,
-            sequences=budget.sequences,
+            sequences=needs.workload.sequences,
             kv_bits=bits,
-            kv_choices=tuple(_share(choice, stage, budget.config) for choice in choices),
-            reasons=reasons,
-            ranks=budget.ranks,
-            layers=tuple(each.layers for each in stages),
+            kv_choices=tuple(_part_of(one, stage, needs.config) for one in choices),
+            reasons=choice.reasons,
+            ranks=needs.ranks,
+            layers=layers,
         )
-        for stage, need, spare, limit in zip(stages, needs, spares, budget.limits, strict=True)
+        for (stage, need), spare, limit in zip(by_stage, spares, needs.limits, strict=True)
     )
 
 
-def _share(choice: KVPlan, stage: Stage, config: ModelConfig) -> KVPlan:
-    """What a stage has of the KV of all layers."""
+def _part_of(choice: KVPlan, stage: Stage, config: ModelConfig) -> KVPlan:
+    """The KV of a stage, from that of all layers."""
     return replace(
         choice,
         bytes_per_token=choice.bytes_per_token * stage.layers // config.num_hidden_layers,
@@ -169,6 +135,5 @@ def _share(choice: KVPlan, stage: Stage, config: ModelConfig) -> KVPlan:
     )
 
 
-def all_together(limits: tuple[MemoryLimit, ...]) -> MemoryLimit:
-    """The sum of several machines' limits."""
+def _sum(limits: tuple[MemoryLimit, ...]) -> MemoryLimit:
     return MemoryLimit(sum(limit.bytes for limit in limits), f"of {len(limits)} machines together")

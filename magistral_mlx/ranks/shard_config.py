@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.quantization import choices
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 from magistral_mlx.errors import RequestError
 
@@ -16,11 +17,10 @@ def shard_config(config: ModelConfig, ranks: int) -> ModelConfig:
         return config
     if not _divides(config, ranks):
         fitting = [n for n in range(2, config.num_key_value_heads + 1) if _divides(config, n)]
-        instead = ", ".join(map(str, fitting[:-1])) + (" or " if fitting[1:] else "")
         raise RequestError(
             f"A model with {config.num_attention_heads} heads, {config.num_key_value_heads} "
             f"key/value heads and {config.intermediate_size:,} rows of MLP cannot be divided "
-            f"between {ranks} ranks: use {instead}{fitting[-1] if fitting else 1}."
+            f"between {ranks} ranks: use {choices(fitting or [1])}."
         )
     return replace(
         config,

@@ -24,9 +24,9 @@ from magistral_mlx.machine import (
     machine_limit,
     parse_memory,
 )
+from magistral_mlx.memory.needs import Workload
 from magistral_mlx.memory.plan import MemoryPlan, MemoryPlanError, gigabytes, magistral_small, plan
 from magistral_mlx.memory.stages import plan_stages
-from magistral_mlx.memory.this_machine import plan_for_this_machine, plan_stages_for_this_machine
 from magistral_mlx.opening import choose_model
 from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.spec import HUB_ID
@@ -61,6 +61,16 @@ class PlanOptions:
         False
     )
 
+    @property
+    def mac_workload(self) -> Workload:
+        """What a Mac must hold."""
+        return Workload(window=self.window, kv_bits=self.kv_bits, sequences=self.sequences)
+
+    def workload(self, config: ModelConfig) -> Workload:
+        """What this machine, or the Macs that --memory names, must hold."""
+        here = self.memory is None
+        return self.mac_workload.on_this_machine(config) if here else self.mac_workload
+
 
 @takes_groups
 def plan_command(
@@ -93,16 +103,8 @@ def _plan(options: PlanOptions) -> tuple[object, RenderableType]:
             "and --ranks, or --split layers."
         )
     name, config = _named_config(options.model)
-    if memory is not None:
-        made = _plan_for(options, config, mac_limit(parse_memory(memory)))
-    else:
-        made = plan_for_this_machine(
-            config,
-            window=options.window,
-            kv_bits=options.kv_bits,
-            sequences=options.sequences,
-            ranks=options.ranks,
-        )
+    limit = machine_limit() if memory is None else mac_limit(parse_memory(memory))
+    made = plan(config, limit, options.workload(config), ranks=options.ranks)
     return {"model": name, **asdict(made)}, plan_view(made, title=name)
 
 
@@ -110,14 +112,7 @@ def _plan_of_stages(options: PlanOptions) -> tuple[object, RenderableType]:
     """What each rank holds of a model whose layers are divided."""
     limits = _limits(options.memory, options.ranks)
     name, config = _named_config(options.model)
-    plan_here = plan_stages_for_this_machine if options.memory is None else plan_stages
-    made = plan_here(
-        config,
-        limits,
-        window=options.window,
-        kv_bits=options.kv_bits,
-        sequences=options.sequences,
-    )
+    made = plan_stages(config, limits, options.workload(config))
     value = {"model": name, "ranks": [asdict(one) for one in made]}
     return value, stages_view(made, title=name)
 
@@ -133,22 +128,12 @@ def _plan_of_macs(options: PlanOptions) -> tuple[object, RenderableType]:
     plans: dict[int, MemoryPlan | None] = {}
     for memory in MAC_SIZES:
         try:
-            plans[memory] = _plan_for(options, config, mac_limit(memory))
+            limit = mac_limit(memory)
+            plans[memory] = plan(config, limit, options.mac_workload, ranks=options.ranks)
         except MemoryPlanError:
             plans[memory] = None
     value = [asdict(made) for made in plans.values() if made is not None]
     return value, macs_view(plans, title=name)
-
-
-def _plan_for(options: PlanOptions, config: ModelConfig, limit: MemoryLimit) -> MemoryPlan:
-    return plan(
-        config,
-        limit,
-        window=options.window,
-        kv_bits=options.kv_bits,
-        sequences=options.sequences,
-        ranks=options.ranks,
-    )
 
 
 def _limits(memory: str | None, ranks: int) -> list[MemoryLimit]:

@@ -22,6 +22,7 @@ from magistral_mlx.machine import (
     parse_memory,
 )
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token, step_bytes, weight_bytes
+from magistral_mlx.memory.needs import Workload
 from magistral_mlx.memory.plan import (
     MemoryPlan,
     MemoryPlanError,
@@ -52,8 +53,15 @@ def tiny(*, quantization: Quantization | None = None, dtype: str = "float32") ->
     )
 
 
-def mac(gigabytes: int, **changes: int) -> MemoryPlan:
-    return plan(SMALL, mac_limit(gigabytes * GIB), **changes)  # type: ignore[arg-type]
+def mac(
+    gigabytes: int,
+    *,
+    window: int | None = None,
+    kv_bits: int | None = None,
+    sequences: int = 1,
+) -> MemoryPlan:
+    options = Workload(window=window, kv_bits=kv_bits, sequences=sequences)
+    return plan(SMALL, mac_limit(gigabytes * GIB), options)
 
 
 def test_weights_of_magistral_small_match_the_model_card() -> None:
@@ -201,15 +209,15 @@ def test_a_precision_asked_for_is_kept_and_the_window_follows_it() -> None:
 
 
 def test_16_bits_are_those_of_the_compute_type() -> None:
-    assert plan(tiny(), MemoryLimit(10**9, "test"), kv_bits=16).kv_bits == 32
+    assert plan(tiny(), MemoryLimit(10**9, "test"), Workload(kv_bits=16)).kv_bits == 32
 
 
 def test_a_precision_that_is_not_possible_is_refused_with_those_that_are() -> None:
-    with pytest.raises(MemoryPlanError, match=r"5 bits.*choose 16 or 8 or 4"):
+    with pytest.raises(MemoryPlanError, match=r"5 bits.*choose 16, 8 or 4"):
         mac(64, kv_bits=5)
     odd = replace(SMALL, head_dim=80)
     with pytest.raises(MemoryPlanError, match=r"4 bits.*choose 16\."):
-        plan(odd, mac_limit(64 * GIB), kv_bits=4)
+        plan(odd, mac_limit(64 * GIB), Workload(kv_bits=4))
     assert plan(odd, mac_limit(24 * GIB)).kv_bits == 16
 
 
@@ -219,7 +227,8 @@ def test_quantised_kv_is_planned_with_the_scores_that_no_kernel_keeps_to_itself(
 
 
 def test_float32_is_planned_with_its_own_precision() -> None:
-    made = plan(tiny(quantization=Quantization(4, 64)), MemoryLimit(10**9, "test"), dtype="float32")
+    config, limit = tiny(quantization=Quantization(4, 64)), MemoryLimit(10**9, "test")
+    made = plan(config, limit, Workload(dtype="float32"))
     assert made.kv_bits == 32
     assert made.window == 1_000  # the checkpoint's maximum, not a multiple of the step
 

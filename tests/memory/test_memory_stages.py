@@ -13,6 +13,7 @@ from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.errors import RequestError
 from magistral_mlx.machine import GIB, MemoryLimit, mac_limit
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token, tensor_bytes, weight_bytes
+from magistral_mlx.memory.needs import Workload
 from magistral_mlx.memory.plan import LEAST_WINDOW, MemoryPlanError, magistral_small, plan
 from magistral_mlx.memory.stages import plan_stages
 from magistral_mlx.ranks.layer_split import split_layers
@@ -86,8 +87,9 @@ def test_unequal_macs_hold_what_the_smaller_ones_heads_do_not() -> None:
 def test_the_window_is_the_longest_that_all_hold() -> None:
     made = plan_stages(SMALL, macs((8, 8, 8)))[0]
     assert LEAST_WINDOW < made.window < 40_960
+    longer = Workload(window=made.window + 256, kv_bits=made.kv_bits)
     with pytest.raises(MemoryPlanError, match=f"a window of {made.window:,}"):
-        plan_stages(SMALL, macs((8, 8, 8)), window=made.window + 256, kv_bits=made.kv_bits)
+        plan_stages(SMALL, macs((8, 8, 8)), longer)
 
 
 def test_what_would_fit_speaks_of_as_many_macs() -> None:
