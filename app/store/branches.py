@@ -1,4 +1,4 @@
-"""The tree of a conversation: the path shown, the siblings beside it, and moves between them."""
+"""The tree of a conversation: the path shown, its siblings, and switching between them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,31 +12,24 @@ from magistral_mlx.text.conversation import Message
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A message of the path shown, and its siblings in order (itself included, at `index`)."""
+    """A message of the path shown, and its siblings in order, including itself at `index`."""
 
     message: StoredMessage
     siblings: tuple[StoredMessage, ...]
     index: int
 
     @property
-    def previous(self) -> StoredMessage | None:
-        """The sibling before it."""
-        return self.siblings[self.index - 1] if self.index else None
-
-    @property
-    def next(self) -> StoredMessage | None:
-        """The sibling after it."""
-        return self.siblings[self.index + 1] if self.index + 1 < len(self.siblings) else None
-
-    @property
     def chains(self) -> tuple[StoredMessage, ...]:
-        """All answers of the same run of parallel thinking, itself included; else none."""
+        """All answers of the same run of several chains, including this one; else none."""
         group = self.message.group
         return tuple(s for s in self.siblings if group is not None and s.group == group)
 
 
 def shown_path(store: Store, conversation: str) -> list[Turn]:
-    """The turns from the first message to the active leaf. Raises UserError when it is gone."""
+    """The turns from the first message to the active leaf.
+
+    Raises UserError if the conversation is gone.
+    """
     leaf = store.conversation(conversation).leaf
     return path_to(store.messages(conversation), leaf)
 
@@ -47,7 +40,7 @@ def path_to(messages: Sequence[StoredMessage], leaf: str | None) -> list[Turn]:
     children = _children(messages)
     path: list[Turn] = []
     while leaf is not None and leaf in by_id:
-        message = by_id.pop(leaf)  # popped: a damaged tree with a circle ends too
+        message = by_id.pop(leaf)  # popped, so that a damaged tree with a cycle ends too
         siblings = children[message.parent]
         path.append(Turn(message, tuple(siblings), siblings.index(message)))
         leaf = message.parent
@@ -67,16 +60,16 @@ def switch(store: Store, message: str) -> str:
 def edit(
     store: Store, message: str, content: str, attachments: Sequence[Attachment] | None = None
 ) -> StoredMessage:
-    """A new sibling of a user's message, and show it; None keeps the attachments.
+    """Add a sibling of a user's message and show it; None keeps the attachments.
 
-    Raises UserError when it is gone, no user's message, or the new text is empty.
+    Raises UserError if the message is gone or not a user's, or the new text is empty.
     """
     old = store.message(message)
     if old.role != "user":
         raise UserError("Only your own messages can be edited: ask for a new answer instead.")
     files = old.attachments if attachments is None else tuple(attachments)
     if not content.strip() and not files:
-        raise UserError("The message is empty: write something, or keep it as it was.")
+        raise UserError("The message is empty: write something, or cancel the edit.")
     return store.add_message(
         old.conversation, parent=old.parent, role="user", content=content, attachments=files
     )
@@ -85,19 +78,21 @@ def edit(
 def question_of(store: Store, answer: str) -> StoredMessage:
     """The user's message that an answer belongs to: regenerating starts a run from it.
 
-    Raises UserError when there is none.
+    Raises UserError if the message is not an answer.
     """
     message = store.message(answer)
     if message.role != "assistant" or message.parent is None:
-        raise UserError("Only an answer can be generated again: choose one of the model's.")
+        raise UserError(
+            "Only an answer can be generated again: choose one of the model's messages."
+        )
     return store.message(message.parent)
 
 
 def to_messages(path: Sequence[StoredMessage], *, system: str = "") -> list[Message]:
-    """The path as the model gets it: attachments set into the questions, system text first.
+    """The path as the model gets it: system text first, attachments inside the questions.
 
-    A question whose answer was cut off before it had any text is left out with that answer:
-    otherwise it would be answered together with the next one.
+    A question whose answer has no text is left out together with that answer; otherwise the
+    model would answer it along with the next one.
     """
     messages = [Message("system", system)] if system.strip() else []
     for index, stored in enumerate(path):

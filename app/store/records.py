@@ -1,53 +1,59 @@
-"""What the page keeps: conversations, their messages, and the figures shown beside them."""
+"""What the page keeps (conversations, messages, figures), and the database rows that hold it."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
-from typing import Any, Literal, TypeGuard
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from magistral_mlx.app.files.attachments import Attachment
 from magistral_mlx.events import FinishReason
 
 MessageRole = Literal["user", "assistant"]
-Ending = FinishReason | Literal["failed"]
+Ending = Literal[FinishReason, "failed"]
+
+# SQLite returns untyped values.
+Row = Sequence[Any]
+
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+"""A whole number that SQLite can hold."""
+
+_Measure = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How an answer went: tokens, and seconds. None where nothing was measured."""
+    """Tokens and seconds of an answer; None: not measured."""
 
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    seconds_to_first_token: float | None = None
-    reasoning_seconds: float | None = None
-    total_seconds: float | None = None
-    tokens_per_second: float | None = None
-    thinking_budget: int | None = None
-    reasoning_closed_by_force: bool = False
+    prompt_tokens: Count = 0
+    cached_tokens: Count = 0
+    completion_tokens: Count = 0
+    reasoning_tokens: Count = 0
+    seconds_to_first_token: _Measure | None = None
+    reasoning_seconds: _Measure | None = None
+    total_seconds: _Measure | None = None
+    tokens_per_second: _Measure | None = None
+    thinking_budget: Count | None = None
+    reasoning_closed_by_force: Annotated[bool, Field(strict=True)] = False
     error: str | None = None
-
-    def to_json(self) -> dict[str, object]:
-        """Plain values for `from_json`."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> "Figures":
-        """Read what `to_json` wrote, by this version or another; wrong values are left out."""
-        names = [field.name for field in fields(cls) if field.name in data]
-        read: dict[str, Any] = {name: data[name] for name in names if _fits(name, data[name])}
-        return cls(**read)
+        """Read figures that this version or another wrote; invalid ones get their defaults."""
+        return valid_fields(_figures_adapter(), data)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
     """A node of a conversation's tree.
 
-    content: what the user typed, or the answer; the attachments' texts are not in it.
-    group: the same for all chains of one run of parallel thinking; else None.
-    ending: why the answer ended; None while it is written, or when that was interrupted by a
-        crash. Always "stop" for a user's message.
+    content: the typed text or the answer, without the attachments' texts.
+    ending: why the answer ended; None while it is being written, or after a crash. Always "stop"
+        for a user's message.
+    group: shared by the chains of one run; None for a single answer.
     created: seconds since 1970.
     """
 
@@ -77,24 +83,61 @@ class Conversation:
     leaf: str | None
 
 
-def _fits(name: str, value: object) -> bool:
-    """Whether a figure may have this value: no file from elsewhere is to upset the page."""
-    if name == "error":
-        return value is None or isinstance(value, str)
-    if name == "reasoning_closed_by_force":
-        return isinstance(value, bool)
-    if value is None:
-        return getattr(Figures(), name) is None
-    if name.endswith(("seconds", "token", "second")):
-        return is_real(value) and value >= 0
-    return is_whole(value) and value >= 0
+# One column for each field, in the same order.
+CONVERSATION_COLUMNS = ", ".join(field.name for field in fields(Conversation))
+MESSAGE_COLUMNS = ", ".join(f'"{field.name}"' for field in fields(StoredMessage))
 
 
-def is_real(value: object) -> TypeGuard[float]:
-    """A finite number, and not True or False."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+def valid_fields(adapter: TypeAdapter[_T], data: Mapping[str, object]) -> _T:
+    """Build a record from the valid values in `data`; the other fields get their defaults."""
+    try:
+        return adapter.validate_python(data)
+    except ValidationError as error:
+        refused = {issue["loc"][0] for issue in error.errors()}
+        return adapter.validate_python({k: v for k, v in data.items() if k not in refused})
 
 
-def is_whole(value: object) -> TypeGuard[int]:
-    """A whole number that SQLite can hold, and not True or False."""
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+def conversation_of(row: Row) -> Conversation:
+    """A row of CONVERSATION_COLUMNS."""
+    return Conversation(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
+
+
+def message_of(row: Row) -> StoredMessage:
+    """A row of MESSAGE_COLUMNS."""
+    attachments = tuple(Attachment(**attachment) for attachment in json.loads(row[6]))
+    figures = None if row[8] is None else Figures.from_json(json.loads(row[8]))
+    return StoredMessage(*row[:6], attachments, row[7], figures, *row[9:])
+
+
+def row_of(message: StoredMessage) -> Row:
+    """Values of MESSAGE_COLUMNS."""
+    files = json.dumps([asdict(file) for file in message.attachments], ensure_ascii=False)
+    return (
+        message.id,
+        message.conversation,
+        message.parent,
+        message.role,
+        storable(message.content),
+        None if message.reasoning is None else storable(message.reasoning),
+        storable(files),
+        message.ending,
+        figures_text(message.figures),
+        message.model,
+        message.group,
+        message.created,
+    )
+
+
+def figures_text(figures: Figures | None) -> str | None:
+    """Figures as a row holds them."""
+    return None if figures is None else json.dumps(asdict(figures))
+
+
+def storable(text: str) -> str:
+    """The text with "?" for unpaired surrogates, which browsers can send and UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@cache
+def _figures_adapter() -> TypeAdapter[Figures]:
+    return TypeAdapter(Figures)

@@ -1,58 +1,56 @@
-"""Conversations on disk: SQLite, for this user alone, shared by threads and processes."""
+"""Conversations on disk: an SQLite file of this user, shared by threads and processes."""
 
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple, replace
 from pathlib import Path
 from threading import RLock
 from uuid import uuid4
 
 from magistral_mlx.app.files.attachments import Attachment
-from magistral_mlx.app.store.database import open_database
+from magistral_mlx.app.store.database import SearchIndex, open_database
 from magistral_mlx.app.store.records import (
+    CONVERSATION_COLUMNS,
+    MESSAGE_COLUMNS,
     Conversation,
     Ending,
     Figures,
     MessageRole,
-    StoredMessage,
-)
-from magistral_mlx.app.store.rows import (
-    CONVERSATION_COLUMNS,
-    MESSAGE_COLUMNS,
     Row,
+    StoredMessage,
     conversation_of,
     figures_text,
     message_of,
     row_of,
     storable,
 )
-from magistral_mlx.app.store.search_index import SearchIndex
 from magistral_mlx.errors import UserError
 
 
 class Store:
     """Conversations, their trees of messages, and settings. Any thread may call any method.
 
-    Every method raises UserError when the disk fails.
+    Every method raises UserError if the disk fails.
     """
 
     def __init__(self, folder: Path | None) -> None:
         """Open or create the database in a folder; None keeps everything in memory (no history).
 
-        Raises UserError when the folder cannot be used, or a newer version wrote the database.
+        Raises UserError if the folder cannot be used, or a newer version wrote the database.
         """
         self._lock = RLock()
         self._database = open_database(folder)
         self._index = SearchIndex(self._database)
 
     def close(self) -> None:
-        """Close the database; what is in memory alone is gone then."""
+        """Close the database; without a folder, its content is lost."""
         with self._lock:
             self._database.close()
 
     def create_conversation(self, title: str = "", *, pinned: bool = False) -> Conversation:
-        """A new, empty conversation."""
+        """Add an empty conversation."""
         now = time.time()
         made = Conversation(uuid4().hex, title.strip(), now, now, pinned, leaf=None)
         self.add_conversation(made, ())
@@ -61,15 +59,8 @@ class Store:
     def add_conversation(
         self, conversation: Conversation, messages: Sequence[StoredMessage]
     ) -> None:
-        """Add a whole conversation, as it was imported say: all of it or, on an error, nothing."""
-        values = (
-            conversation.id,
-            storable(conversation.title),
-            conversation.created,
-            conversation.updated,
-            conversation.pinned,
-            conversation.leaf,
-        )
+        """Add a conversation with its messages: all of it or, on an error, nothing."""
+        values = astuple(replace(conversation, title=storable(conversation.title)))
         with self._writing() as database:
             number = database.execute(
                 f"INSERT INTO conversations ({CONVERSATION_COLUMNS}) VALUES ({_marks(values)})",
@@ -80,7 +71,7 @@ class Store:
                 self._insert(message)
 
     def conversation(self, conversation: str) -> Conversation:
-        """The one with this id. Raises UserError when it is gone."""
+        """The conversation with this id. Raises UserError if it is gone."""
         rows = self._read(
             f"SELECT {CONVERSATION_COLUMNS} FROM conversations WHERE id = ?", conversation
         )
@@ -89,21 +80,24 @@ class Store:
         return conversation_of(rows[0])
 
     def conversations(self, search: str = "", *, limit: int = 500) -> list[Conversation]:
-        """Pinned ones first, then the latest; `search` must occur in a title or a message.
+        """Pinned ones first, then the latest; only those with `search` in a title or a message.
 
-        Neither case nor the width of characters matters.
+        The search ignores case and the width of characters.
         """
-        chosen = f"SELECT {CONVERSATION_COLUMNS} FROM conversations"
-        order = "ORDER BY pinned DESC, updated DESC LIMIT ?"
+        condition, values = "true", list[str]()
         if search.strip():
             condition, wanted = self._index.matching(search)
-            rows = self._read(f"{chosen} WHERE {condition} {order}", wanted, limit)
-        else:
-            rows = self._read(f"{chosen} {order}", limit)
+            values = [wanted]
+        rows = self._read(
+            f"SELECT {CONVERSATION_COLUMNS} FROM conversations WHERE {condition} "
+            "ORDER BY pinned DESC, updated DESC LIMIT ?",
+            *values,
+            limit,
+        )
         return [conversation_of(row) for row in rows]
 
     def rename(self, conversation: str, title: str) -> None:
-        """Give it another title. Raises UserError for an empty one."""
+        """Change the title. Raises UserError if the new one is empty."""
         title = storable(title).strip()
         if not title:
             raise UserError("A conversation's title cannot be empty: write a word or two.")
@@ -116,25 +110,25 @@ class Store:
                 self._index.put_title(number, title)
 
     def pin(self, conversation: str, *, pinned: bool) -> None:
-        """Keep it at the top of the list, or no longer."""
+        """Keep the conversation at the top of the list, or stop doing so."""
         with self._writing() as database:
             database.execute(
                 "UPDATE conversations SET pinned = ? WHERE id = ?", (pinned, conversation)
             )
 
     def delete(self, conversation: str) -> None:
-        """Delete it with all its messages; nothing happens when it is gone already."""
+        """Delete a conversation and its messages; does nothing if it is gone already."""
         with self._writing() as database:
             self._index.remove(conversation)
             database.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
 
     def activate(self, conversation: str, leaf: str | None) -> None:
-        """Show the path that ends with this message."""
+        """Make the path that ends with this message the one shown."""
         with self._writing() as database:
             database.execute("UPDATE conversations SET leaf = ? WHERE id = ?", (leaf, conversation))
 
     def messages(self, conversation: str) -> list[StoredMessage]:
-        """All messages of all branches, in the order in which they were added."""
+        """The messages of all branches, in the order in which they were added."""
         rows = self._read(
             f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE conversation = ? ORDER BY number",
             conversation,
@@ -142,7 +136,7 @@ class Store:
         return [message_of(row) for row in rows]
 
     def message(self, message: str) -> StoredMessage:
-        """The one with this id. Raises UserError when it is gone."""
+        """The message with this id. Raises UserError if it is gone."""
         rows = self._read(f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?", message)
         if not rows:
             raise _gone()
@@ -163,9 +157,9 @@ class Store:
         group: str | None = None,
         activate: bool = True,
     ) -> StoredMessage:
-        """Add a message below its parent, and show the path to it (`activate`).
+        """Add a message below its parent; `activate` shows the path to it.
 
-        Raises UserError when the conversation is gone.
+        Raises UserError if the conversation is gone.
         """
         made = StoredMessage(
             id=uuid4().hex,
@@ -198,20 +192,20 @@ class Store:
         ending: Ending | None,
         figures: Figures | None,
     ) -> bool:
-        """Save how far an answer is; `ending` None while it goes on. False: it was deleted."""
+        """Save an answer so far; `ending` is None until it is complete. False: it was deleted."""
         with self._writing() as database:
             changed = database.execute(
                 "UPDATE messages SET content = ?, reasoning = ?, ending = ?, figures = ? "
                 "WHERE id = ? RETURNING number",
                 (storable(content), reasoning, ending, figures_text(figures), message),
             ).fetchall()
-            # Taking a long text into the index costs more than saving it: once, at the end.
+            # Indexing a long text costs more than saving it, so it is done once, at the end.
             if changed and ending is not None:
                 self._index.put_message(changed[0][0], content)
         return bool(changed)
 
     def value(self, name: str) -> str | None:
-        """A text kept under a name (the settings), or None."""
+        """The text kept under a name, such as the settings, or None."""
         rows = self._read("SELECT text FROM kept_values WHERE name = ?", name)
         return str(rows[0][0]) if rows else None
 
@@ -265,7 +259,7 @@ def _failing_clearly() -> Iterator[None]:
 
 
 def _gone() -> UserError:
-    return UserError("This conversation is no longer there: choose another or begin a new one.")
+    return UserError("This conversation is no longer there: choose another or start a new one.")
 
 
 def _marks(values: Row) -> str:

@@ -5,8 +5,10 @@ import unicodedata
 
 MAX_TITLE = 60
 """Columns: a Chinese or Japanese character takes two."""
+LONGEST_SEARCH = 1_000
+"""Characters of a question that are searched: the patterns below take quadratic time."""
 
-# Each leaves the words and drops the marks around them.
+# Each keeps the words and drops the marks around them.
 _MARKDOWN = (
     (re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)"), r"\1"),  # links and images
     (re.compile(r"^\s*(?:#{1,6}|>|[-*+] \[[ x]\]|[-*+]|\d{1,3}[.)])\s+"), ""),
@@ -16,15 +18,15 @@ _MARKDOWN = (
 
 
 def title_of(question: str, *, fallback: str = "") -> str:
-    """The first line without its Markdown, cut at a word's end; `fallback` where none is left."""
-    for line in question.splitlines():
+    """The first line that has words, without Markdown, cut between words; else `fallback`."""
+    for line in question.lstrip()[:LONGEST_SEARCH].splitlines():
         if title := _plain(line):
             return _cut(title)
     return fallback
 
 
 def _plain(line: str) -> str:
-    """The line's words; nothing for a line of marks alone, such as a fence of code."""
+    """The line's words; empty for a line of marks alone, such as a code fence."""
     if re.match(r"\s*(```|~~~)", line):
         return ""
     for pattern, words in _MARKDOWN:
@@ -35,7 +37,7 @@ def _plain(line: str) -> str:
 
 
 def _cut(title: str) -> str:
-    """At most MAX_TITLE columns with the ellipsis, not inside a word where words have spaces."""
+    """At most MAX_TITLE columns including the ellipsis; cut at a space if one is near."""
     if sum(map(_columns, title)) <= MAX_TITLE:
         return title
     end = used = 0

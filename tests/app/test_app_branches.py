@@ -52,10 +52,10 @@ def test_an_edited_question_is_a_sibling_and_both_stay_reachable() -> None:
     talk.say(answer, "q2")
     edited = edit(talk.store, question.id, "q1 again")
     assert talk.shown() == [("q1 again", 1, 2)]
-    assert shown_path(talk.store, talk.id)[0].previous == question
+    assert shown_path(talk.store, talk.id)[0].siblings == (question, edited)
     switch(talk.store, question.id)
     assert talk.shown() == [("q1", 0, 2), ("a1", 0, 1), ("q2", 0, 1)]
-    assert shown_path(talk.store, talk.id)[0].next == edited
+    assert shown_path(talk.store, talk.id)[0].siblings == (question, edited)
 
 
 def test_switching_goes_down_to_the_latest_leaf() -> None:

@@ -1,5 +1,7 @@
 """A conversation's title, from its first question."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,15 @@ def test_arabic_is_cut_between_words() -> None:
     title = title_of(text)
     assert title.endswith("…")
     assert set(title[:-1].split()) <= set(text.split())
+
+
+@pytest.mark.parametrize(
+    "repeated", ["[", "![", "[a](", "`", "**", "*a", "**a ", "`a``a", "- [", " "]
+)
+def test_a_long_hostile_question_gets_its_title_in_linear_time(repeated: str) -> None:
+    begun = time.perf_counter()
+    title_of(repeated * (2_000_000 // len(repeated)))
+    assert time.perf_counter() - begun < 0.5
 
 
 @given(st.text())

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistral_mlx.app.files.attachments import Attachment
-from magistral_mlx.app.store import import_file
+from magistral_mlx.app.store import transfer
 from magistral_mlx.app.store.branches import shown_path, switch
 from magistral_mlx.app.store.records import Conversation, Figures
 from magistral_mlx.app.store.store import Store
@@ -108,27 +109,73 @@ def first(data: dict[str, Any]) -> dict[str, Any]:
         (lambda d: d.update(format="other"), "not a conversation that this page exported"),
         (lambda d: d.update(version=2), "has version 2 of the format"),
         (lambda d: d.update(version=None), "has version None"),
-        (lambda d: d.update(messages={}), "messages is not a list"),
-        (lambda d: d.update(conversation=[]), "conversation is not an object"),
-        (lambda d: d["conversation"].update(title=5), "title of conversation is 5"),
-        (lambda d: d["conversation"].update(title="x" * 2000), "title of conversation is 'xxx"),
-        (lambda d: d["conversation"].update(updated="now"), "updated of conversation is 'now'"),
-        (lambda d: d["conversation"].update(created=1e300), "created of conversation"),
-        (lambda d: d["conversation"].update(leaf="zz"), "conversation names 'zz'"),
-        (lambda d: d["messages"].append("x"), "message 6 is not an object"),
-        (lambda d: first(d).update(role="system"), "role of message 1 is 'system'"),
-        (lambda d: first(d).update(role=["user"]), "role of message 1"),
-        (lambda d: first(d).update(content=None), "content of message 1 is None"),
-        (lambda d: first(d).update(reasoning="r"), "message 1 is a user's and has reasoning"),
-        (lambda d: first(d).update(ending="sideways"), "ending of message 1 is 'sideways'"),
-        (lambda d: first(d).update(created=True), "created of message 1 is True"),
+        (lambda d: d.update(messages={}), "messages is {} (input should be a valid list)"),
+        (
+            lambda d: d.update(conversation=[]),
+            "conversation is [] (input should be a valid dictionary",
+        ),
+        (
+            lambda d: d["conversation"].update(title=5),
+            "conversation.title is 5 (input should be a valid string)",
+        ),
+        (lambda d: d["conversation"].update(title="x" * 2000), "conversation.title is 'xxx"),
+        (
+            lambda d: d["conversation"].update(updated="now"),
+            "conversation.updated is 'now' (input should be a valid number)",
+        ),
+        (
+            lambda d: d["conversation"].update(created=1e300),
+            "conversation.created is 1e+300 (input should be less than",
+        ),
+        (
+            lambda d: d["conversation"].update(leaf="zz"),
+            "conversation.leaf is 'zz', which is no message before it",
+        ),
+        (
+            lambda d: d["messages"].append("x"),
+            "messages.5 is 'x' (input should be a valid dictionary",
+        ),
+        (
+            lambda d: first(d).update(role="system"),
+            "messages.0.role is 'system' (input should be 'user' or 'assistant')",
+        ),
+        (lambda d: first(d).update(role=["user"]), "messages.0.role is ['user']"),
+        (
+            lambda d: first(d).update(content=None),
+            "messages.0.content is None (input should be a valid string)",
+        ),
+        (lambda d: first(d).update(reasoning="r"), "messages.0 is a user's message with reasoning"),
+        (
+            lambda d: first(d).update(ending="sideways"),
+            "messages.0.ending is 'sideways' (input should be 'stop', ",
+        ),
+        (
+            lambda d: first(d).update(created=True),
+            "messages.0.created is True (input should be a valid number)",
+        ),
         (lambda d: first(d).update(parent=first(d)["id"]), "no message before it"),
-        (lambda d: d["messages"][1].update(id=first(d)["id"]), "the id of an earlier one"),
+        (
+            lambda d: d["messages"][1].update(id=first(d)["id"]),
+            "messages.1 has the id of an earlier message",
+        ),
         (lambda d: d["messages"].reverse(), "no message before it"),
-        (lambda d: first(d).update(attachments={}), "attachments of message 1 are not a list"),
-        (lambda d: first(d)["attachments"][0].update(tokens=-1), "has -1 tokens"),
-        (lambda d: first(d)["attachments"][0].update(text=1), "text of message 1 is 1"),
-        (lambda d: first(d).update(figures=[]), "figures of message 1 is not an object"),
+        (lambda d: first(d).pop("id"), "messages.0.id is missing"),
+        (
+            lambda d: first(d).update(attachments={}),
+            "messages.0.attachments is {} (input should be a valid list)",
+        ),
+        (
+            lambda d: first(d)["attachments"][0].update(tokens=-1),
+            "messages.0.attachments.0.tokens is -1 (input should be greater",
+        ),
+        (
+            lambda d: first(d)["attachments"][0].update(text=1),
+            "messages.0.attachments.0.text is 1 (input should be a valid string)",
+        ),
+        (
+            lambda d: first(d).update(figures=[]),
+            "messages.0.figures is [] (input should be a valid dictionary)",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_sentence_and_adds_nothing(
@@ -164,13 +211,34 @@ def test_other_files_are_refused(data: bytes, reason: str) -> None:
 
 
 def test_files_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_file, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(transfer, "MAX_BYTES", 1 << 20)
     with pytest.raises(UserError, match="larger than 1 MB"):
         import_json(Store(None), b" " * ((1 << 20) + 1))
-    monkeypatch.setattr(import_file, "MAX_MESSAGES", 4)
+
+
+def test_files_of_too_many_messages_are_refused() -> None:
     store = Store(None)
-    with pytest.raises(UserError, match="at most 4"):
-        import_json(store, to_json(store, filled(store)).encode())
+    data = json.loads(to_json(store, filled(store)))
+    data["messages"] = [first(data)] * (transfer.MAX_MESSAGES + 1)
+    with pytest.raises(UserError, match="at most 20000 items"):
+        import_json(store, json.dumps(data).encode())
+
+
+@pytest.mark.parametrize("size", [1_000_000, 2_000_000])
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        *(b'"', b'"\\"', b'\\"', b'"""', b"[", b'{"a":', b'["', b"[]", b"[[],", b"1", b"1.", b"\\"),
+        *(b'"a":"', b'{"":"', b"\\u12", b"[\n", b" ", b"-", b'"\\'),
+    ],
+)
+def test_hostile_files_are_refused_in_linear_time(repeated: bytes, size: int) -> None:
+    for start in (b"", b'{"a": "', b'["', b'{"format": "magistral-mlx conversation", "x": '):
+        data = start + repeated * (size // len(repeated))
+        begun = time.perf_counter()
+        with pytest.raises(UserError, match=r"not JSON|nested too deeply"):
+            import_json(Store(None), data)
+        assert time.perf_counter() - begun < 2
 
 
 def test_names_of_imported_files_are_made_safe() -> None:
