@@ -9,7 +9,7 @@ from magistral_mlx.app.panels.composer import composer_calls
 from magistral_mlx.app.panels.conversation_panel import conversation_calls
 from magistral_mlx.app.panels.models import models_calls
 from magistral_mlx.app.panels.services import Services
-from magistral_mlx.app.panels.settings_panel import settings_calls
+from magistral_mlx.app.panels.settings import settings_calls
 from magistral_mlx.app.panels.sidebar import sidebar_calls
 
 TITLE = "Magistral"

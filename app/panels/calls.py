@@ -1,4 +1,4 @@
-"""Functions that the page's script may call on the server: what comes in is checked here."""
+"""Functions that the page's script may call on the server, and the check of their arguments."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -12,7 +12,7 @@ ServerCall = Callable[[object], Result]
 
 
 class Form(BaseModel):
-    """What a call takes; anything else in it is refused."""
+    """The arguments of a call; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=4_000_000)
 
@@ -21,14 +21,14 @@ class Nothing(Form):
     """A call without arguments."""
 
 
-class Chosen(Form):
-    """A conversation."""
+class ConversationForm(Form):
+    """A conversation's id."""
 
     conversation: str
 
 
-class ChosenMessage(Form):
-    """A message."""
+class MessageForm(Form):
+    """A message's id."""
 
     message: str
 
@@ -39,7 +39,7 @@ FormType = TypeVar("FormType", bound=Form)
 def server_call(
     name: str, form: type[FormType], answer: Callable[[FormType], Result]
 ) -> ServerCall:
-    """The function `name` of the script's `server`: {"ok": …}, or {"error": one sentence}."""
+    """A function `name` for the script: returns {"ok": …}, or {"error": one sentence}."""
 
     def call(data: object) -> Result:
         try:

@@ -12,7 +12,7 @@ from magistral_mlx.app.files.attachments import (
     safe_name,
     with_attachments,
 )
-from magistral_mlx.app.panels.calls import ChosenMessage, Form, Result, ServerCall, server_call
+from magistral_mlx.app.panels.calls import Form, MessageForm, Result, ServerCall, server_call
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.settings import Settings, load_settings
 from magistral_mlx.app.panels.sidebar import decoded
@@ -53,7 +53,7 @@ class Question(Draft):
     chains: int | None = Field(default=None, ge=1, le=8)
 
 
-class Edit(ChosenMessage):
+class Edit(MessageForm):
     """A question's new text; its files stay."""
 
     text: str
@@ -76,7 +76,7 @@ def composer_calls(services: Services) -> list[ServerCall]:
     def edit_question(form: Edit) -> Result:
         return _edit(services, form)
 
-    def regenerate(form: ChosenMessage) -> Result:
+    def regenerate(form: MessageForm) -> Result:
         message = services.store.message(form.message)
         question = message if message.role == "user" else question_of(services.store, message.id)
         _start(services, question.id, None)
@@ -87,7 +87,7 @@ def composer_calls(services: Services) -> list[ServerCall]:
         server_call("count", Draft, count),
         server_call("send", Question, send),
         server_call("edit", Edit, edit_question),
-        server_call("regenerate", ChosenMessage, regenerate),
+        server_call("regenerate", MessageForm, regenerate),
     ]
 
 

@@ -2,19 +2,25 @@
 
 from pydantic import Field
 
-from magistral_mlx.app.panels.calls import Chosen, ChosenMessage, Result, ServerCall, server_call
+from magistral_mlx.app.panels.calls import (
+    ConversationForm,
+    MessageForm,
+    Result,
+    ServerCall,
+    server_call,
+)
 from magistral_mlx.app.panels.conversation import chain_view, conversation_view
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.store.branches import switch
 
 
-class Watching(Chosen):
+class Watching(ConversationForm):
     """What a tab has seen of a running answer."""
 
     version: int = 0
 
 
-class AnswerNow(Chosen):
+class AnswerNow(ConversationForm):
     """The chain whose reasoning is enough; None: all of them."""
 
     chain: int | None = Field(default=None, ge=0, le=7)
@@ -23,20 +29,20 @@ class AnswerNow(Chosen):
 def conversation_calls(services: Services) -> list[ServerCall]:
     """What the turns ask for."""
 
-    def show(form: Chosen) -> Result:
+    def show(form: ConversationForm) -> Result:
         return conversation_view(services, form.conversation)
 
-    def show_branch(form: ChosenMessage) -> Result:
+    def show_branch(form: MessageForm) -> Result:
         switch(services.store, form.message)
         return conversation_view(services, services.store.message(form.message).conversation)
 
-    def answer(form: ChosenMessage) -> Result:
+    def answer(form: MessageForm) -> Result:
         return chain_view(services.store.message(form.message), services.renderer)
 
     def watch(form: Watching) -> Result:
         return {"patch": services.live.next(form.conversation, form.version)}
 
-    def stop(form: Chosen) -> Result:
+    def stop(form: ConversationForm) -> Result:
         run = services.runs.of(form.conversation)
         if run is not None:
             run.stop()
@@ -49,10 +55,10 @@ def conversation_calls(services: Services) -> list[ServerCall]:
         return {}
 
     return [
-        server_call("show", Chosen, show),
-        server_call("show_branch", ChosenMessage, show_branch),
-        server_call("answer", ChosenMessage, answer),
+        server_call("show", ConversationForm, show),
+        server_call("show_branch", MessageForm, show_branch),
+        server_call("answer", MessageForm, answer),
         server_call("watch", Watching, watch),
-        server_call("stop", Chosen, stop),
+        server_call("stop", ConversationForm, stop),
         server_call("answer_now", AnswerNow, answer_now),
     ]

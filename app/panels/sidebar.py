@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Literal
 
-from magistral_mlx.app.panels.calls import Chosen, Form, Result, ServerCall, server_call
+from magistral_mlx.app.panels.calls import ConversationForm, Form, Result, ServerCall, server_call
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.store.records import Conversation
 from magistral_mlx.app.store.transfer import file_name, import_json, to_json, to_markdown
@@ -17,19 +17,19 @@ class Search(Form):
     text: str = ""
 
 
-class Rename(Chosen):
+class Rename(ConversationForm):
     """Its new title."""
 
     title: str
 
 
-class Pin(Chosen):
+class Pin(ConversationForm):
     """Whether it stays at the top."""
 
     pinned: bool
 
 
-class Export(Chosen):
+class Export(ConversationForm):
     """The form of the file."""
 
     form: Literal["markdown", "json"]
@@ -56,7 +56,7 @@ def sidebar_calls(services: Services) -> list[ServerCall]:
         store.pin(form.conversation, pinned=form.pinned)
         return _listed(store.conversation(form.conversation))
 
-    def delete(form: Chosen) -> Result:
+    def delete(form: ConversationForm) -> Result:
         run = services.runs.of(form.conversation)
         if run is not None:
             run.stop()
@@ -77,7 +77,7 @@ def sidebar_calls(services: Services) -> list[ServerCall]:
         server_call("search", Search, search),
         server_call("rename", Rename, rename),
         server_call("pin", Pin, pin),
-        server_call("delete_conversation", Chosen, delete),
+        server_call("delete_conversation", ConversationForm, delete),
         server_call("export", Export, export),
         server_call("import_file", Import, take_in),
     ]

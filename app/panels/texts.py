@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Literal, get_args
 
 from magistral_mlx.errors import UserError
 
-LANGUAGES = ("en", "fr", "de", "es", "zh", "ja", "ar")
-RIGHT_TO_LEFT = frozenset({"ar", "fa", "he", "ur"})
+Language = Literal["en", "fr", "de", "es", "zh", "ja", "ar"]
+LanguageSetting = Literal["auto", Language]
+LANGUAGES: tuple[str, ...] = get_args(Language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Texts:
     @property
     def right_to_left(self) -> bool:
         """Whether the page is laid out from right to left."""
-        return self.language in RIGHT_TO_LEFT
+        return self.language == "ar"
 
     @property
     def examples(self) -> tuple[str, str, str]:
@@ -43,7 +45,7 @@ def load_texts(language: str) -> Texts:
 
 
 def choose_language(setting: str, accept_language: str | None) -> str:
-    """The user's setting, or for "auto" the best match of the browser's Accept-Language header."""
+    """The setting, or for "auto" the first match in the browser's Accept-Language header."""
     if setting in LANGUAGES:
         return setting
     for tag in _preferred(accept_language or ""):
@@ -54,22 +56,17 @@ def choose_language(setting: str, accept_language: str | None) -> str:
 
 
 def _preferred(header: str) -> list[str]:
-    """The header's tags in lower case, the most wanted first."""
-    wanted: list[tuple[float, str]] = []
+    """The header's tags in lower case, the highest weight first."""
+    weights: dict[str, float] = {}
     for part in header.lower().split(","):
         tag, _, quality = part.strip().partition(";")
-        weight = _weight(quality)
-        if weight > 0:
-            wanted.append((weight, tag.strip()))
-    return [tag for _, tag in sorted(wanted, key=lambda pair: -pair[0])]
+        weights.setdefault(tag.strip(), _weight(quality.strip()))
+    return sorted((tag for tag in weights if weights[tag] > 0), key=lambda tag: -weights[tag])
 
 
 def _weight(quality: str) -> float:
-    """The number of "q=0.8"; 1 where there is none, 0 for nonsense."""
-    text = quality.strip()
-    if not text:
-        return 1.0
+    """The number of "q=0.8"; 1 without one, 0 if it is malformed."""
     try:
-        return float(text.removeprefix("q="))
+        return float(quality.removeprefix("q=") or 1)
     except ValueError:
         return 0.0

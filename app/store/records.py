@@ -104,9 +104,10 @@ def conversation_of(row: Row) -> Conversation:
 
 def message_of(row: Row) -> StoredMessage:
     """A row of MESSAGE_COLUMNS."""
-    attachments = tuple(Attachment(**attachment) for attachment in json.loads(row[6]))
-    figures = None if row[8] is None else Figures.from_json(json.loads(row[8]))
-    return StoredMessage(*row[:6], attachments, row[7], figures, *row[9:])
+    values = list(row)
+    values[6] = tuple(Attachment(**attachment) for attachment in json.loads(row[6]))
+    values[8] = None if row[8] is None else Figures.from_json(json.loads(row[8]))
+    return StoredMessage(*values)
 
 
 def row_of(message: StoredMessage) -> Row:

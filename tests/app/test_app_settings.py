@@ -1,12 +1,12 @@
 """Settings: the card's defaults, what is refused, and what is kept."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from magistral_mlx import GenerationOptions
 from magistral_mlx.app.panels.settings import (
@@ -15,11 +15,10 @@ from magistral_mlx.app.panels.settings import (
     load_settings,
     reset_settings,
     save_settings,
-    settings_from_json,
 )
 from magistral_mlx.app.store.store import Store
-from magistral_mlx.errors import UserError
 
+STORE = Store(None)
 CHOSEN = Settings(
     temperature=0.2,
     top_p=0.9,
@@ -81,8 +80,8 @@ def test_every_choice_reaches_the_engine() -> None:
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(name: str, value: Any) -> None:
-    with pytest.raises(UserError, match=name):
-        replace(Settings(), **{name: value})
+    with pytest.raises(ValidationError, match=rf"1 validation error for Settings\n{name}\n"):
+        Settings(**{name: value})
 
 
 def test_settings_are_kept_and_reset_but_for_the_language() -> None:
@@ -96,16 +95,17 @@ def test_settings_are_kept_and_reset_but_for_the_language() -> None:
 
 def test_settings_of_another_version_are_kept_as_far_as_they_go() -> None:
     store = Store(None)
-    older = json.loads(CHOSEN.to_json()) | {"chains": 99, "colour": "red"}
+    older = CHOSEN.model_dump() | {"chains": 99, "colour": "red"}
     del older["top_p"]
     store.keep_value(KEPT_AS, json.dumps(older))
-    assert load_settings(store) == replace(CHOSEN, chains=1, top_p=Settings().top_p)
+    expected = CHOSEN.model_copy(update={"chains": 1, "top_p": Settings().top_p})
+    assert load_settings(store) == expected
 
 
 @pytest.mark.parametrize("text", ["", "[]", "nonsense", '{"colour": 1}', '{"top_p": 5}'])
 def test_text_that_is_no_settings_is_refused_and_not_loaded(text: str) -> None:
-    with pytest.raises(UserError):
-        settings_from_json(text)
+    with pytest.raises(ValidationError):
+        Settings.model_validate_json(text)
     store = Store(None)
     store.keep_value(KEPT_AS, text)
     assert load_settings(store) == Settings()
@@ -117,8 +117,9 @@ def test_text_that_is_no_settings_is_refused_and_not_loaded(text: str) -> None:
     seed=st.none() | st.integers(0, 2**64 - 1),
     system=st.text(max_size=50),
 )
-def test_what_is_allowed_comes_back_from_json(
+def test_what_is_allowed_comes_back_from_the_store(
     temperature: float, top_p: float, seed: int | None, system: str
 ) -> None:
     chosen = Settings(temperature=temperature, top_p=top_p, seed=seed, system=system)
-    assert settings_from_json(chosen.to_json()) == chosen
+    save_settings(STORE, chosen)
+    assert load_settings(STORE) == chosen
