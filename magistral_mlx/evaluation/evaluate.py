@@ -1,74 +1,91 @@
-"""An evaluation from beginning to end: the run, its report, and what is shown of both."""
+"""An evaluation from start to end: the run, its report, and the tables to show."""
 
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 
-from magistral_mlx.api import Magistral
-from magistral_mlx.evaluation.language import LanguageDetector
-from magistral_mlx.evaluation.language_share import language_shares
-from magistral_mlx.evaluation.live_table import LiveTable
-from magistral_mlx.evaluation.report import MARKDOWN_FILE, Report
+from magistral_mlx.evaluation.language_share import LanguageDetector, language_shares
+from magistral_mlx.evaluation.report import MARKDOWN_FILE, EvaluationReport
+from magistral_mlx.evaluation.request import EvaluationRequest
 from magistral_mlx.evaluation.results import compute_results, wanted_samples
-from magistral_mlx.evaluation.results_view import languages_view, results_view
-from magistral_mlx.evaluation.run import Run
+from magistral_mlx.evaluation.results_view import LiveTable, languages_view, results_view
+from magistral_mlx.evaluation.run import EvaluationRun
 from magistral_mlx.evaluation.run_folder import RunFolder
 from magistral_mlx.evaluation.sample import Sample
+from magistral_mlx.folders import state_folder
+from magistral_mlx.magistral import Magistral
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What came of it. interrupted: Ctrl-C ended it before the last sample."""
+    """A run's report and folder. interrupted: Ctrl-C ended it before the last sample."""
 
-    report: Report
+    report: EvaluationReport
+    folder: Path
     interrupted: bool
+
+    @property
+    def page(self) -> Path:
+        """The report's Markdown file."""
+        return self.folder / MARKDOWN_FILE
+
+    def fields(self) -> dict[str, object]:
+        """The report for JSON."""
+        return self.report.fields()
+
+    def view(self) -> RenderableType:
+        """The tables of the report."""
+        report = self.report
+        results = results_view(report.questions, report.results, model=report.settings.model)
+        return Group(results, "", languages_view(report.languages)) if report.languages else results
 
 
 def evaluate(
-    model: Magistral, run: Run, folder: Path, *, command: list[str], errors: Console
+    request: EvaluationRequest, model: Magistral, folder: Path | None, *, errors: Console
 ) -> Evaluated:
-    """Draw what is missing, show the table as it grows, and write the report into the folder.
+    """Draw the missing samples, show a table on errors meanwhile, and write the report.
 
-    Ctrl-C ends the drawing: what is done is reported, and stays.
+    folder: None: one named from model, questions and settings. Ctrl-C ends the drawing; the report
+    is then of the samples so far.
 
-    Raises UserError and EngineError as `Run.carry_out` does.
+    Raises UserError for impossible options, and what `EvaluationRun.carry_out` raises.
     """
+    run = request.run(model)
+    folder = folder or _default_folder(run)
     interrupted = False
     with LiveTable(run.questions, k=run.k, model=model.name, console=errors) as table:
         try:
             run.carry_out(model, folder, on_samples=table.show)
         except KeyboardInterrupt:
             interrupted = True
-    # What counts is what the folder holds: Ctrl-C may have come while a sample was being kept.
+    # Read the folder: Ctrl-C may have come while a sample was being stored.
     with RunFolder(folder, run.settings) as kept:
         samples = kept.samples
-    report = make_report(run, samples, command=command)
+    report = _report(run, samples, command=request.command)
     report.write(folder)
-    return Evaluated(report, interrupted)
+    return Evaluated(report, folder, interrupted)
 
 
-def make_report(run: Run, samples: list[Sample], *, command: list[str]) -> Report:
-    """The report of these samples, of which there may be more than were asked for."""
+def evaluations_folder() -> Path:
+    """Where runs are stored unless the user names a folder."""
+    return state_folder() / "evaluations"
+
+
+def _default_folder(run: EvaluationRun) -> Path:
+    name = f"{run.questions.name}-{run.settings.digest}"
+    return evaluations_folder() / run.settings.model / name
+
+
+def _report(run: EvaluationRun, samples: list[Sample], *, command: list[str]) -> EvaluationReport:
+    """The report of the wanted samples; the folder may hold more."""
     questions = run.questions.questions
     kept = wanted_samples(questions, samples, k=run.k)
-    return Report(
+    return EvaluationReport(
         command=shlex.join(command),
         questions=run.questions,
         settings=run.settings,
         results=compute_results(questions, kept, k=run.k),
         languages=language_shares(questions, kept, LanguageDetector()),
     )
-
-
-def show_evaluated(evaluated: Evaluated, folder: Path, *, console: Console) -> None:
-    """Print the tables, and where everything lies."""
-    report = evaluated.report
-    console.print(results_view(report.questions, report.results, model=report.settings.model))
-    if report.languages:
-        console.print()
-        console.print(languages_view(report.languages))
-    if evaluated.interrupted:
-        console.print("\nInterrupted: what is done is kept, and the same command goes on.")
-    console.print(f"\n{folder / MARKDOWN_FILE}", highlight=False, soft_wrap=True, markup=False)

@@ -1,19 +1,19 @@
-"""Questions with their known answers, and the sets that they come in."""
+"""Questions with known answers, and sets of them."""
 
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
 Check = Literal["mathematics", "letter", "bold number"]
-"""How an answer is compared with the expected one: see answers.py."""
+"""How an answer is graded: see grading.py."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the model is asked, word by word, and what it should come to.
+    """The text that the model gets, and the expected result.
 
-    language: the code of the question's language (spec.LANGUAGES), where it is known.
-    group: what kind of question it is, for figures by kind.
+    language: the code of the question's language (spec.LANGUAGES), if known.
+    group: the kind of question, for figures by kind.
     """
 
     id: str
@@ -25,18 +25,18 @@ class Question:
 
     @property
     def digest(self) -> str:
-        """16 hex digits that change with what is asked or expected, and with nothing else."""
+        """16 hex digits of the text, the expected result and the check, and of nothing else."""
         content = "\0".join((self.text, self.expected, self.check))
         return sha256(content.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionSet:
-    """Questions that are asked together.
+    """Questions that one run asks.
 
-    title: what reports call it; origin: where the questions come from, revision included.
-    samples: of each question, when the user does not say; temperature likewise, where this set's
-        stated figure was not measured with the model card's.
+    title: its name in reports; origin: where the questions come from, with the revision.
+    samples: default number of samples of each question.
+    temperature: default for one sample of each; None: the model card's.
     """
 
     name: str

@@ -9,27 +9,26 @@ from importlib.metadata import version
 from pathlib import Path
 
 from magistral_mlx.evaluation.language_share import LanguageShare
-from magistral_mlx.evaluation.published import PUBLISHED
 from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.results import Results
 from magistral_mlx.evaluation.results_view import (
+    PUBLISHED,
     interval,
+    language_row,
     metrics,
-    others,
-    part_columns,
     percent,
     verdict,
 )
-from magistral_mlx.evaluation.run_settings import RunSettings
-from magistral_mlx.spec import LANGUAGES, VERSION
+from magistral_mlx.evaluation.run_folder import RunSettings
+from magistral_mlx.spec import VERSION
 
 MARKDOWN_FILE = "report.md"
 JSON_FILE = "report.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A run's questions, settings and figures; command: what makes it again."""
+class EvaluationReport:
+    """A run's questions, settings and figures; command: the command line that repeats it."""
 
     command: str
     questions: QuestionSet
@@ -38,19 +37,15 @@ class Report:
     languages: Sequence[LanguageShare]
 
     def write(self, folder: Path) -> None:
-        """Write both files, over older ones."""
+        """Write report.md and report.json, replacing older ones."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARKDOWN_FILE).write_text(self.markdown(), encoding="utf-8")
-        text = json.dumps(self.fields(), ensure_ascii=False, indent=2)
-        (folder / JSON_FILE).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / JSON_FILE, self.fields())
 
     def fields(self) -> dict[str, object]:
-        """Everything, as JSON has it; shares are from 0 to 1."""
+        """The report for JSON; shares are from 0 to 1."""
         return {
-            "command": self.command,
-            "date": date.today().isoformat(),
-            "machine": machine(),
-            "versions": versions(),
+            **origin_fields(self.command),
             "questions": {"title": self.questions.title, "origin": self.questions.origin},
             "settings": asdict(self.settings),
             "results": asdict(self.results),
@@ -59,7 +54,7 @@ class Report:
         }
 
     def markdown(self) -> str:
-        """A page with the tables that the terminal shows, and how they came about."""
+        """A page with the tables that the terminal shows, and how they were measured."""
         parts = [
             f"# {self.questions.title}, {self.settings.model}",
             f"    {self.command}",
@@ -81,7 +76,7 @@ class Report:
             f"{results.questions:,} questions ({self.questions.origin}). "
             f"{results.mean_tokens:,.0f} tokens a sample, {results.mean_reasoning_tokens:,.0f} of "
             f"them reasoning, which was closed by force in {percent(results.forced)} %. "
-            f"{percent(results.unanswered)} % came to nothing that can be graded."
+            f"{percent(results.unanswered)} % have no result to grade."
         )
 
     def _metric_rows(self) -> list[tuple[str, ...]]:
@@ -100,15 +95,7 @@ class Report:
 
     def _language_table(self) -> str:
         columns = ("", "reasoning, %", "95 % interval", "texts", "answer, %", "95 % interval")
-        rows = [
-            (
-                LANGUAGES.get(share.language, share.language),
-                *part_columns(share.reasoning),
-                *part_columns(share.answer),
-                others(share),
-            )
-            for share in self.languages
-        ]
+        rows = [language_row(share) for share in self.languages]
         return markdown_table((*columns, "texts", "otherwise"), rows)
 
     def _how(self) -> str:
@@ -117,30 +104,49 @@ class Report:
         lines = [
             f"- Settings: {settings}.",
             "- pass@1 is the mean over questions of the share of right samples; pass@k is "
-            "Chen et al.'s unbiased estimator; maj@k takes the answer that most samples come to.",
-            "- Intervals are over questions: Wilson's where every score is 0 or 1, otherwise a "
+            "Chen et al.'s unbiased estimator; maj@k grades the most frequent answer.",
+            "- Intervals are over questions: Wilson's if every score is 0 or 1, otherwise a "
             "bootstrap of 10,000 draws.",
             *(f"- Published: {source}." for source in sorted(sources)),
-            f"- {date.today().isoformat()}, {machine()}; "
-            + ", ".join(f"{name} {number}" for name, number in versions().items())
-            + ".",
+            f"- {measured_on()}.",
         ]
         return "\n".join(lines)
 
 
-def machine() -> str:
-    """What it ran on."""
-    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+def measured_on() -> str:
+    """Date, machine and versions in one line."""
+    numbers = ", ".join(f"{name} {number}" for name, number in _versions().items())
+    return f"{date.today().isoformat()}, {_machine()}; {numbers}"
 
 
-def versions() -> dict[str, str]:
-    """Of what the figures hang on."""
-    packages = ("mlx", "mistral-common", "math-verify", "py3langid")
-    return {"magistral-mlx": VERSION} | {name: version(name) for name in packages}
+def origin_fields(command: str) -> dict[str, object]:
+    """The same for JSON, with the command line."""
+    return {
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": _machine(),
+        "versions": _versions(),
+    }
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON, with non-ASCII characters unescaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose named columns are set to the right."""
+    """A table with its named columns set to the right."""
     marks = ["---" if not name else "---:" for name in header]
     lines = [header, marks, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that the figures depend on."""
+    packages = ("mlx", "mistral-common", "math-verify", "py3langid")
+    return {"magistral-mlx": VERSION} | {name: version(name) for name in packages}

@@ -1,4 +1,4 @@
-"""What the samples of a run come to."""
+"""The figures of a run's samples."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,19 +6,25 @@ from dataclasses import dataclass
 
 from magistral_mlx.evaluation.question import Question
 from magistral_mlx.evaluation.sample import Sample
-from magistral_mlx.evaluation.scores import majority_score, pass_at_k
-from magistral_mlx.evaluation.statistics import Estimate, estimate_mean
+from magistral_mlx.evaluation.statistics import (
+    Estimate,
+    estimate_mean,
+    majority_score,
+    pass_at_k,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Figures of the samples that there are; the estimates are None where there are none yet.
+    """Figures of the samples so far; an estimate without samples is None.
 
-    k: samples wanted of each question; wanted: of all questions; done: samples that there are.
-    begun: questions with at least one sample, on which pass@1 rests; complete: those with all k,
-        on which pass@k and maj@k rest.
-    pass_at: by k, from 2 on; by_group: pass@1 of each kind of question.
-    mean_tokens: of output, reasoning included; forced: share whose reasoning was closed by force.
+    k: samples to draw of each question; wanted: of all questions; done: samples so far.
+    begun: questions with at least one sample, which pass@1 counts; complete: questions with all k,
+        which pass@k and maj@k count.
+    pass_at: by k, from 2; by_group: pass@1 of each kind of question.
+    mean_tokens: of output, reasoning included.
+    forced: share of samples with reasoning closed by force; unanswered: without a result to grade.
+    ends: number of samples by finish reason.
     """
 
     k: int
@@ -39,12 +45,12 @@ class Results:
 
     @property
     def finished(self) -> bool:
-        """Whether every sample is there."""
+        """Whether all samples are drawn."""
         return self.done == self.wanted
 
 
 def compute_results(questions: Sequence[Question], samples: Sequence[Sample], *, k: int) -> Results:
-    """Figures of the first k samples of each question; others are left out."""
+    """The figures of the first k samples of each question; other samples are ignored."""
     kept = wanted_samples(questions, samples, k=k)
     by_question = [[s for s in kept if s.digest == question.digest] for question in questions]
     begun = [drawn for drawn in by_question if drawn]
@@ -71,7 +77,7 @@ def compute_results(questions: Sequence[Question], samples: Sequence[Sample], *,
 def wanted_samples(
     questions: Sequence[Question], samples: Sequence[Sample], *, k: int
 ) -> list[Sample]:
-    """Those of the first k samples of these questions, each once."""
+    """The first k samples of each of these questions, without duplicates."""
     digests = {question.digest for question in questions}
     found = {s.key: s for s in samples if s.digest in digests and s.index < k}
     return list(found.values())
@@ -93,8 +99,9 @@ def _by_group(
     for question, drawn in zip(questions, by_question, strict=True):
         if question.group is not None and drawn:
             groups.setdefault(question.group, []).append(drawn)
-    found = {name: _estimate(drawn, lambda each: _pass(each, 1)) for name, drawn in groups.items()}
-    return {name: estimate for name, estimate in found.items() if estimate is not None}
+    return {
+        name: estimate_mean([_pass(each, 1) for each in drawn]) for name, drawn in groups.items()
+    }
 
 
 def _estimate(

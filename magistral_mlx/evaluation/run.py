@@ -1,26 +1,30 @@
-"""One run: the samples that are missing are drawn, graded and kept."""
+"""A run: the missing samples are drawn, several at once, graded, and stored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
-from magistral_mlx.api import Magistral
 from magistral_mlx.errors import UserError
-from magistral_mlx.evaluation.generation import AT_ONCE, Output, Task, generate_outputs
 from magistral_mlx.evaluation.grading import grade
-from magistral_mlx.evaluation.question import QuestionSet
-from magistral_mlx.evaluation.run_folder import RunFolder
-from magistral_mlx.evaluation.run_settings import RunSettings
-from magistral_mlx.evaluation.sample import Sample
+from magistral_mlx.evaluation.question import Question, QuestionSet
+from magistral_mlx.evaluation.run_folder import RunFolder, RunSettings
+from magistral_mlx.evaluation.sample import Sample, sample_seed
+from magistral_mlx.magistral import Magistral
 from magistral_mlx.options import GenerationOptions
+from magistral_mlx.reply import Reply, collect_reply
+
+AT_ONCE = 12
+"""Requests in the engine: eight run together, and four are ready to take their places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What is asked, how often (k samples of each question), and how.
+class EvaluationRun:
+    """The questions, the number of samples of each (k), and how to draw them.
 
-    settings: what the samples hang on; options say the same to the engine.
+    settings: what the samples depend on; options tell the engine the same.
     """
 
     questions: QuestionSet
@@ -30,11 +34,11 @@ class Run:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise UserError(f"There cannot be {self.k} samples of a question: ask for 1 or more.")
+            raise UserError(f"There cannot be {self.k} samples of a question: give -k 1 or more.")
         if self.k > 1 and self.options.sampling.temperature == 0:
             raise UserError(
-                f"At temperature 0 all {self.k} samples of a question are the same: ask for 1, or "
-                "raise the temperature."
+                f"At temperature 0 all {self.k} samples of a question are equal: give -k 1 or a "
+                "higher --temperature."
             )
 
     def carry_out(
@@ -45,45 +49,101 @@ class Run:
         on_samples: Callable[[list[Sample]], None],
         at_once: int = AT_ONCE,
     ) -> None:
-        """Draw what the folder does not hold yet, the first sample of every question first.
+        """Draw the samples that the folder lacks, the first sample of every question first.
 
-        on_samples gets all samples at the beginning, and again after each that is kept. Whatever
-        ends this, Ctrl-C too, loses the samples that are not finished, and no others.
+        on_samples gets all samples at the start, and again after each new one. An interruption,
+        also by Ctrl-C, loses only unfinished samples.
 
-        Raises UserError for what cannot be asked or kept, and EngineError when the engine fails.
+        Raises UserError for a question that is refused or a folder that cannot be used, and
+        EngineError if the engine fails.
         """
         with RunFolder(folder, self.settings) as kept:
             on_samples(kept.samples)
-            outputs = generate_outputs(
-                model, self._missing(kept), self.options, seed=self.settings.seed, at_once=at_once
+            done = {sample.key for sample in kept.samples}
+            missing = [
+                (question, index)
+                for index in range(self.k)
+                for question in self.questions.questions
+                if (question.digest, index) not in done
+            ]
+            drawn = draw_samples(
+                model, missing, self.options, seed=self.settings.seed, at_once=at_once
             )
-            with closing(outputs):
-                for output in outputs:
-                    kept.append(_sample(output))
+            with closing(drawn):
+                for sample in drawn:
+                    kept.append(sample)
                     on_samples(kept.samples)
 
-    def _missing(self, kept: RunFolder) -> list[Task]:
-        there = {sample.key for sample in kept.samples}
-        tasks = [Task(q, index) for index in range(self.k) for q in self.questions.questions]
-        return [task for task in tasks if task.key not in there]
+
+def draw_samples(
+    model: Magistral,
+    tasks: Iterable[tuple[Question, int]],
+    options: GenerationOptions,
+    *,
+    seed: int,
+    at_once: int = AT_ONCE,
+) -> Generator[Sample]:
+    """Draw and grade samples, in the order in which they finish. Closing cancels the others.
+
+    tasks: a question, and the index of its sample. options: for each sample, except for the seed
+        (`sample_seed`).
+
+    Raises RequestError for a question that is refused and EngineError if the engine fails.
+    """
+    waiting = iter(tasks)
+    running: dict[Future[Reply], _Request] = {}
+
+    def start(count: int) -> None:
+        for question, index in islice(waiting, count):
+            request = _Request(model, question, index, options, seed)
+            running[readers.submit(collect_reply, request.stream)] = request
+
+    with ThreadPoolExecutor(at_once) as readers:
+        try:
+            start(at_once)
+            while running:
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    request, reply = running.pop(future), future.result()
+                    start(1)
+                    yield request.sample(reply)
+        finally:
+            for request in running.values():
+                request.stream.cancel()
 
 
-def _sample(output: Output) -> Sample:
-    graded = grade(output.task.question, output.answer)
-    usage = output.end.usage
-    return Sample(
-        question=output.task.question.id,
-        digest=output.task.question.digest,
-        index=output.task.index,
-        seed=output.seed,
-        extracted=graded.extracted,
-        right=graded.right,
-        finish_reason=output.end.reason,
-        closed_by_force=output.end.reasoning_closed_by_force,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        seconds=round(output.end.timings.total_seconds, 3),
-        reasoning=output.reasoning,
-        answer=output.answer,
-    )
+class _Request:
+    """One sample of a question, submitted to the engine."""
+
+    def __init__(
+        self,
+        model: Magistral,
+        question: Question,
+        index: int,
+        options: GenerationOptions,
+        base_seed: int,
+    ) -> None:
+        self._question = question
+        self._index = index
+        self._seed = sample_seed(question, index, seed=base_seed)
+        sampling = replace(options.sampling, seed=self._seed)
+        self.stream = model.stream(question.text, replace(options, sampling=sampling))
+
+    def sample(self, reply: Reply) -> Sample:
+        graded = grade(self._question, reply.answer)
+        return Sample(
+            question=self._question.id,
+            digest=self._question.digest,
+            index=self._index,
+            seed=self._seed,
+            extracted=graded.extracted,
+            right=graded.right,
+            finish_reason=reply.finish_reason,
+            closed_by_force=reply.reasoning_closed_by_force,
+            prompt_tokens=reply.usage.prompt_tokens,
+            completion_tokens=reply.usage.completion_tokens,
+            reasoning_tokens=reply.usage.reasoning_tokens,
+            seconds=round(reply.timings.total_seconds, 3),
+            reasoning=reply.reasoning,
+            answer=reply.answer,
+        )

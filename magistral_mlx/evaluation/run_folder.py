@@ -1,33 +1,63 @@
-"""A run on disk: its settings, and every sample from the moment it is finished.
+"""A run on disk: its settings and its samples.
 
-settings.json is written once; samples.jsonl gets one line a sample, on the disk before the next
-one is waited for. A process may be killed at any point: the line that it was writing is cut off
-when the run goes on, and that sample is drawn again.
+settings.json is written once. samples.jsonl gets a line for each finished sample, flushed to disk
+before the next. A process may be killed at any point: resuming cuts off an incomplete line and
+draws that sample again.
 """
 
 import fcntl
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
 
 from magistral_mlx.errors import UserError
-from magistral_mlx.evaluation.run_settings import RunSettings
 from magistral_mlx.evaluation.sample import Sample, read_sample, sample_line
 
 SETTINGS_FILE = "settings.json"
 SAMPLES_FILE = "samples.jsonl"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """Everything that a sample depends on, beside the question and the sample's index.
+
+    A run resumes only with equal settings. fingerprint: of the model's files; device: where MLX
+    computes; kv_bits: of the KV cache.
+    """
+
+    questions: str
+    model: str
+    fingerprint: str
+    device: str
+    dtype: str
+    window: int
+    kv_bits: int
+    kv_start: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    seed: int
+    max_tokens: int | None
+    thinking_budget: int | None
+    reasoning: str
+
+    @property
+    def digest(self) -> str:
+        """8 hex digits, for a folder's name."""
+        return sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
+
+
 class RunFolder:
-    """One run's folder, open for this process alone; use it with `with`."""
+    """The folder of a run, locked for this process; use it in a `with` block."""
 
     def __init__(self, folder: Path, settings: RunSettings) -> None:
-        """Make the folder, or go on with what it holds.
+        """Create the folder, or resume the run in it.
 
-        Raises UserError when it holds a run with other settings, is in use, is damaged, or cannot
-        be written.
+        Raises UserError if it holds a run with other settings, is in use, is damaged, or cannot be
+        written.
         """
         self.folder = folder
         try:
@@ -48,16 +78,11 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def append(self, sample: Sample) -> None:
-        """Keep a sample: when this returns, it is on the disk. Raises UserError when it is full."""
+        """Write a sample to disk before returning. Raises UserError if the disk is full."""
         try:
             self._file.write(sample_line(sample).encode())
             self._file.flush()
@@ -89,14 +114,14 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}): choose another --output.") from error
         changed = [
-            f"{name} {there.get(name)} there and {value} now"
+            f"{name} {there.get(name)} then, {value} now"
             for name, value in wanted.items()
             if there.get(name) != value
         ]
         if changed:
             raise UserError(
-                f"{self.folder} holds a run with other settings ({'; '.join(changed)}): set them "
-                "as there, or choose another --output."
+                f"{self.folder} holds a run with other settings ({'; '.join(changed)}): use the "
+                "same settings, or choose another --output."
             )
 
     def _read_samples(self) -> list[Sample]:
@@ -104,7 +129,7 @@ class RunFolder:
         content = self._file.read()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
-            self._file.truncate(whole)  # cut off in the middle of a line
+            self._file.truncate(whole)  # a process was killed while it wrote
         lines = content[:whole].splitlines()
         return [self._sample(line, number) for number, line in enumerate(lines, start=1)]
 
@@ -113,13 +138,13 @@ class RunFolder:
             return read_sample(line.decode())
         except ValueError as error:
             raise UserError(
-                f"{self._file.name}, line {number} is damaged ({error}): delete that line, and "
-                "its sample is drawn again."
+                f"{self._file.name}, line {number} is damaged ({error}): delete that line; its "
+                "sample will be drawn again."
             ) from error
 
 
 def _write_durably(path: Path, text: str) -> None:
-    """All of a file or none of it, also when the machine stops."""
+    """Write the whole file or nothing, also if the machine crashes."""
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)

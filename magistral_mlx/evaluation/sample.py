@@ -1,4 +1,4 @@
-"""One answer of the model to one question, as it is kept on disk."""
+"""One reply of the model to one question, as stored on disk."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -10,9 +10,9 @@ from magistral_mlx.evaluation.question import Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """question, digest: which question it was; index: which of its samples, from 0.
+    """question, digest: the question's id and digest; index: which of its samples, from 0.
 
-    seconds: from its submission to its end, waiting included.
+    seconds: from submission to the end, waiting included.
     """
 
     question: str
@@ -32,22 +32,22 @@ class Sample:
 
     @property
     def grade(self) -> Grade:
-        """What it comes to."""
+        """Its result, and whether that is right."""
         return Grade(self.extracted, self.right)
 
     @property
     def key(self) -> tuple[str, int]:
-        """What is asked, and the how manieth time."""
+        """The question's digest and the sample's index."""
         return self.digest, self.index
 
 
 def sample_line(sample: Sample) -> str:
-    """The sample as one line of JSON, its end included."""
+    """The sample as a line of JSON, line end included."""
     return json.dumps(asdict(sample), ensure_ascii=False) + "\n"
 
 
 def read_sample(line: str) -> Sample:
-    """The sample of a line. Raises ValueError when the line is something else."""
+    """Read a line of `sample_line`. Raises ValueError for any other line."""
     data = json.loads(line)
     names = {field.name for field in fields(Sample)}
     if not isinstance(data, dict) or set(data) != names:
@@ -56,6 +56,6 @@ def read_sample(line: str) -> Sample:
 
 
 def sample_seed(question: Question, index: int, *, seed: int) -> int:
-    """A seed of its own for every sample, the same in every run with this base seed."""
+    """A different seed for each sample, the same in every run with this base seed."""
     name = f"{seed}\0{question.digest}\0{index}".encode()
     return int.from_bytes(blake2b(name, digest_size=8).digest()) >> 1

@@ -1,43 +1,45 @@
-"""The same questions at every combination of bits a weight, bits of the KV cache and budget."""
+"""The same questions at every combination of weight bits, KV bits and thinking budget."""
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from itertools import groupby
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
-from magistral_mlx.api import Magistral
-from magistral_mlx.evaluation.evaluate import Evaluated, evaluate
-from magistral_mlx.evaluation.report import Report, machine, markdown_table, versions
-from magistral_mlx.evaluation.request import RunRequest
+from magistral_mlx.evaluation.evaluate import Evaluated, evaluate, evaluations_folder
+from magistral_mlx.evaluation.report import (
+    EvaluationReport,
+    markdown_table,
+    measured_on,
+    origin_fields,
+    write_json,
+)
+from magistral_mlx.evaluation.request import EvaluationRequest
 from magistral_mlx.evaluation.results import Results
-from magistral_mlx.evaluation.results_view import interval, metrics, percent
+from magistral_mlx.evaluation.results_view import interval, metrics, percent, plain_table
 from magistral_mlx.evaluation.sweep_axes import SweepAxes, SweepPoint
-from magistral_mlx.evaluation.sweep_models import model_at_bits
 from magistral_mlx.evaluation.sweep_plot import PlotPoint, draw_sweep
+from magistral_mlx.magistral import Magistral
 
 COLUMNS = ("Weights", "KV", "Budget")
 
 
 @dataclass(frozen=True, slots=True)
 class SweptPoint:
-    """One combination and its report. kv_bits: of the run, chosen by the plan where not swept."""
+    """A combination and its report."""
 
     point: SweepPoint
-    report: Report
+    report: EvaluationReport
 
     @property
     def results(self) -> Results:
-        """Its figures."""
+        """The figures of the report."""
         return self.report.results
 
     def labels(self) -> tuple[str, str, str]:
-        """Bits of weights and KV, and the budget, as the table has them."""
+        """Bits of weights and KV, and the thinking budget, for the table."""
         budget = self.report.settings.thinking_budget
         return (
             f"{self.point.bits} bits" if self.point.bits else self.report.settings.model,
@@ -46,109 +48,129 @@ class SweptPoint:
         )
 
 
-def run_sweep(
-    request: RunRequest, axes: SweepAxes, folder: Path, *, errors: Console
-) -> tuple[list[SweptPoint], bool]:
-    """Evaluate every combination, each in a folder of its own below this one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatedSweep:
+    """The points so far, and where they are stored. interrupted: Ctrl-C ended the sweep."""
 
-    Returns what there is, and whether Ctrl-C ended it. Opens the model once for each bits.
+    title: str
+    command: str
+    axes: SweepAxes
+    points: Sequence[SweptPoint]
+    folder: Path
+    interrupted: bool = False
 
-    Raises UserError and EngineError as opening and evaluating do.
-    """
-    swept: list[SweptPoint] = []
-    points = axes.points()
-    try:
-        for bits, group in groupby(points, key=lambda point: point.bits):
-            with _opened(request, bits, errors=errors) as model:
-                for point in group:
-                    counted = f"{len(swept) + 1} of {len(points)}: {point.name}"
-                    errors.print(counted, style="dim", markup=False)
-                    evaluated = _evaluate(request, model, point, folder, errors=errors)
-                    swept.append(SweptPoint(point, evaluated.report))
-                    if evaluated.interrupted:
-                        return swept, True
-    except KeyboardInterrupt:  # while a model was opened
-        return swept, True
-    return swept, False
+    @property
+    def page(self) -> Path:
+        """The Markdown file."""
+        return self.folder / "sweep.md"
 
+    def view(self) -> RenderableType:
+        """A row for each combination."""
+        header, rows = self._table()
+        table = plain_table(self.title)
+        for name in header:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        return table
 
-def sweep_table(swept: Sequence[SweptPoint], *, title: str) -> Table:
-    """One row a combination."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    header, rows = _table(swept)
-    for name in header:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def write_sweep(
-    swept: Sequence[SweptPoint], axes: SweepAxes, folder: Path, *, command: str, title: str
-) -> Path:
-    """Write sweep.md, sweep.json, and sweep.png and sweep.svg; return the Markdown file."""
-    table = markdown_table(*_table(swept))
-    made = f"{date.today().isoformat()}, {machine()}; " + ", ".join(
-        f"{name} {number}" for name, number in versions().items()
-    )
-    draw_sweep([_plotted(each) for each in swept], axes.varied, folder, title=title)
-    page = folder / "sweep.md"
-    page.write_text(
-        f"# {title}\n\n    {command}\n\n{table}\n\n![pass@1 with its 95 % interval](sweep.svg)\n\n"
-        f"{made}\n",
-        encoding="utf-8",
-    )
-    text = json.dumps(sweep_fields(swept, command=command), ensure_ascii=False, indent=2)
-    (folder / "sweep.json").write_text(text + "\n", encoding="utf-8")
-    return page
-
-
-def sweep_fields(swept: Sequence[SweptPoint], *, command: str) -> dict[str, object]:
-    """Everything, as JSON has it; shares are from 0 to 1."""
-    return {
-        "command": command,
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "versions": versions(),
-        "points": [
+    def fields(self) -> dict[str, object]:
+        """The sweep for JSON; shares are from 0 to 1."""
+        points = [
             {
                 "point": asdict(each.point),
                 "settings": asdict(each.report.settings),
                 "results": asdict(each.results),
             }
-            for each in swept
-        ],
-    }
+            for each in self.points
+        ]
+        return {**origin_fields(self.command), "points": points}
+
+    def write(self) -> None:
+        """Write sweep.md, sweep.json, sweep.png and sweep.svg."""
+        plotted = [
+            PlotPoint(
+                dict(zip(("bits", "kv", "budget"), each.labels(), strict=True)),
+                each.results.pass_at_1,
+            )
+            for each in self.points
+        ]
+        draw_sweep(plotted, self.axes.varied, self.folder, title=self.title)
+        self.page.write_text(
+            f"# {self.title}\n\n    {self.command}\n\n{markdown_table(*self._table())}\n\n"
+            f"![pass@1 with its 95 % interval](sweep.svg)\n\n{measured_on()}\n",
+            encoding="utf-8",
+        )
+        write_json(self.folder / "sweep.json", self.fields())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows; an interrupted point may lack some of the metrics."""
+        names = dict.fromkeys(name for each in self.points for name, _, _ in metrics(each.results))
+        header = [*COLUMNS, *(text for name in names for text in (f"{name}, %", "95 % interval"))]
+        rows = [[*each.labels(), *_figures(each.results, list(names))] for each in self.points]
+        return [*header, "Samples", "Tokens", "Closed by force, %"], rows
 
 
-@contextmanager
-def _opened(request: RunRequest, bits: int | None, *, errors: Console) -> Iterator[Magistral]:
-    with errors.status(f"Opening {request.model_name} at {bits or 'its own'} bits"):
-        model = request.opening.open(str(model_at_bits(request.choice, bits)))
-    with model:
-        yield model
+def evaluate_sweep(
+    request: EvaluationRequest, axes: SweepAxes, folder: Path | None, *, errors: Console
+) -> EvaluatedSweep:
+    """Evaluate every combination, each in its own folder below this one, and write the tables.
+
+    Opens the model once for each number of bits. Ctrl-C ends the sweep after the points so far.
+
+    Raises UserError and EngineError as opening and evaluating do.
+    """
+    name = f"{request.questions.name}-{request.digest(repr(axes))}"
+    folder = folder or evaluations_folder() / "sweeps" / name
+    points, interrupted = _evaluate_points(request, axes, folder, errors=errors)
+    swept = EvaluatedSweep(
+        title=f"{request.questions.title}, {request.model_name}",
+        command=shlex.join(request.command),
+        axes=axes,
+        points=points,
+        folder=folder,
+        interrupted=interrupted,
+    )
+    swept.write()
+    return swept
 
 
-def _evaluate(
-    request: RunRequest, model: Magistral, point: SweepPoint, folder: Path, *, errors: Console
+def _evaluate_points(
+    request: EvaluationRequest, axes: SweepAxes, folder: Path, *, errors: Console
+) -> tuple[list[SweptPoint], bool]:
+    swept: list[SweptPoint] = []
+    points = axes.points()
+    try:
+        for bits, group in groupby(points, key=lambda point: point.bits):
+            with request.open_model(errors=errors, bits=bits) as model:
+                for point in group:
+                    counted = f"{len(swept) + 1} of {len(points)}: {point.name}"
+                    errors.print(counted, style="dim", markup=False)
+                    evaluated = _evaluate_point(request, model, point, folder, errors=errors)
+                    swept.append(SweptPoint(point, evaluated.report))
+                    if evaluated.interrupted:
+                        return swept, True
+    except KeyboardInterrupt:  # while a model was opened
+        if not swept:
+            raise
+        return swept, True
+    return swept, False
+
+
+def _evaluate_point(
+    request: EvaluationRequest,
+    model: Magistral,
+    point: SweepPoint,
+    folder: Path,
+    *,
+    errors: Console,
 ) -> Evaluated:
-    run = _at_point(request, point).run(model)
-    return evaluate(model, run, folder / point.name, command=request.command, errors=errors)
-
-
-def _at_point(request: RunRequest, point: SweepPoint) -> RunRequest:
-    at_kv = request if point.kv is None else replace(request, kv_bits=point.kv)
-    if point.budget is None:
-        return at_kv
-    return replace(at_kv, budget=None if point.budget == "none" else point.budget)
-
-
-def _table(swept: Sequence[SweptPoint]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows; a point that was interrupted early may lack some of the metrics."""
-    names = dict.fromkeys(name for each in swept for name, _, _ in metrics(each.results))
-    header = [*COLUMNS, *(text for name in names for text in (f"{name}, %", "95 % interval"))]
-    rows = [[*each.labels(), *_figures(each.results, list(names))] for each in swept]
-    return [*header, "Samples", "Tokens", "Closed by force, %"], rows
+    if point.kv is not None:
+        request = replace(request, kv_bits=point.kv)
+    if point.budget is not None:
+        budget = None if point.budget == "none" else point.budget
+        request = replace(request, options=replace(request.options, thinking_budget=budget))
+    return evaluate(request, model, folder / point.name, errors=errors)
 
 
 def _figures(results: Results, names: Sequence[str]) -> list[str]:
@@ -159,8 +181,3 @@ def _figures(results: Results, names: Sequence[str]) -> list[str]:
         f"{results.mean_tokens:,.0f}",
         percent(results.forced),
     ]
-
-
-def _plotted(each: SweptPoint) -> PlotPoint:
-    labels = dict(zip(("bits", "kv", "budget"), each.labels(), strict=True))
-    return PlotPoint(labels, each.results.pass_at_1)

@@ -1,122 +1,188 @@
-"""The command line of evaluations."""
+"""The eval command: its options, and printing what an evaluation returns."""
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.errors import UserError
-from magistral_mlx.opening import Opening
+from magistral_mlx.folders import state_folder
+from magistral_mlx.opening import Opening, choose_model
+from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.options import GenerationOptions
+from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import TEMPERATURE, TOP_P
 from magistral_mlx.terminal import command_options as opt
-from magistral_mlx.terminal.console import INTERRUPTED, consoles, exit_codes
+from magistral_mlx.terminal.console import INTERRUPTED, consoles, exit_codes, print_json
 
-Questions = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="QUESTIONS",
-        help="demo, aime24, aime25, gpqa-diamond, languages, or a JSONL file; after --sweep its "
-        "further axes.",
-        show_default="demo",
-    ),
-]
-EvaluatedModel = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="demo, the folder of a converted model, or the Hub id of one that was converted.",
-        show_default="demo for the demo's questions, otherwise the model used last",
-    ),
-]
-Samples = Annotated[
-    int | None,
-    typer.Option("-k", "--samples", help="Samples of each question.", show_default="the set's"),
-]
-Count = Annotated[
-    int | None,
-    typer.Option("--questions", min=1, help="Only the first so many.", show_default="all"),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(help="The run's folder.", show_default="one named from model and settings"),
-]
-Sweep = Annotated[
-    str | None,
-    typer.Option(
-        metavar="AXIS=VALUES",
-        help="Every combination of bits=3,4,8 (of the weights), kv=16,8,4 and budget=256,none.",
-        show_default=False,
-    ),
-]
-DrawTemperature = Annotated[
-    float | None,
-    typer.Option(
-        "--temperature",
-        help="0 always takes the most likely token.",
-        show_default=f"{TEMPERATURE}; 0 for one sample of the demo's questions",
-    ),
-]
-BaseSeed = Annotated[int, typer.Option(help="Each sample's own seed is made of this one.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+if TYPE_CHECKING:
+    from magistral_mlx.evaluation.request import EvaluationRequest
+
+EXTRA_MODULES = ("math_verify", "py3langid", "duckdb", "matplotlib")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalOptions:
+    """What to evaluate, and how."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="demo, the folder of a converted model, or the Hub id it was converted from.",
+            show_default="demo for its own questions, otherwise the last model",
+        ),
+    ] = None
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "-k", "--samples", help="Number of samples of each question.", show_default="the set's"
+        ),
+    ] = None
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--questions", min=1, help="Number of questions, the first ones.", show_default="all"
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the run; the same folder resumes it.",
+            show_default="named from model and settings",
+        ),
+    ] = None
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AXIS=VALUES",
+            help="Evaluate every combination, for example bits=3,4,8 (of the weights) kv=16,8,4 "
+            "budget=256,none.",
+            show_default=False,
+        ),
+    ] = None
+    reasoning: opt.ReasoningMode = "auto"
+    think: opt.Think = None
+    max_tokens: opt.MaxTokens = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Sampling temperature; 0 always takes the most likely token.",
+            show_default=f"{TEMPERATURE}; 0 for one sample of the demo's questions",
+        ),
+    ] = None
+    top_p: opt.TopP = TOP_P
+    top_k: opt.TopK = 0
+    min_p: opt.MinP = 0.0
+    seed: Annotated[int, typer.Option(help="Base seed; each sample's seed derives from it.")] = 0
+    window: opt.Window = None
+    dtype: opt.ComputeDtype = None
+    kv_bits: opt.KVBits = None
+    kv_start: opt.KVStart = 0
+
+
+@takes_groups
 def eval_command(
-    questions: Questions = None,
-    model: EvaluatedModel = None,
-    samples: Samples = None,
-    count: Count = None,
-    output: Output = None,
-    sweep: Sweep = None,
-    as_json: AsJson = False,
-    reasoning: opt.ReasoningMode = "auto",
-    think: opt.Think = None,
-    max_tokens: opt.MaxTokens = None,
-    temperature: DrawTemperature = None,
-    top_p: opt.TopP = TOP_P,
-    top_k: opt.TopK = 0,
-    min_p: opt.MinP = 0.0,
-    seed: BaseSeed = 0,
-    window: opt.Window = None,
-    dtype: opt.ComputeDtype = None,
-    kv_bits: opt.KVBits = None,
-    kv_start: opt.KVStart = 0,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="QUESTIONS",
+            help="demo, aime24, aime25, gpqa-diamond, languages, or a JSONL file. After --sweep "
+            "also its further axes.",
+            show_default="demo",
+        ),
+    ] = None,
+    *,
+    options: EvalOptions,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON object.")
+    ] = False,
 ) -> None:
-    """Measure how often answers are right. The same command goes on with an interrupted run."""
+    """Measure how often answers are right. The same command resumes an interrupted run."""
     console, errors = consoles()
     with exit_codes(errors):
+        _check_extra()
         # Matplotlib and the others are an extra, and take a second to import.
-        from magistral_mlx.evaluation.extra import check_extra
+        from magistral_mlx.evaluation.evaluate import Evaluated, evaluate
+        from magistral_mlx.evaluation.sweep import EvaluatedSweep, evaluate_sweep
+        from magistral_mlx.evaluation.sweep_axes import parse_axes
 
-        check_extra()
-        from magistral_mlx.evaluation.command import EvalCommand, Sampling, run_eval_command
-
-        name, axes = _questions_and_axes(questions or [], sweep)
-        command = EvalCommand(
-            words=["magistral-mlx", *sys.argv[1:]],
-            questions=name,
-            model=model,
-            samples=samples,
-            count=count,
-            output=output,
-            axes=axes,
-            sampling=Sampling(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p),
-            options=GenerationOptions(reasoning=reasoning, max_tokens=max_tokens),
-            think=think,
-            seed=seed,
-            kv_bits=kv_bits,
-            opening=Opening(window=window, dtype=dtype, kv_bits=kv_bits, kv_start=kv_start),
-        )
-        if not run_eval_command(command, as_json=as_json, console=console, errors=errors):
+        name, axes = _questions_and_axes(words or [], options.sweep)
+        swept = None if axes is None else parse_axes(axes)
+        request = _request(name, options)
+        result: Evaluated | EvaluatedSweep
+        if swept is not None:
+            result = evaluate_sweep(request, swept, options.output, errors=errors)
+        else:
+            with request.open_model(errors=errors) as model:
+                result = evaluate(request, model, options.output, errors=errors)
+        if as_json:
+            print_json(result.fields(), console)
+        else:
+            console.print(result.view())
+            console.print(f"\n{result.page}", highlight=False, soft_wrap=True, markup=False)
+        if result.interrupted:
+            (errors if as_json else console).print(
+                "\nInterrupted: finished samples are stored, and the same command resumes."
+            )
             raise typer.Exit(INTERRUPTED)
 
 
+def _check_extra() -> None:
+    missing = [name for name in EXTRA_MODULES if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"eval needs {', '.join(missing)}: install it with pip install 'magistral-mlx[eval]'."
+        )
+
+
 def _questions_and_axes(words: Sequence[str], sweep: str | None) -> tuple[str, list[str] | None]:
-    """A shell hands on `--sweep bits=3,4 kv=16,8` as an option and a further argument."""
+    """A shell passes `--sweep bits=3,4 kv=16,8` as an option and a further argument."""
     names = [word for word in words if sweep is None or "=" not in word]
     if len(names) > 1:
         raise UserError(f"{' and '.join(names)} are several sets: evaluate one at a time.")
     axes = None if sweep is None else [sweep, *(word for word in words if "=" in word)]
-    return (names or ["demo"])[0], axes
+    return (names or [DEMO])[0], axes
+
+
+def _request(name: str, options: EvalOptions) -> "EvaluationRequest":
+    """Refuses here all that can be refused before the model is open."""
+    from magistral_mlx.evaluation.question_sets import open_question_set
+    from magistral_mlx.evaluation.request import EvaluationRequest
+
+    model = options.model or (DEMO if name == DEMO else None)
+    choice = choose_model(model, state=state_folder())
+    questions = open_question_set(name, count=options.count)
+    k = questions.samples if options.samples is None else options.samples
+    temperature = options.temperature
+    if temperature is None:
+        temperature = questions.temperature if k == 1 else None
+    return EvaluationRequest(
+        command=["magistral-mlx", *sys.argv[1:]],
+        questions=questions,
+        k=k,
+        choice=choice,
+        opening=Opening(
+            window=options.window,
+            dtype=options.dtype,
+            kv_bits=options.kv_bits,
+            kv_start=options.kv_start,
+        ),
+        options=GenerationOptions(
+            sampling=SamplingParams(
+                temperature=TEMPERATURE if temperature is None else temperature,
+                top_p=options.top_p,
+                top_k=options.top_k,
+                min_p=options.min_p,
+            ),
+            reasoning=options.reasoning,
+            max_tokens=options.max_tokens,
+            thinking_budget=options.think,
+        ),
+        seed=options.seed,
+        kv_bits=options.kv_bits,
+    )

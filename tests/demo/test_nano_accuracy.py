@@ -1,14 +1,17 @@
-"""The accuracy that the nano's README promises, on the first of its 500 held-out questions."""
+"""The accuracy that the demo's README promises, on the first of its 500 held-out questions."""
 
 import pytest
 
 import magistral_mlx
 from magistral_mlx.convert import convert
 from magistral_mlx.demo.expand import expand_nano
-from magistral_mlx.demo.questions import held_out_questions
-from magistral_mlx.evaluation.demo_accuracy import right_answers
+from magistral_mlx.evaluation.question_sets import open_question_set
+from magistral_mlx.evaluation.run import draw_samples
 
 QUESTIONS = 80
+OPTIONS = magistral_mlx.GenerationOptions(
+    sampling=magistral_mlx.SamplingParams(temperature=0), max_tokens=512, history="keep"
+)
 
 
 @pytest.mark.slow
@@ -21,6 +24,8 @@ def test_held_out_questions_are_answered(
     expand_nano(folder, layout="hf")
     if converted:
         folder = convert(folder, folder.parent / "nano-4bit")
+    tasks = [(question, 0) for question in open_question_set("demo", count=QUESTIONS).questions]
     with magistral_mlx.open_model(folder, dtype="float32") as model:
-        right = right_answers(model, held_out_questions(QUESTIONS))
-    assert sum(right) / QUESTIONS >= least
+        samples = list(draw_samples(model, tasks, OPTIONS, seed=0, at_once=32))
+    assert len(samples) == QUESTIONS
+    assert sum(sample.right for sample in samples) / QUESTIONS >= least

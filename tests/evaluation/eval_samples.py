@@ -1,7 +1,7 @@
 """Settings and samples as a run makes them."""
 
 from magistral_mlx.evaluation.question import Question
-from magistral_mlx.evaluation.run_settings import RunSettings
+from magistral_mlx.evaluation.run_folder import RunSettings
 from magistral_mlx.evaluation.sample import Sample
 
 SETTINGS = RunSettings(

@@ -77,7 +77,7 @@ def test_the_demo_is_evaluated_and_reported(tmp_path: Path) -> None:
     assert report["results"]["pass_at_1"]["value"] == 1
     assert report["settings"]["temperature"] == 0
     assert [row["language"] for row in report["languages"]] == ["en", "fr", "all"]
-    assert "nano, published | 99.8 | inside" in (tmp_path / "run/report.md").read_text()
+    assert "demo, published | 99.8 | inside" in (tmp_path / "run/report.md").read_text()
     # The same command finds everything there.
     again = evaluate("demo", "--questions", "2", "--output", "run", "--json")
     assert json.loads(again.stdout)["results"] == report["results"]
@@ -142,7 +142,7 @@ def test_ctrl_c_prints_what_is_done_and_keeps_it(tmp_path: Path) -> None:
     kept = len(samples(tmp_path / "run"))
     assert 2 <= kept < 40
     assert f"{kept} of 40 samples" in output
-    assert "the same command goes on" in output
+    assert "the same command resumes" in output
     assert "Traceback" not in errors
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert (report["results"]["done"], report["results"]["wanted"]) == (kept, 40)

@@ -7,14 +7,12 @@ import pytest
 from rich.console import Console
 
 from magistral_mlx.demo.questions import held_out_questions
-from magistral_mlx.evaluation.language import LanguageDetector, words_of
 from magistral_mlx.evaluation.language_questions import language_questions
-from magistral_mlx.evaluation.language_share import language_shares
-from magistral_mlx.evaluation.published import PUBLISHED
+from magistral_mlx.evaluation.language_share import LanguageDetector, language_shares, words_of
 from magistral_mlx.evaluation.question import QuestionSet
-from magistral_mlx.evaluation.report import JSON_FILE, MARKDOWN_FILE, Report
+from magistral_mlx.evaluation.report import JSON_FILE, MARKDOWN_FILE, EvaluationReport
 from magistral_mlx.evaluation.results import compute_results
-from magistral_mlx.evaluation.results_view import results_view
+from magistral_mlx.evaluation.results_view import PUBLISHED, results_view
 from magistral_mlx.spec import LANGUAGES
 from tests.evaluation.eval_samples import SETTINGS, make_question, make_sample
 
@@ -82,10 +80,10 @@ def test_the_published_figures_are_those_of_the_demos_readme_and_of_the_model_ca
     assert small == {"aime24": 0.7068, "aime25": 0.6276, "gpqa-diamond": 0.6818}
 
 
-def make_report(folder: Path, *, right: int) -> Report:
+def make_report(folder: Path, *, right: int) -> EvaluationReport:
     questions = tuple(make_question(str(n), language="en") for n in range(10))
     samples = [make_sample(str(n), 0, right=n < right) for n in range(10)]
-    report = Report(
+    report = EvaluationReport(
         command="magistral-mlx eval aime25",
         questions=QuestionSet("aime25", "AIME25", "math-ai/aime25 at 563b", questions),
         settings=SETTINGS,
@@ -145,7 +143,7 @@ def test_the_questions_in_25_languages_are_in_their_languages(detector: Language
     assert {name[:2] for name in wrong} <= {"id", "ms"}
 
 
-def test_the_nanos_texts_are_told_apart_reasoning_and_answer(detector: LanguageDetector) -> None:
+def test_the_demos_texts_are_told_apart_reasoning_and_answer(detector: LanguageDetector) -> None:
     questions = held_out_questions(80)
     for part in ("reasoning", "answer"):
         texts = [(q.language, detector.detect(getattr(q, part))) for q in questions]

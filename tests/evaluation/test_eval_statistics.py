@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from magistral_mlx.evaluation.grading import Grade
-from magistral_mlx.evaluation.scores import majority_score, pass_at_k
 from magistral_mlx.evaluation.statistics import (
     bootstrap_interval,
     estimate_mean,
+    majority_score,
+    pass_at_k,
     wilson_interval,
 )
 

@@ -7,13 +7,13 @@ from rich.console import Console
 
 from magistral_mlx.errors import CheckpointError, UserError
 from magistral_mlx.evaluation.question import QuestionSet
-from magistral_mlx.evaluation.report import Report
+from magistral_mlx.evaluation.report import EvaluationReport
+from magistral_mlx.evaluation.request import model_at_bits
 from magistral_mlx.evaluation.results import compute_results
 from magistral_mlx.evaluation.sample import Sample
 from magistral_mlx.evaluation.statistics import Estimate
-from magistral_mlx.evaluation.sweep import SweptPoint, sweep_table, write_sweep
+from magistral_mlx.evaluation.sweep import EvaluatedSweep, SweptPoint
 from magistral_mlx.evaluation.sweep_axes import SweepPoint, parse_axes
-from magistral_mlx.evaluation.sweep_models import model_at_bits
 from magistral_mlx.evaluation.sweep_plot import PlotPoint, draw_sweep
 from tests.evaluation.eval_samples import SETTINGS, make_question, make_sample
 
@@ -67,14 +67,16 @@ def swept(point: SweepPoint, samples: list[Sample]) -> SweptPoint:
     questions = (make_question("a"), make_question("b"))
     results = compute_results(questions, samples, k=2)
     asked = QuestionSet("mine", "Mine", "mine.jsonl", questions)
-    return SweptPoint(point, Report("eval", asked, SETTINGS, results, []))
+    return SweptPoint(point, EvaluationReport("eval", asked, SETTINGS, results, []))
 
 
 def test_a_point_that_was_interrupted_keeps_its_columns(tmp_path: Path) -> None:
     whole = [make_sample(name, index, right=True) for name in "ab" for index in (0, 1)]
     points = [swept(SweepPoint(kv=16), whole), swept(SweepPoint(kv=4), [])]
     axes = parse_axes(["kv=16,4"])
-    page = write_sweep(points, axes, tmp_path, command="eval", title="Mine").read_text()
+    sweep = EvaluatedSweep(title="Mine", command="eval", axes=axes, points=points, folder=tmp_path)
+    sweep.write()
+    page = sweep.page.read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
     assert len(rows) == 4
     assert {len(row) for row in rows} == {10}
@@ -82,7 +84,7 @@ def test_a_point_that_was_interrupted_keeps_its_columns(tmp_path: Path) -> None:
     assert rows[3][3:8] == ["–", "", "–", "", "0 of 4"]
     with (tmp_path / "out").open("w") as file:
         console = Console(file=file, width=150)
-        console.print(sweep_table(points, title="Mine"))
+        console.print(sweep.view())
     assert "0 of 4" in (tmp_path / "out").read_text()
 
 
