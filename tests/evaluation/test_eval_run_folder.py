@@ -51,7 +51,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 def test_other_settings_are_refused_with_what_differs(tmp_path: Path) -> None:
     with RunFolder(tmp_path, SETTINGS) as folder:
         folder.append(FIRST)
-    with pytest.raises(UserError, match=r"kv_bits 16 there and 8 now\): set them as there"):
+    with pytest.raises(UserError, match=r"kv_bits 16 then, 8 now\): use the same settings"):
         RunFolder(tmp_path, replace(SETTINGS, kv_bits=8))
     with RunFolder(tmp_path, SETTINGS) as folder:
         assert folder.samples == [FIRST]
