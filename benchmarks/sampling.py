@@ -22,14 +22,14 @@ from mlx_lm.sample_utils import make_sampler
 from rich.console import Console
 from rich.table import Table
 
-from magistral_mlx.sampling.sampler import Draw, SamplingParams, sample
+from magistral_mlx.sampling.sampler import Draw, Sampler, SamplingParams
 
 VOCAB = 131_072
 ROWS = (1, 4, 8)
 SPREAD = 3.5
 OURS, THEIRS, GREEDY = "magistral-mlx", "mlx-lm", "argmax"
 
-Sampler = Callable[[mx.array], None]
+Drawing = Callable[[mx.array], None]
 
 
 def main() -> None:
@@ -65,15 +65,17 @@ def measure(rows: int, rounds: int) -> dict[str, float]:
     return {"rows": rows, **milliseconds, "ratio": statistics.median(ratios), "decided": share}
 
 
-def _ours(draws: list[Draw]) -> Sampler:
+def _ours(draws: list[Draw]) -> Drawing:
+    sampler = Sampler()
+
     def run(logits: mx.array) -> None:
-        sampled = sample(logits, draws)
+        sampled = sampler.sample(logits, draws)
         mx.eval(sampled.tokens, sampled.exact)
 
     return run
 
 
-def _mlx_lm() -> Sampler:
+def _mlx_lm() -> Drawing:
     sampler = make_sampler(temp=0.7, top_p=0.95)
 
     def run(logits: mx.array) -> None:
@@ -88,7 +90,7 @@ def _argmax(logits: mx.array) -> None:
 
 def _decided(logits: mx.array, draws: list[Draw]) -> float:
     """The share of rows that need not be drawn again from all logits."""
-    exact = sample(logits, draws).exact
+    exact = Sampler().sample(logits, draws).exact
     return 1.0 if exact is None else float(np.array(exact).mean())
 
 

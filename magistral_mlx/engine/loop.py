@@ -21,6 +21,7 @@ from magistral_mlx.errors import EngineError, UserError
 from magistral_mlx.kv.prefix_cache import REST_SECONDS, PrefixCache
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.ranks.team import Team
+from magistral_mlx.sampling.sampler import Sampler
 
 DEATH = "The engine has died: open the model again."
 
@@ -104,10 +105,11 @@ class EngineLoop:
             self._loaded.put(EngineError(self.failure) if self.failure else error)
             return
         self._loaded.put(None)
+        sampler = Sampler()
         step: Step | None = None
         while self._read_inbox(block=step is None):
             try:
-                step = self._advance(decoder, step)
+                step = self._advance(decoder, sampler, step)
             except Exception:  # a failed step must not take the engine down with it
                 logger.exception("A step failed; the requests that were running have ended.")
                 if not self._team.can_recover:
@@ -120,7 +122,7 @@ class EngineLoop:
         self._keep(self.scheduler.retire())
         self.prefixes.close()
 
-    def _advance(self, decoder: Decoder, before: Step | None) -> Step | None:
+    def _advance(self, decoder: Decoder, sampler: Sampler, before: Step | None) -> Step | None:
         """Dispatch the next step, then read the one before it."""
         self._make_room()
         # One that is paused must not come back while its last token is still on its way.
@@ -135,7 +137,7 @@ class EngineLoop:
         shares = self.scheduler.plan()
         if before is None:
             self._reports.begin()
-        step = dispatch(decoder, shares, before) if shares else None
+        step = dispatch(decoder, sampler, shares, before) if shares else None
         if before is not None:
             settle(before, after=step)
             self._reports.tell(before.shares, self._status())

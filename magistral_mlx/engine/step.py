@@ -22,7 +22,7 @@ from magistral_mlx.kv.cache import KVCache
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.sampling.log_probabilities import RowLogprobs, row_logprobs
-from magistral_mlx.sampling.sampler import Draw, Sampled, sample, sample_full
+from magistral_mlx.sampling.sampler import Draw, Sampled, Sampler, sample_full
 
 
 @dataclass(slots=True)
@@ -36,6 +36,7 @@ class Step:
     stale: the id() of every sequence whose token does not count.
     """
 
+    sampler: Sampler
     shares: Many[Share]
     lengths: list[int]
     drawing: list[Sequence]
@@ -68,7 +69,7 @@ class _Drawn:
         return arrays if self.sampled.exact is None else [*arrays, self.sampled.exact]
 
 
-def dispatch(decoder: Decoder, shares: Many[Share], before: Step | None) -> Step:
+def dispatch(decoder: Decoder, sampler: Sampler, shares: Many[Share], before: Step | None) -> Step:
     """Start a step. Tokens that `before` is still drawing are taken from it on the device."""
     tokens = _tokens(shares, before)
     segments = [
@@ -78,7 +79,7 @@ def dispatch(decoder: Decoder, shares: Many[Share], before: Step | None) -> Step
     lengths = [_cache(share.sequence).length for share in shares]
     drawing = [share.sequence for share in shares if share.sample]
     stored = [_cache(share.sequence).stored for share in shares if not share.sample]
-    step = Step(shares, lengths, drawing, logits, stored)
+    step = Step(sampler, shares, lengths, drawing, logits, stored)
     has_rules = any(sequence.has_rules for sequence in drawing)
     if has_rules:
         mx.async_eval([logits, *stored])
@@ -115,7 +116,7 @@ def _draw(step: Step) -> None:
             for sequence in step.drawing
         ]
         logits = _ruled(step)
-        sampled = sample(logits, draws)
+        sampled = step.sampler.sample(logits, draws)
         logprobs = {
             row: row_logprobs(step.logits[row : row + 1], sampled.tokens[row : row + 1])
             for row, sequence in enumerate(step.drawing)

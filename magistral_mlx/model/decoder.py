@@ -4,7 +4,7 @@ Projections, norms and the MLP run once over all tokens; only attention runs seq
 The arithmetic is that of mlx-lm's models/llama.py, so greedy tokens agree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -117,11 +117,16 @@ class Decoder(nn.Module):
         self.load_weights(typed)
 
 
+_Gating = Callable[[mx.array, mx.array], mx.array]
+
+
 class _Layers(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = [_Layer(config, index) for index in range(config.num_hidden_layers)]
+        # On the CPU, MLX compiles by calling a C++ compiler: seconds, where there is one at all.
+        swiglu = _swiglu if on_cpu() else mx.compile(_swiglu, shapeless=True)
+        self.layers = [_Layer(config, index, swiglu) for index in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def pass_through(self, hidden: mx.array, plan: TokenAxis) -> mx.array:
@@ -138,11 +143,11 @@ class _Layers(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, config: ModelConfig, index: int) -> None:
+    def __init__(self, config: ModelConfig, index: int, swiglu: _Gating) -> None:
         super().__init__()
         size, eps = config.hidden_size, config.rms_norm_eps
         self.self_attn = _Attention(config, index)
-        self.mlp = _MLP(size, config.intermediate_size)
+        self.mlp = _MLP(size, config.intermediate_size, swiglu)
         self.input_layernorm = nn.RMSNorm(size, eps=eps)
         self.post_attention_layernorm = nn.RMSNorm(size, eps=eps)
 
@@ -223,20 +228,16 @@ def _last(rows: mx.array, count: int) -> mx.array:
 
 
 class _MLP(nn.Module):
-    def __init__(self, size: int, inner: int) -> None:
+    def __init__(self, size: int, inner: int, swiglu: _Gating) -> None:
         super().__init__()
+        self.swiglu = swiglu
         self.gate_proj = nn.Linear(size, inner, bias=False)
         self.up_proj = nn.Linear(size, inner, bias=False)
         self.down_proj = nn.Linear(inner, size, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        # On the CPU, MLX compiles by calling a C++ compiler: seconds, where there is one at all.
-        swiglu = _swiglu if on_cpu() else _compiled_swiglu
-        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        return self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
 def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return gate * mx.sigmoid(gate) * up
-
-
-_compiled_swiglu = mx.compile(_swiglu, shapeless=True)

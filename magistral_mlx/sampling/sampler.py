@@ -5,7 +5,7 @@ them together keep one. A token is drawn by inverting the cumulative distributio
 at one uniform number, which depends on nothing but the sequence's seed and position.
 
 Sorting 131,072 logits costs as much as a small model's whole step, and the prefix is nearly always
-a short one. So `sample` sorts only the largest candidates, and flags the rows that they do not
+a short one. So `Sampler` sorts only the largest candidates, and flags the rows that they do not
 decide beyond rounding; `sample_full` draws those again with the same number from all logits. The
 outcome is the same token whether a row was flagged or not, and whoever shares its batch.
 """
@@ -131,15 +131,20 @@ def fresh_seed() -> int:
     return randbits(64)
 
 
-def sample(logits: mx.array, draws: Sequence[Draw]) -> Sampled:
-    """Draw a token from every row of logits (S, vocab), which need not be normalised."""
-    if all(draw.params.greedy for draw in draws):
-        return Sampled(mx.argmax(logits, axis=-1), None)
-    vocab = logits.shape[-1]
-    controls = mx.array([_controls(draw, vocab) for draw in draws])
-    # On the CPU, MLX compiles by calling a C++ compiler: seconds, where there is one at all.
-    draw_rows = _sample if on_cpu() else _compiled_sample
-    return Sampled(*draw_rows(logits, controls, _candidates(draws, vocab)))
+class Sampler:
+    """Draws tokens from rows of logits; on a GPU the arithmetic is compiled once."""
+
+    def __init__(self) -> None:
+        # On the CPU, MLX compiles by calling a C++ compiler: seconds, where there is one at all.
+        self._draw_rows = _draw_rows if on_cpu() else mx.compile(_draw_rows)
+
+    def sample(self, logits: mx.array, draws: Sequence[Draw]) -> Sampled:
+        """Draw a token from every row of logits (S, vocab), which need not be normalised."""
+        if all(draw.params.greedy for draw in draws):
+            return Sampled(mx.argmax(logits, axis=-1), None)
+        vocab = logits.shape[-1]
+        controls = mx.array([_controls(draw, vocab) for draw in draws])
+        return Sampled(*self._draw_rows(logits, controls, _candidates(draws, vocab)))
 
 
 def sample_full(logits: mx.array, draw: Draw) -> int:
@@ -183,7 +188,7 @@ def _tempered(logits: mx.array, temperature: mx.array) -> mx.array:
     return (logits - logits.max(axis=-1, keepdims=True)) / temperature
 
 
-def _sample(logits: mx.array, controls: mx.array, candidates: int) -> tuple[mx.array, mx.array]:
+def _draw_rows(logits: mx.array, controls: mx.array, candidates: int) -> tuple[mx.array, mx.array]:
     temperature, min_log, top_k, top_p, uniform = mx.split(controls, 5, axis=-1)  # (S, 1) each
     vocab = logits.shape[-1]
     scores = _tempered(logits, temperature)
@@ -217,9 +222,6 @@ def _sample(logits: mx.array, controls: mx.array, candidates: int) -> tuple[mx.a
         # MLX does not promise which of several equal scores become the last candidates.
         exact &= _at(scores, drawn) > scores[:, -1:]
     return _at(ids, drawn)[:, 0], exact[:, 0]
-
-
-_compiled_sample = mx.compile(_sample)
 
 
 def _total(odds: mx.array) -> mx.array:

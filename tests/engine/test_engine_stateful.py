@@ -49,7 +49,7 @@ from magistral_mlx.events import AnswerText, Event, Failed, Finished, PrefillPro
 from magistral_mlx.kv.cache import BLOCK, KVCache, kv_precision
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.options import OutputOptions, Priority
-from magistral_mlx.sampling.sampler import SamplingParams
+from magistral_mlx.sampling.sampler import Sampler, SamplingParams
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import (
     HEAD_DIM,
@@ -105,11 +105,13 @@ class Faults:
         self.place: str | None = None
         self.in_flight: dict[int, list[KVCache]] = {}
 
-    def dispatch(self, decoder: Decoder, shares: Many[Share], before: Step | None) -> Step:
+    def dispatch(
+        self, decoder: Decoder, sampler: Sampler, shares: Many[Share], before: Step | None
+    ) -> Step:
         if threading.current_thread() is self.spared:
-            return dispatch(decoder, shares, before)
+            return dispatch(decoder, sampler, shares, before)
         self._strike("before dispatch", [])
-        step = dispatch(decoder, shares, before)
+        step = dispatch(decoder, sampler, shares, before)
         caches = [share.sequence.cache for share in shares if share.sequence.cache is not None]
         self.in_flight[id(step)] = caches
         self._strike("after dispatch", caches)

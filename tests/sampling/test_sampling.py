@@ -16,9 +16,9 @@ from magistral_mlx.sampling.sampler import (
     CANDIDATES,
     MAX_SEED,
     Draw,
+    Sampler,
     SamplingParams,
     fresh_seed,
-    sample,
     sample_full,
 )
 
@@ -29,7 +29,7 @@ PLAIN = SamplingParams(temperature=1, top_p=1)
 
 def draw_all(logits: mx.array, draws: Sequence[Draw]) -> tuple[list[int], list[bool]]:
     """Final tokens of (S, vocab) as the engine takes them, and which were drawn the short way."""
-    sampled = sample(logits, draws)
+    sampled = Sampler().sample(logits, draws)
     exact = [True] * len(draws) if sampled.exact is None else np.array(sampled.exact).tolist()
     tokens = np.array(sampled.tokens).tolist()
     rows = zip(range(len(draws)), tokens, exact, strict=True)
@@ -162,7 +162,7 @@ def test_sharply_peaked_rows_need_no_full_sort_and_flat_ones_do() -> None:
     draws = [Draw(SamplingParams(), seed, 0) for seed in range(64)]
     noise = mx.random.normal((64, 32 * CANDIDATES), key=mx.random.key(1))
     assert all(draw_all(noise * 6, draws)[1])
-    sampled = sample(noise * 0.1, draws)
+    sampled = Sampler().sample(noise * 0.1, draws)
     assert sampled.exact is not None
     assert not mx.any(sampled.exact)
 
@@ -170,7 +170,7 @@ def test_sharply_peaked_rows_need_no_full_sort_and_flat_ones_do() -> None:
 def test_temperature_zero_is_argmax_and_needs_no_flag() -> None:
     logits = mx.random.normal((5, 3000), key=mx.random.key(2))
     greedy = SamplingParams(temperature=0, top_p=0.1, top_k=5)
-    sampled = sample(logits, [Draw(greedy, 0, 0)] * 5)
+    sampled = Sampler().sample(logits, [Draw(greedy, 0, 0)] * 5)
     assert sampled.exact is None
     assert mx.array_equal(sampled.tokens, mx.argmax(logits, axis=-1))
     mixed, _ = draw_all(logits, [Draw(greedy, 0, 0)] * 4 + [Draw(PLAIN, 0, 0)])
