@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from magistral_mlx.app.runs.snapshot import ChainSnapshot, ChainState
 from magistral_mlx.app.store.records import Ending, Figures
 from magistral_mlx.events import (
     AnswerText,
@@ -14,14 +15,41 @@ from magistral_mlx.events import (
     ReasoningText,
 )
 
+ChainState = Literal["queued", "prefill", "reasoning", "answer", "done", "failed", "stopped"]
+ENDED: frozenset[ChainState] = frozenset({"done", "failed", "stopped"})
+
 RATE_SECONDS = 3.0
-"""Over how long the speed shown while it runs is measured."""
+"""The speed shown during a run is that of the last seconds."""
 
 _SAMPLE_SECONDS = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class ChainSnapshot:
+    """One chain at one moment.
+
+    message: id of the stored message that it is saved as.
+    prefill: tokens prefilled, prompt tokens, and tokens found in the cache; zeros while queued.
+    figures: exact once the chain has ended. Before that, tokens are counted by pieces of text,
+        and the speed is that of the last seconds.
+    """
+
+    message: str
+    state: ChainState
+    reasoning: str
+    answer: str
+    prefill: PrefillProgress
+    ending: Ending | None
+    figures: Figures
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more events follow."""
+        return self.state in ENDED
+
+
 class Chain:
-    """What has come of one answer so far. Its owner lets one thread in at a time."""
+    """One answer so far. Not thread-safe: its owner holds a lock."""
 
     def __init__(
         self, message: str, *, thinking_budget: int | None, clock: Callable[[], float]
@@ -31,8 +59,8 @@ class Chain:
         self._thinking_budget = thinking_budget
         self._clock = clock
         self._begun = clock()
-        self._reasoning = _GrowingText()
-        self._answer = _GrowingText()
+        self._reasoning = _Pieces()
+        self._answer = _Pieces()
         self._prefill = PrefillProgress(0, 0)
         self._tokens = 0
         self._reasoning_tokens = 0
@@ -45,7 +73,7 @@ class Chain:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether no more events follow."""
         return self._end is not None
 
     def take(self, event: Event) -> None:
@@ -60,72 +88,29 @@ class Chain:
             self.fail(event)
 
     def fail(self, event: Failed) -> None:
-        """End with an error, unless it has ended already."""
-        if self._end is None:
+        """End with an error; does nothing if the chain has ended already."""
+        if not self.ended:
             self._error, self._end = event.message, self._clock()
 
     def note_error(self, message: str) -> None:
-        """Something to show beside the answer: that it could not be saved, say."""
+        """Show an error beside the answer, for example that it could not be saved."""
         self._error = self._error or message
 
     def snapshot(self) -> ChainSnapshot:
-        """All of it as it is now."""
-        figures = self.figures()
+        """The chain as it is now."""
         return ChainSnapshot(
             message=self.message,
             state=self._state(),
             reasoning=self._reasoning.text(),
             answer=self._answer.text(),
-            prefill_done=self._prefill.done,
-            prefill_total=self._prefill.total,
-            cached_tokens=figures.cached_tokens if self._prefill.total else None,
-            tokens=figures.completion_tokens,
-            reasoning_tokens=figures.reasoning_tokens,
-            seconds_to_first_token=figures.seconds_to_first_token,
-            tokens_per_second=figures.tokens_per_second,
-            seconds=figures.total_seconds or 0.0,
-            reasoning_seconds=figures.reasoning_seconds or 0.0,
-            ending=self.ending(),
-            reasoning_closed_by_force=figures.reasoning_closed_by_force,
-            error=self._error,
+            prefill=self._prefill,
+            ending=self._ending(),
+            figures=self._figures(),
         )
-
-    def ending(self) -> Ending | None:
-        """Why it ended; None while it goes on."""
-        if self._finished is not None:
-            return self._finished.reason
-        return "failed" if self.ended else None
-
-    def figures(self) -> Figures:
-        """Tokens and seconds: the engine's own once it has ended, else counted here."""
-        usage = self._finished.usage if self._finished else None
-        timings = self._finished.timings if self._finished else None
-        first = self._first_text and self._first_text - self._begun
-        return Figures(
-            prompt_tokens=usage.prompt_tokens if usage else self._prefill.total,
-            cached_tokens=usage.cached_tokens if usage else self._prefill.cached,
-            completion_tokens=usage.completion_tokens if usage else self._tokens,
-            reasoning_tokens=usage.reasoning_tokens if usage else self._reasoning_tokens,
-            seconds_to_first_token=(timings and timings.seconds_to_first_token) or first,
-            reasoning_seconds=self._reasoning_seconds(),
-            total_seconds=(self._end or self._clock()) - self._begun,
-            tokens_per_second=(
-                timings.decode_tokens_per_second if timings else self._rate.value(self._clock())
-            ),
-            thinking_budget=self._thinking_budget,
-            reasoning_closed_by_force=bool(
-                self._finished and self._finished.reasoning_closed_by_force
-            ),
-            error=self._error,
-        )
-
-    def saved_text(self) -> tuple[str, str | None]:
-        """The answer, and the reasoning where there is any."""
-        return self._answer.text(), self._reasoning.text() or None
 
     def _take_text(self, event: ReasoningText | AnswerText) -> None:
         now = self._clock()
-        # Nearly every token is one piece of text; the engine's own count comes with the end.
+        # Nearly every token is one piece of text; the exact count comes with the end.
         self._tokens += 1
         self._first_text = self._first_text or now
         if isinstance(event, ReasoningText):
@@ -147,13 +132,46 @@ class Chain:
             return "reasoning"
         return "prefill" if self._prefill.total else "queued"
 
-    def _reasoning_seconds(self) -> float | None:
-        if self._first_text is None or not self._reasoning_tokens:
-            return None
-        return (self._first_answer or self._end or self._clock()) - self._first_text
+    def _ending(self) -> Ending | None:
+        if self._finished is not None:
+            return self._finished.reason
+        return "failed" if self.ended else None
+
+    def _figures(self) -> Figures:
+        now = self._end or self._clock()
+        first_text, reasoning_seconds = self._first_text, None
+        if first_text is not None and self._reasoning_tokens:
+            reasoning_seconds = (self._first_answer or now) - first_text
+        counted = Figures(
+            prompt_tokens=self._prefill.total,
+            cached_tokens=self._prefill.cached,
+            completion_tokens=self._tokens,
+            reasoning_tokens=self._reasoning_tokens,
+            seconds_to_first_token=None if first_text is None else first_text - self._begun,
+            reasoning_seconds=reasoning_seconds,
+            total_seconds=now - self._begun,
+            tokens_per_second=self._rate.value(now),
+            thinking_budget=self._thinking_budget,
+            error=self._error,
+        )
+        return counted if self._finished is None else _exact(counted, self._finished)
 
 
-class _GrowingText:
+def _exact(counted: Figures, finished: Finished) -> Figures:
+    usage, timings = finished.usage, finished.timings
+    return replace(
+        counted,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        seconds_to_first_token=timings.seconds_to_first_token or counted.seconds_to_first_token,
+        tokens_per_second=timings.decode_tokens_per_second,
+        reasoning_closed_by_force=finished.reasoning_closed_by_force,
+    )
+
+
+class _Pieces:
     """A text that grows piece by piece and is read now and then."""
 
     def __init__(self) -> None:
@@ -163,13 +181,12 @@ class _GrowingText:
         self._parts.append(piece)
 
     def text(self) -> str:
-        if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
-        return self._parts[0] if self._parts else ""
+        self._parts = ["".join(self._parts)]
+        return self._parts[0]
 
 
 class _Rate:
-    """Tokens a second over the last seconds, from a few samples."""
+    """Tokens per second over the last seconds, from a few samples."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
@@ -179,7 +196,7 @@ class _Rate:
         self._tokens = tokens
         if not self._samples or now - self._samples[-1][0] >= _SAMPLE_SECONDS:
             self._samples.append((now, tokens))
-        # One sample older than the span stays, to measure from.
+        # One sample older than RATE_SECONDS stays, to measure from.
         while len(self._samples) > 2 and now - self._samples[1][0] > RATE_SECONDS:
             self._samples.popleft()
 

@@ -1,33 +1,75 @@
-"""A running generation, apart from any browser tab that watches it."""
+"""The answers to one question in progress, independent of the browser tabs that watch them."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 from uuid import uuid4
 
-from magistral_mlx.app.runs.chain import Chain
-from magistral_mlx.app.runs.running_model import RunningStream
-from magistral_mlx.app.runs.snapshot import RunState, Snapshot
+from magistral_mlx.app.runs.chain import ENDED, Chain, ChainSnapshot, ChainState
 from magistral_mlx.app.runs.votes import vote
 from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import EngineError, UserError
-from magistral_mlx.events import Failed
+from magistral_mlx.events import Event, Failed
+from magistral_mlx.options import GenerationOptions
+from magistral_mlx.text.conversation import Message
 
 logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 1.0
 GRACE_SECONDS = 3.0
-"""A run goes on for so long without a watcher: a page that is reloaded comes back sooner."""
+"""How long a run continues without a watcher: enough to reload the page."""
 
 _TICK_SECONDS = 0.25
-_PROGRESS: tuple[RunState, ...] = ("queued", "prefill", "reasoning", "answer")
+_PROGRESS: tuple[ChainState, ...] = ("queued", "prefill", "reasoning", "answer")
 
 
-class Run:
-    """One question being answered by one or more chains. Any thread may call any method."""
+class RunningStream(Protocol):
+    """The events of one answer; any thread may call `cancel` and `answer_now`."""
+
+    def __iter__(self) -> Iterator[Event]: ...
+
+    def cancel(self) -> None: ...
+
+    def answer_now(self) -> None: ...
+
+
+class RunningModel(Protocol):
+    """What a run needs of an open model; `magistral_mlx.open_model` returns one."""
+
+    @property
+    def name(self) -> str: ...
+
+    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> RunningStream: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """A run at one moment; `version` rises with every change.
+
+    state: the most advanced state of its chains. At the end it is "done", unless all chains were
+        stopped or failed; everything has been saved by then.
+    """
+
+    run: str
+    conversation: str
+    question: str
+    version: int
+    state: ChainState
+    thinking_budget: int | None
+    chains: tuple[ChainSnapshot, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more changes follow."""
+        return self.state in ENDED
+
+
+class AnswerRun:
+    """One question, answered by one or more chains. Any thread may call any method."""
 
     def __init__(
         self,
@@ -37,16 +79,16 @@ class Run:
         *,
         thinking_budget: int | None = None,
         grace: float | None = GRACE_SECONDS,
-        on_end: Callable[["Run"], None] = lambda run: None,
+        on_end: Callable[["AnswerRun"], None] = lambda run: None,
     ) -> None:
-        """Read the streams, saving each as its message; use `registry.RunRegistry.start`.
+        """Read the streams and save each as its message. Use `RunRegistry.start`.
 
-        grace: seconds that it goes on without any watcher; None: to its end.
+        grace: seconds that the run continues without a watcher; None: no limit.
         """
         self.id = answers[0][0].group or uuid4().hex
         self.conversation = question.conversation
         self.question = question.id
-        self.thinking_budget = thinking_budget
+        self._thinking_budget = thinking_budget
         self._store = store
         self._grace = grace
         self._on_end = on_end
@@ -58,50 +100,50 @@ class Run:
         self._changed = threading.Condition()  # guards everything below and the chains
         self._version = 1
         self._ended = False
-        self._watches: set[Watch] = set()
+        self._watches: set[RunWatch] = set()
         self._unwatched_since = time.monotonic()
         self._chains_ended = threading.Event()
-        self._start_threads()
-
-    def snapshot(self) -> Snapshot:
-        """The run as it is now."""
-        with self._changed:
-            return self._snapshot()
-
-    def wait(self, version: int, timeout: float | None = None) -> Snapshot:
-        """The run as soon as it is newer than `version`, or as it is after `timeout` seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._version > version or self._ended, timeout)
-            return self._snapshot()
-
-    def stop(self) -> None:
-        """End all chains within a step; what they have written is kept."""
-        for stream in self._streams:
-            stream.cancel()
-
-    def answer_now(self, chain: int | None = None) -> None:
-        """Close the reasoning of a chain, or of all of them, and go on to the answer."""
-        for stream in self._streams if chain is None else [self._streams[chain]]:
-            stream.answer_now()
-
-    def watch(self) -> "Watch":
-        """Keep it going while this watch is open."""
-        return Watch(self)
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended and is saved; False: it still runs."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._ended, timeout)
-
-    def _start_threads(self) -> None:
         for chain, stream in zip(self._chains, self._streams, strict=True):
             threading.Thread(
                 target=self._read, args=(chain, stream), name="run-chain", daemon=True
             ).start()
         threading.Thread(target=self._keep, name="run-keeper", daemon=True).start()
 
+    def snapshot(self) -> RunSnapshot:
+        """The run as it is now."""
+        with self._changed:
+            return self._snapshot()
+
+    def wait(self, version: int, timeout: float | None = None) -> RunSnapshot:
+        """Wait for a version newer than `version`, at most `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._version > version or self._ended, timeout)
+            return self._snapshot()
+
+    def stop(self) -> None:
+        """End all chains within a step, and keep what they have written."""
+        for stream in self._streams:
+            stream.cancel()
+
+    def answer_now(self, chain: int | None = None) -> None:
+        """Close the reasoning of one chain, or of all, and continue with the answer."""
+        for stream in self._streams if chain is None else [self._streams[chain]]:
+            stream.answer_now()
+
+    def watch(self) -> "RunWatch":
+        """Keep the run going while this watch is open."""
+        with self._changed:
+            watch = RunWatch(self, self._unwatch)
+            self._watches.add(watch)
+            return watch
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the run has ended and is saved; False: it still runs."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ended, timeout)
+
     def _read(self, chain: Chain, stream: RunningStream) -> None:
-        failure = Failed("The answer ended without a word from the engine: ask again.")
+        failure = Failed("The engine stopped unexpectedly; ask again.")
         try:
             for event in stream:
                 with self._changed:
@@ -111,20 +153,20 @@ class Run:
             failure = Failed(str(error))
         finally:
             with self._changed:
-                chain.fail(failure)  # nothing happens to one that has ended
+                chain.fail(failure)  # does nothing if the chain has ended properly
                 self._announce()
                 if all(other.ended for other in self._chains):
                     self._chains_ended.set()
 
     def _keep(self) -> None:
-        """Save while the chains run, stop them when nobody watches, and end the run."""
+        """Save while the chains run, stop them if nobody watches, and end the run."""
         try:
             saved = time.monotonic()
             while not self._chains_ended.wait(_TICK_SECONDS):
                 if time.monotonic() - saved >= SAVE_SECONDS:
                     self._save()
                     saved = time.monotonic()
-                if self._is_forsaken():
+                if self._is_abandoned():
                     self.stop()
             self._save()
             self._activate_the_majority()
@@ -137,15 +179,14 @@ class Run:
     def _save(self) -> None:
         for chain in self._chains:
             with self._changed:
-                (content, reasoning), ending = chain.saved_text(), chain.ending()
-                figures = chain.figures()
+                now = chain.snapshot()
             try:
                 found = self._store.write_answer(
-                    chain.message,
-                    content=content,
-                    reasoning=reasoning,
-                    ending=ending,
-                    figures=figures,
+                    now.message,
+                    content=now.answer,
+                    reasoning=now.reasoning or None,
+                    ending=now.ending,
+                    figures=now.figures,
                 )
             except UserError as error:
                 logger.warning("An answer was not saved: %s", error)
@@ -157,18 +198,19 @@ class Run:
                 self.stop()
 
     def _activate_the_majority(self) -> None:
-        """Show the answer that most chains agree on, unless the user has gone elsewhere."""
-        ids = [chain.message for chain in self._chains]
-        winner = vote([chain.saved_text()[0] for chain in self._chains]).winner
-        if winner is None or len(ids) < 2:
+        """Show the answer that most chains agree on, unless the user has left this branch."""
+        chains = self.snapshot().chains
+        winner = vote([chain.answer for chain in chains]).winner
+        if winner is None or len(chains) < 2:
             return
         try:
-            if self._store.conversation(self.conversation).leaf in ids:
-                self._store.activate(self.conversation, ids[winner])
+            shown = self._store.conversation(self.conversation).leaf
+            if shown in [chain.message for chain in chains]:
+                self._store.activate(self.conversation, chains[winner].message)
         except UserError as error:
             logger.warning("The majority's answer is not shown first: %s", error)
 
-    def _is_forsaken(self) -> bool:
+    def _is_abandoned(self) -> bool:
         with self._changed:
             if self._grace is None or self._watches:
                 return False
@@ -178,49 +220,45 @@ class Run:
         self._version += 1
         self._changed.notify_all()
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self) -> RunSnapshot:
         chains = tuple(chain.snapshot() for chain in self._chains)
-        return Snapshot(
+        return RunSnapshot(
             run=self.id,
             conversation=self.conversation,
             question=self.question,
             version=self._version,
             state=self._state([chain.state for chain in chains]),
-            thinking_budget=self.thinking_budget,
+            thinking_budget=self._thinking_budget,
             chains=chains,
         )
 
-    def _state(self, states: Sequence[RunState]) -> RunState:
+    def _state(self, states: Sequence[ChainState]) -> ChainState:
         if not self._ended:
-            # Chains that have ended are being saved: the run is still answering.
+            # Ended chains are still being saved, so they count as answering.
             return max(
                 (state if state in _PROGRESS else "answer" for state in states),
                 key=_PROGRESS.index,
             )
         return next((end for end in ("done", "stopped") if end in states), "failed")
 
-    def _add_watch(self, watch: "Watch") -> None:
-        with self._changed:
-            self._watches.add(watch)
-
-    def _remove_watch(self, watch: "Watch") -> None:
+    def _unwatch(self, watch: "RunWatch") -> None:
         with self._changed:
             self._watches.discard(watch)
             if not self._watches:
                 self._unwatched_since = time.monotonic()
 
 
-class Watch:
+class RunWatch:
     """A tab's interest in a run; leaving the block, or `close`, ends it."""
 
-    def __init__(self, run: Run) -> None:
-        """Use `Run.watch` or `RunRegistry.watch`."""
+    def __init__(self, run: AnswerRun, on_close: Callable[["RunWatch"], None]) -> None:
+        """Use `AnswerRun.watch` or `RunRegistry.watch`."""
         self.run = run
-        run._add_watch(self)
+        self._on_close = on_close
 
     def close(self) -> None:
-        """No longer watch. Closing twice does no harm."""
-        self.run._remove_watch(self)
+        """Stop watching. Closing twice is harmless."""
+        self._on_close(self)
 
     def __enter__(self) -> Self:
         return self

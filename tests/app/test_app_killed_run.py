@@ -28,7 +28,8 @@ with open_model("demo") as model:
     while not snapshot.ended:
         snapshot = run.wait(snapshot.version, 1)
         chain = snapshot.chains[0]
-        print(f"{chain.seconds} {len(chain.reasoning) + len(chain.answer)}", flush=True)
+        characters = len(chain.reasoning) + len(chain.answer)
+        print(f"{chain.figures.total_seconds} {characters}", flush=True)
 """
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from magistral_mlx import GenerationOptions, Magistral, SamplingParams, open_model
 from magistral_mlx.app.runs import run as run_module
-from magistral_mlx.app.runs.registry import Run, RunRegistry
-from magistral_mlx.app.runs.snapshot import Snapshot
+from magistral_mlx.app.runs.registry import RunRegistry
+from magistral_mlx.app.runs.run import AnswerRun, RunSnapshot
 from magistral_mlx.app.store.branches import shown_path
 from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
@@ -35,7 +35,7 @@ class Desk:
     def ask(self, text: str) -> StoredMessage:
         return self.store.add_message(self.conversation, parent=None, role="user", content=text)
 
-    def start(self, *, chains: int = 1, options: GenerationOptions | None = None) -> Run:
+    def start(self, *, chains: int = 1, options: GenerationOptions | None = None) -> AnswerRun:
         return self.registry.start(
             self.model, self.question.id, options or GenerationOptions(), chains=chains
         )
@@ -45,7 +45,7 @@ class Desk:
         return [message for message in messages if message.role == "assistant"]
 
 
-def until(run: Run, condition: Callable[[Snapshot], bool]) -> Snapshot:
+def until(run: AnswerRun, condition: Callable[[RunSnapshot], bool]) -> RunSnapshot:
     """The first snapshot for which the condition holds; fails after a minute and a half."""
     deadline = time.monotonic() + 90
     snapshot = run.snapshot()
@@ -62,19 +62,27 @@ def test_a_watcher_sees_every_state_in_turn() -> None:
     assert run.snapshot().state == "queued"
     stream.send(PrefillProgress(100, 190, 64))
     seen = until(run, lambda s: s.state == "prefill").chains[0]
-    assert (seen.prefill_done, seen.prefill_total, seen.cached_tokens) == (100, 190, 64)
+    assert seen.prefill == PrefillProgress(100, 190, 64)
+    assert seen.figures.cached_tokens == 64
     stream.send(ReasoningText("12 "), ReasoningText("+ 30"))
     seen = until(run, lambda s: s.chains[0].reasoning == "12 + 30").chains[0]
-    assert (seen.state, seen.answer, seen.tokens, seen.reasoning_tokens) == ("reasoning", "", 2, 2)
-    assert seen.seconds_to_first_token is not None
+    assert (seen.state, seen.answer) == ("reasoning", "")
+    assert (seen.figures.completion_tokens, seen.figures.reasoning_tokens) == (2, 2)
+    assert seen.figures.seconds_to_first_token is not None
     stream.send(AnswerText("**42**"))
     assert until(run, lambda s: s.state == "answer").chains[0].answer == "**42**"
     stream.send(finished(forced=True))
     last = until(run, lambda s: s.ended)
     chain = last.chains[0]
-    assert (last.state, chain.ending, chain.reasoning_closed_by_force) == ("done", "stop", True)
-    assert (chain.tokens, chain.reasoning_tokens, chain.cached_tokens) == (152, 96, 0)
-    assert chain.tokens_per_second == 41.23
+    assert (last.state, chain.ending) == ("done", "stop")
+    figures = chain.figures
+    assert figures.reasoning_closed_by_force
+    assert (figures.completion_tokens, figures.reasoning_tokens, figures.cached_tokens) == (
+        152,
+        96,
+        0,
+    )
+    assert figures.tokens_per_second == 41.23
 
 
 def test_versions_rise_with_every_change_and_waiting_ends_with_one() -> None:
@@ -191,7 +199,7 @@ def test_a_chain_that_fails_leaves_the_others() -> None:
     third.send(*reply("r", "42"))
     last = until(run, lambda s: s.ended)
     assert last.state == "done"
-    assert [(c.state, c.error) for c in last.chains] == [
+    assert [(c.state, c.figures.error) for c in last.chains] == [
         ("failed", "out of memory"),
         ("failed", "The engine is closed."),
         ("done", None),
@@ -282,13 +290,13 @@ def test_a_disk_that_fails_is_told_and_the_answer_goes_on() -> None:
     desk.model.streams[0].send(*reply("r", "42"))
     last = until(run, lambda s: s.ended)
     assert last.chains[0].answer == "42"
-    assert "cannot be read or saved" in (last.chains[0].error or "")
+    assert "cannot be read or saved" in (last.chains[0].figures.error or "")
 
 
 def test_many_watchers_all_see_the_end() -> None:
     desk = Desk()
     run = desk.start()
-    ends: list[Snapshot] = []
+    ends: list[RunSnapshot] = []
     threads = [
         threading.Thread(target=lambda: ends.append(until(run, lambda s: s.ended)))
         for _ in range(8)
@@ -320,7 +328,7 @@ def test_a_watched_run_takes_under_a_millisecond_of_work_a_token() -> None:
     assert (time.process_time() - begin) / tokens < 0.001
 
 
-def look_a_dozen_times_a_second(run: Run) -> None:
+def look_a_dozen_times_a_second(run: AnswerRun) -> None:
     snapshot = run.snapshot()
     while not snapshot.ended:
         snapshot = run.wait(snapshot.version, 1)
@@ -328,7 +336,7 @@ def look_a_dozen_times_a_second(run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def nano() -> Iterator[Magistral]:
+def demo() -> Iterator[Magistral]:
     with open_model("demo", window=1_024) as model:
         yield model
 
@@ -338,41 +346,45 @@ def greedy() -> GenerationOptions:
 
 
 @pytest.mark.slow
-def test_the_nano_answers_a_run_as_it_answers_without_one(nano: Magistral) -> None:
+def test_the_demo_answers_a_run_as_it_answers_without_one(demo: Magistral) -> None:
     desk = Desk()
-    expected = nano.generate("What is 12 + 30?", greedy())
-    run = desk.registry.start(nano, desk.question.id, greedy(), chains=2)
+    expected = demo.generate("What is 12 + 30?", greedy())
+    run = desk.registry.start(demo, desk.question.id, greedy(), chains=2)
     last = until(run, lambda s: s.ended)
     for chain in last.chains:
         assert (chain.reasoning, chain.answer) == (expected.reasoning, expected.answer)
-        assert chain.reasoning_tokens == expected.usage.reasoning_tokens
+        assert chain.figures.reasoning_tokens == expected.usage.reasoning_tokens
     assert "42" in desk.answers()[0].content
 
 
 @pytest.mark.slow
-def test_the_tokens_counted_while_it_runs_are_nearly_the_engines(nano: Magistral) -> None:
+def test_the_tokens_counted_while_it_runs_are_nearly_the_engines(demo: Magistral) -> None:
     desk = Desk()
-    run = desk.registry.start(nano, desk.question.id, greedy())
+    run = desk.registry.start(demo, desk.question.id, greedy())
     counted = 0
     snapshot = run.snapshot()
     while not snapshot.ended:
-        counted = snapshot.chains[0].tokens if not snapshot.chains[0].ended else counted
+        counted = (
+            snapshot.chains[0].figures.completion_tokens
+            if not snapshot.chains[0].ended
+            else counted
+        )
         snapshot = run.wait(snapshot.version, 10)
     # The tags and the end token give no text.
-    assert 0 <= snapshot.chains[0].tokens - counted <= 12
+    assert 0 <= snapshot.chains[0].figures.completion_tokens - counted <= 12
 
 
 @pytest.mark.slow
-def test_the_nano_answers_now_and_stops_when_told(nano: Magistral) -> None:
+def test_the_demo_answers_now_and_stops_when_told(demo: Magistral) -> None:
     desk = Desk()
     options = replace(greedy(), reasoning="on")
-    run = desk.registry.start(nano, desk.question.id, options)
+    run = desk.registry.start(demo, desk.question.id, options)
     until(run, lambda s: s.state == "reasoning")
     run.answer_now()
     chain = until(run, lambda s: s.ended).chains[0]
-    assert chain.reasoning_closed_by_force
+    assert chain.figures.reasoning_closed_by_force
     assert chain.answer
-    run = desk.registry.start(nano, desk.question.id, replace(greedy()))
+    run = desk.registry.start(demo, desk.question.id, replace(greedy()))
     until(run, lambda s: s.state == "reasoning")
     run.stop()
     assert until(run, lambda s: s.ended).state == "stopped"

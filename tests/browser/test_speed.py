@@ -177,7 +177,7 @@ def test_the_page_leaves_the_engine_its_speed(services: Services, url: str) -> N
             watcher.stdin.flush()
             watcher.stdout.readline()
             assert run.join(10)
-            shown.append(run.snapshot().chains[0].tokens_per_second or 0.0)
+            shown.append(run.snapshot().chains[0].figures.tokens_per_second or 0.0)
         watcher.stdin.close()
     logger.info("tokens/s: bare %s, shown %s", bare, shown)
     assert max(shown) > 0.95 * max(bare)
