@@ -33,7 +33,7 @@ SCRIPTS = (
     "server",
     "notices",
     "sidebar",
-    "answer",
+    "chain",
     "turns",
     "live",
     "composer",
@@ -45,6 +45,7 @@ SCRIPTS = (
     "page",
 )
 """Files of assets/, in the order in which the browser gets them."""
+FOLDERS = {"css": "styles", "js": "scripts"}
 
 
 def create_page(services: Services) -> gr.Blocks:
@@ -76,5 +77,5 @@ def _server_functions(services: Services) -> list[ServerCall]:
 
 
 def _joined(kind: str, names: tuple[str, ...]) -> str:
-    assets = files("magistral_mlx.app") / "assets"
-    return "\n".join((assets / f"{name}.{kind}").read_text(encoding="utf-8") for name in names)
+    folder = files("magistral_mlx.app") / "assets" / FOLDERS[kind]
+    return "\n".join((folder / f"{name}.{kind}").read_text(encoding="utf-8") for name in names)
