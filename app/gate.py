@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from magistral_mlx.app.scripts import FOLDER as SCRIPTS
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -25,7 +27,7 @@ OPEN_PATHS = frozenset(
         f"{GRADIO}/user",
     }
 )
-OPEN_FOLDERS = ("/assets/", "/static/", f"{GRADIO}/heartbeat/")
+OPEN_FOLDERS = ("/assets/", "/static/", SCRIPTS, f"{GRADIO}/heartbeat/")
 """All that the page needs. Gradio's routes that read or keep files are not among them."""
 
 POLICY = "; ".join(

@@ -15,6 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from magistral_mlx.app.gate import PageGate
 from magistral_mlx.app.page import create_page
 from magistral_mlx.app.panels.services import Services
+from magistral_mlx.app.scripts import load_scripts
 from magistral_mlx.app.theme import page_theme
 from magistral_mlx.errors import UserError
 
@@ -72,17 +73,19 @@ def create_app(services: Services, address: Address) -> FastAPI:
 def page_app(services: Services, *, auth: Auth | None = None) -> FastAPI:
     """The page as an application of its own; who may reach it is its server's to say."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    mount_page(app, create_page(services), auth=auth)
+    mount_page(app, services, auth=auth)
     return app
 
 
 def mount_page(
-    app: FastAPI, page: gr.Blocks, *, auth: Auth | None = None, others: tuple[str, ...] = ()
+    app: FastAPI, services: Services, *, auth: Auth | None = None, others: tuple[str, ...] = ()
 ) -> None:
     """Mount the page at "/", after the app's other routes, whose paths begin with `others`."""
+    scripts = load_scripts()
+    app.router.routes.append(scripts.route())
     gr.mount_gradio_app(
         app,
-        page,
+        create_page(services, scripts),
         path="/",
         auth=auth,
         footer_links=[],

@@ -1,4 +1,4 @@
-"""The page: one Gradio component, whose script draws it and calls functions on the server."""
+"""The page: one Gradio component, whose scripts draw it and call functions on the server."""
 
 from importlib.resources import files
 
@@ -11,6 +11,7 @@ from magistral_mlx.app.panels.models import models_calls
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.settings import settings_calls
 from magistral_mlx.app.panels.sidebar import sidebar_calls
+from magistral_mlx.app.scripts import Scripts
 
 TITLE = "Magistral"
 STYLES = (
@@ -26,29 +27,22 @@ STYLES = (
     "panels",
     "models",
 )
-SCRIPTS = (
-    "elements",
-    "icons",
-    "words",
-    "server",
-    "notices",
-    "sidebar",
-    "chain",
-    "turns",
-    "live",
-    "composer",
-    "files",
-    "gauges",
-    "settings",
-    "models",
-    "shortcuts",
-    "page",
-)
-"""Files of assets/, in the order in which the browser gets them."""
-FOLDERS = {"css": "styles", "js": "scripts"}
+"""Files of assets/styles/, in the order in which they apply."""
+
+# Gradio runs this as a function of `element` and `server`: no module can be loaded any other way.
+LOADER = """
+const page = element.querySelector("#page");
+import(new URL("{path}", document.baseURI))
+  .then(({ begin }) => begin(server))
+  .catch(({ message }) => {
+    page.textContent =
+      "The page could not be loaded. Reload it; if that does not help, restart magistral-mlx. " +
+      `(${message})`;
+  });
+"""
 
 
-def create_page(services: Services) -> gr.Blocks:
+def create_page(services: Services, scripts: Scripts) -> gr.Blocks:
     """The page over these services; mount it with `launch.mount_page`.
 
     It serves no files, records nothing, and asks no other host for anything.
@@ -58,12 +52,17 @@ def create_page(services: Services) -> gr.Blocks:
         gr.HTML(
             elem_id="magistral",
             html_template='<div class="page" id="page"></div>',
-            head=f"<style>{_joined('css', STYLES)}</style>",
-            js_on_load=f'"use strict";\n{_joined("js", SCRIPTS)}',
+            head=f"<style>{_styles()}</style>",
+            js_on_load=LOADER.replace("{path}", scripts.path("page.js")),
             apply_default_css=False,
             server_functions=_server_functions(services),
         )
     return page
+
+
+def _styles() -> str:
+    folder = files("magistral_mlx.app") / "assets" / "styles"
+    return "\n".join((folder / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
 
 
 def _server_functions(services: Services) -> list[ServerCall]:
@@ -74,8 +73,3 @@ def _server_functions(services: Services) -> list[ServerCall]:
         *conversation_calls(services),
         *models_calls(services),
     ]
-
-
-def _joined(kind: str, names: tuple[str, ...]) -> str:
-    folder = files("magistral_mlx.app") / "assets" / FOLDERS[kind]
-    return "\n".join((folder / f"{name}.{kind}").read_text(encoding="utf-8") for name in names)

@@ -15,7 +15,6 @@ from magistral_mlx.app.launch import (
     mount_page,
     parse_auth,
 )
-from magistral_mlx.app.page import create_page
 from magistral_mlx.app.panels.services import Services, open_services
 from magistral_mlx.errors import UserError
 from tests.terminal.typist import Typist, as_magistral
@@ -144,7 +143,7 @@ def test_the_page_leaves_other_routes_of_a_server_alone(services: Services) -> N
     def echo() -> str:
         return "echo"
 
-    mount_page(app, create_page(services), others=("/v1",))
+    mount_page(app, services, others=("/v1",))
     with TestClient(app, base_url=HERE) as client:
         foreign = {"origin": "https://app.example"}
         assert client.post("/v1/echo", headers=foreign).json() == "echo"

@@ -1,14 +1,68 @@
-// Where the user writes, and what goes along with it.
-const draft = el("textarea", { id: "draft", rows: "1", dir: "auto" });
-const sendButton = el("button", { type: "button", class: "send", onclick: () => sendOrStop() });
+// Where the user writes: the draft, its files, and sending it.
+
+/** @import { Draft } from "./types" */
+import {
+  answering,
+  conversationShown,
+  lastMessage,
+  showRun,
+  shown,
+  stopAnswer,
+} from "./conversation.js";
+import { el, iconButton, narrow, root, sends, textButton } from "./elements.js";
+import { acceptFiles, attached, chooseFiles, clearFiles, fileRow, filesChanged } from "./files.js";
+import { advice, showWindow } from "./gauges.js";
+import { icon } from "./icons.js";
+import { notice } from "./notices.js";
+import { runEnded } from "./runs.js";
+import { ask, problem } from "./server.js";
+import { changeSettings, settings, settingsChanged } from "./settings.js";
+import { status, statusChanged } from "./status.js";
+import { doesNotFit, number, t } from "./words.js";
+
+const MOST_CHAINS = 8;
+const TYPING_PAUSE = 350; // milliseconds without a key, after which tokens are counted
+
+export const draft = el("textarea", { id: "draft", rows: 1, dir: "auto" });
+const sendButton = el("button", { type: "button", class: "send", onclick: sendOrStop });
 const refusal = el("div", { class: "refusal", role: "alert", hidden: true });
 const estimate = el("span", { class: "estimate" });
-const chainChoice = el("select", {});
+const chainChoice = el("select");
 const examples = el("div", { class: "examples" });
 const greeting = el("div", { class: "greeting" });
 let counting = 0;
 
-function composer() {
+/** @param {string[]} exampleTexts */
+export function composer(exampleTexts) {
+  greeting.append(el("h2", {}, t("greeting")), el("p", {}, t("greeting_help")));
+  examples.append(...exampleTexts.map(exampleButton));
+  fillDraftBox();
+  fillChainChoice();
+  const row = el(
+    "div",
+    { class: "row" },
+    iconButton("clip", t("attach"), chooseFiles),
+    el("span", { class: "choice" }, chainChoice, icon("down")),
+    el("span", { class: "space" }),
+    estimate,
+    sendButton,
+  );
+  const box = el("div", { class: "composer" }, fileRow, refusal, draft, row);
+  acceptFiles(box, draft);
+  return el("div", { class: "dock" }, el("div", {}, greeting, box, advice, examples));
+}
+
+/** @param {string} text */
+function exampleButton(text) {
+  const use = () => {
+    draft.value = text;
+    draftChanged();
+    send();
+  };
+  return textButton("example", text, use, { dir: "auto" });
+}
+
+function fillDraftBox() {
   draft.placeholder = t("ask");
   draft.setAttribute("aria-label", t("ask"));
   draft.addEventListener("input", draftChanged);
@@ -17,88 +71,73 @@ function composer() {
     event.preventDefault();
     if (!answering()) send();
   });
+}
+
+function fillChainChoice() {
   chainChoice.setAttribute("aria-label", t("parallel_thinking"));
   chainChoice.title = t("parallel_help");
-  chainChoice.addEventListener("change", async () => {
-    const chains = Number(chainChoice.value);
-    settings = (await attempt("save_settings", { ...settings, chains })) ?? settings;
-  });
-  for (let k = 1; k <= 8; k += 1) {
-    chainChoice.append(el("option", { value: k }, k === 1 ? t("one_chain") : t("chains", { count: number(k) })));
+  for (let k = 1; k <= MOST_CHAINS; k += 1) {
+    const label = k === 1 ? t("one_chain") : t("chains", { count: number(k) });
+    chainChoice.append(el("option", { value: k }, label));
   }
   chainChoice.value = String(settings.chains);
-  const box = el(
-    "div",
-    { class: "composer" },
-    fileRow,
-    refusal,
-    draft,
-    el(
-      "div",
-      { class: "row" },
-      iconButton("clip", t("attach"), pickFiles),
-      el("span", { class: "choice" }, chainChoice, icon("down")),
-      el("span", { class: "space" }),
-      estimate,
-      sendButton,
-    ),
-  );
-  acceptDrops(box);
-  return el("div", { class: "dock" }, el("div", {}, greeting, box, advice, examples));
-}
-
-// Enter sends; Shift+Enter does not, nor does the Enter that ends the composing of a word.
-function sends(event) {
-  return event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
-}
-
-function drawGreeting(texts) {
-  greeting.replaceChildren(el("h2", {}, t("greeting")), el("p", {}, t("greeting_help")));
-  examples.replaceChildren(
-    ...texts.map((text) =>
-      textButton("example", text, () => {
-        draft.value = text;
-        draftChanged();
-        send();
-      }, { dir: "auto" }),
-    ),
-  );
+  chainChoice.addEventListener("change", async () => {
+    try {
+      await changeSettings({ chains: Number(chainChoice.value) });
+    } catch (error) {
+      notice(problem(error));
+    }
+  });
 }
 
 function draftChanged() {
   draft.style.height = "auto";
   draft.style.height = `${draft.scrollHeight}px`;
   refusal.hidden = true;
-  setRunning();
+  showRunning();
   clearTimeout(counting);
-  counting = setTimeout(countDraft, 350);
+  counting = setTimeout(countTokens, TYPING_PAUSE);
 }
 
 // Tokens that the conversation takes with the draft, before it is sent.
-async function countDraft() {
-  if (modelState.state !== "ready" || answering()) return;
-  const text = draft.value;
-  const form = { parent: lastMessage(), text, files: sentFiles() };
+async function countTokens() {
+  if (status.model.state !== "ready" || answering()) return;
+  const form = draftForm();
   try {
-    const { tokens, window: room } = await ask("count", form);
-    if (text === draft.value) showWindow(tokens, room, Boolean(text || form.files.length));
+    const { tokens, window } = await ask("count", form);
+    if (form.text !== draft.value) return;
+    const drafted = Boolean(form.text || form.files.length);
+    showWindow(tokens, window);
+    estimate.textContent = drafted ? t("tokens", { count: number(tokens) }) : "";
+    estimate.dataset.over = String(tokens >= window);
   } catch {
     estimate.textContent = "";
   }
 }
 
-function setRunning() {
+/** @returns {Draft} */
+function draftForm() {
+  return { parent: lastMessage(), text: draft.value, files: attached };
+}
+
+// What can be done now: send, or stop the answer that is being written.
+function showRunning() {
   const busy = answering();
-  const empty = !draft.value.trim() && !attached.length;
+  const ready = status.model.state === "ready";
+  const label = busy ? t("stop") : t("send");
   root.dataset.busy = String(busy);
+  if (busy) estimate.textContent = "";
   sendButton.dataset.does = busy ? "stop" : "send";
   sendButton.replaceChildren(icon(busy ? "stop" : "up"));
-  const label = busy ? t("stop") : t("send");
   sendButton.setAttribute("aria-label", label);
   sendButton.title = label;
-  sendButton.disabled = !busy && (empty || modelState.state !== "ready");
-  greeting.hidden = Boolean(view.exchanges.length);
-  examples.hidden = Boolean(view.exchanges.length) || modelState.state !== "ready";
+  sendButton.disabled = !busy && (isEmpty() || !ready);
+  greeting.hidden = shown.exchanges.length > 0;
+  examples.hidden = shown.exchanges.length > 0 || !ready;
+}
+
+function isEmpty() {
+  return !draft.value.trim() && !attached.length;
 }
 
 function sendOrStop() {
@@ -107,40 +146,65 @@ function sendOrStop() {
 }
 
 async function send() {
-  const text = draft.value;
-  if ((!text.trim() && !attached.length) || sendButton.disabled) return;
+  if (isEmpty() || sendButton.disabled) return;
   sendButton.disabled = true;
   refusal.hidden = true;
-  const form = {
-    conversation: view.id,
-    parent: lastMessage(),
-    text,
-    files: sentFiles(),
-    chains: Number(chainChoice.value),
-  };
+  const chains = Number(chainChoice.value);
   try {
-    const sent = await ask("send", form);
+    const sent = await ask("send", { ...draftForm(), conversation: shown.id, chains });
     if (sent.refused) refuse(doesNotFit(sent.refused));
     else await messageSent(sent.conversation);
   } catch (error) {
-    refuse(error instanceof Refusal ? error.message : t("server_gone"));
+    refuse(problem(error));
   }
-  setRunning();
+  showRunning();
 }
 
-// Only what has been sent is taken out of the box: a message that is refused stays there.
+// Only now is the box emptied: a message that is refused stays there.
+/** @param {string} conversation */
 async function messageSent(conversation) {
   draft.value = "";
   clearFiles();
   draftChanged();
-  await runStarted(conversation);
+  await showRun(conversation);
 }
 
+/** @param {string} text */
 function refuse(text) {
   refusal.textContent = text;
   refusal.hidden = false;
 }
 
-function doesNotFit({ tokens, window: room }) {
-  return t("does_not_fit", { tokens: number(tokens), window: number(room) });
+conversationShown.listen((place) => {
+  showRunning();
+  if (place === "new" && !narrow()) draft.focus();
+  countTokens();
+});
+filesChanged.listen(() => {
+  draftChanged();
+  draft.focus();
+});
+runEnded.listen(showRunning);
+settingsChanged.listen(countTokens);
+statusChanged.listen(({ otherModel }) => {
+  if (!otherModel) return;
+  showRunning();
+  countTokens();
+});
+
+// Escape stops an answer, / goes to the draft.
+document.addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || event.isComposing) return;
+  if (root.querySelector("dialog[open], .menu:popover-open")) return;
+  const stops = event.key === "Escape" && answering();
+  const writes = event.key === "/" && !event.ctrlKey && !event.metaKey && !isTyping(event.target);
+  if (stops) stopAnswer();
+  else if (writes) draft.focus();
+  else return;
+  event.preventDefault();
+});
+
+/** @param {EventTarget | null} target */
+function isTyping(target) {
+  return target instanceof Element && target.closest("input, textarea, select, [contenteditable]");
 }

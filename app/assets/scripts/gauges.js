@@ -1,122 +1,144 @@
-// How full the window and the memory are, with a word of advice when it gets tight.
-const windowRing = el("span", { class: "ring", "aria-hidden": "true" });
-const windowText = el("span", { class: "long", dir: "ltr" });
-const windowGauge = el("button", { type: "button", class: "pill", id: "window-gauge", hidden: true, onclick: showGauges }, windowRing, windowText);
-const memoryRing = el("span", { class: "ring", "aria-hidden": "true" });
-const memoryText = el("span", { class: "long", dir: "ltr" });
-const memoryGauge = el("button", { type: "button", class: "pill", id: "memory-gauge", hidden: true, onclick: showGauges }, memoryRing, memoryText);
-const advice = el("p", { class: "advice-line", role: "status", hidden: true });
-const TIGHT = 75; // per cent
-let usedTokens = 0;
-let windowSize = 0;
-let memory = null;
+// How full the window and the memory are, with advice when one gets tight.
 
-function showWindow(tokens, room, drafted) {
-  windowGauge.hidden = false;
-  usedTokens = tokens;
-  windowSize = room;
-  const part = room ? Math.min(100, (100 * tokens) / room) : 0;
-  fillRing(windowRing, part);
-  windowText.textContent = `${number(tokens)} / ${number(room)}`;
-  windowGauge.setAttribute("aria-label", t("window_used", { used: number(tokens), total: number(room) }));
-  windowGauge.title = windowGauge.getAttribute("aria-label");
-  estimate.textContent = drafted ? t("tokens", { count: number(tokens) }) : "";
-  estimate.dataset.over = String(tokens >= room);
+/** @import { Memory } from "./types" */
+/** @import { TextKey } from "./words.js" */
+import { shown } from "./conversation.js";
+import { dialog } from "./dialogs.js";
+import { el, filled } from "./elements.js";
+import { runPatched } from "./runs.js";
+import { settings, settingsChanged } from "./settings.js";
+import { status, statusChanged } from "./status.js";
+import { gigabytes, number, t } from "./words.js";
+
+const TIGHT_WINDOW = 0.75;
+const TIGHT_KV = 0.85;
+
+export const windowGauge = gauge("window-gauge");
+export const memoryGauge = gauge("memory-gauge");
+export const advice = el("p", { class: "advice-line", role: "status", hidden: true });
+
+let tokens = { used: 0, window: 0 };
+
+/** @param {string} id */
+function gauge(id) {
+  return el(
+    "button",
+    { type: "button", class: "pill", id, hidden: true, onclick: showGauges },
+    el("span", { class: "ring", "aria-hidden": "true" }),
+    el("span", { class: "long", dir: "ltr" }),
+  );
+}
+
+/**
+ * @param {HTMLElement} made
+ * @param {{ part: number, text: string, label: string }} shows `part` from 0 to 1
+ */
+function fillGauge(made, { part, text, label }) {
+  const [ring, line] = /** @type {HTMLCollectionOf<HTMLElement>} */ (made.children);
+  made.hidden = false;
+  made.title = label;
+  made.setAttribute("aria-label", label);
+  ring?.style.setProperty("--part", String(Math.min(100, 100 * part)));
+  if (ring) ring.dataset.tight = String(part > TIGHT_WINDOW);
+  if (line) line.textContent = text;
+}
+
+/**
+ * @param {number} used tokens
+ * @param {number} window
+ */
+export function showWindow(used, window) {
+  tokens = { used, window };
+  fillGauge(windowGauge, {
+    part: windowPart(),
+    text: `${number(used)} / ${number(window)}`,
+    label: t("window_used", { used: number(used), total: number(window) }),
+  });
   showAdvice();
 }
 
 function showMemory() {
+  const { memory } = status;
   memoryGauge.hidden = !memory;
   if (!memory) return;
-  const used = usedMemory();
-  fillRing(memoryRing, (100 * used) / memory.limit);
-  memoryText.textContent = `${gigabytes(used)} / ${gigabytes(memory.limit)}`;
-  const label = `${t("memory")}: ${memoryText.textContent}`;
-  memoryGauge.setAttribute("aria-label", label);
-  memoryGauge.title = label;
+  const used = memory.weights + memory.step + memory.kvRunning + memory.kvStored;
+  const text = `${gigabytes(used)} / ${gigabytes(memory.limit)}`;
+  fillGauge(memoryGauge, { part: used / memory.limit, text, label: `${t("memory")}: ${text}` });
   showAdvice();
 }
 
-function usedMemory() {
-  return memory.weights + memory.step + memory.kvRunning + memory.kvStored;
+function windowPart() {
+  return tokens.window ? tokens.used / tokens.window : 0;
 }
 
-function fillRing(ring, part) {
-  ring.style.setProperty("--part", Math.min(100, part));
-  ring.dataset.tight = String(part > TIGHT);
-}
-
-// Finished KV gives way by itself: only what running answers hold makes memory tight.
-function memoryIsTight() {
-  return Boolean(memory?.kvLimit) && memory.kvRunning > 0.85 * memory.kvLimit;
-}
-
-function windowIsTight() {
-  return windowSize > 0 && (100 * usedTokens) / windowSize > TIGHT;
-}
-
+/** @returns {TextKey | null} */
 function windowAdvice() {
-  return settings.history === "keep" ? t("advice_drop_reasoning") : t("advice_new_conversation");
+  if (windowPart() <= TIGHT_WINDOW) return null;
+  return settings.history === "keep" ? "advice_drop_reasoning" : "advice_new_conversation";
+}
+
+// Finished KV is dropped when memory is needed: only the KV of running answers makes it tight.
+/** @returns {TextKey | null} */
+function memoryAdvice() {
+  const { memory } = status;
+  return memory?.kvLimit && memory.kvRunning > TIGHT_KV * memory.kvLimit ? "advice_memory" : null;
 }
 
 function showAdvice() {
-  const text = windowIsTight() ? windowAdvice() : memoryIsTight() ? t("advice_memory") : "";
+  const key = windowAdvice() ?? memoryAdvice();
+  const text = key ? t(key) : "";
   if (advice.textContent !== text) advice.textContent = text;
   advice.hidden = !text;
 }
 
-// While an answer is written: its prompt, and what has been written.
-function showUsed(patch) {
-  if (!windowSize || !patch.chains.length) return;
-  const most = Math.max(...patch.chains.map((chain) => chain.prefill_total + chain.tokens));
-  if (most) showWindow(most, windowSize, false);
-}
-
 function showGauges() {
-  dialog("small", t("gauges"), ...windowPart(), ...memoryPart());
+  const { memory } = status;
+  dialog("small", t("gauges"), ...windowDetails(), ...(memory ? memoryDetails(memory) : []));
 }
 
-function windowPart() {
-  const part = windowSize ? (100 * usedTokens) / windowSize : 0;
-  const fill = el("i");
-  fill.style.width = `${Math.min(100, part)}%`;
-  const made = [
+function windowDetails() {
+  return [
     el("h3", {}, t("window")),
-    el("div", { class: "bar" }, fill),
-    figures([[t("window_used_short"), number(usedTokens)], [t("window_total"), number(windowSize)]]),
+    el("div", { class: "bar" }, filled(windowPart())),
+    figures([[t("window_used_short"), number(tokens.used)], [t("window_total"), number(tokens.window)]]),
+    ...adviceLine(windowAdvice()),
   ];
-  if (windowIsTight()) made.push(el("p", { class: "advice" }, windowAdvice()));
-  return made;
 }
 
-function memoryPart() {
-  if (!memory) return [];
-  const kv = memory.kvRunning + memory.kvStored;
-  const free = Math.max(0, memory.limit - memory.weights - memory.step - kv);
-  const bars = [memory.weights, kv, memory.step].map((bytes) => {
-    const bar = el("i");
-    bar.style.width = `${(100 * bytes) / memory.limit}%`;
-    return bar;
-  });
-  const made = [
+/** @param {Memory} memory */
+function memoryDetails({ limit, weights, step, kvRunning, kvStored }) {
+  const kv = kvRunning + kvStored;
+  const free = Math.max(0, limit - weights - step - kv);
+  return [
     el("h3", {}, t("memory")),
-    el("div", { class: "stack" }, ...bars),
+    el("div", { class: "stack" }, ...[weights, kv, step].map((bytes) => filled(bytes / limit))),
     figures([
-      [t("memory_weights"), gigabytes(memory.weights), "key"],
+      [t("memory_weights"), gigabytes(weights), "key"],
       [t("memory_kv"), gigabytes(kv), "key second"],
-      [t("memory_step"), gigabytes(memory.step), "key third"],
+      [t("memory_step"), gigabytes(step), "key third"],
       [t("memory_headroom"), gigabytes(free)],
-      [t("memory_limit"), gigabytes(memory.limit)],
+      [t("memory_limit"), gigabytes(limit)],
     ]),
+    ...adviceLine(memoryAdvice()),
   ];
-  if (memoryIsTight()) made.push(el("p", { class: "advice" }, t("advice_memory")));
-  return made;
 }
 
+/** @param {TextKey | null} key */
+function adviceLine(key) {
+  return key ? [el("p", { class: "advice" }, t(key))] : [];
+}
+
+/** @param {[name: string, value: string, kind?: string][]} rows */
 function figures(rows) {
-  const parts = rows.flatMap(([name, value, kind]) => [
-    el("dt", { class: kind }, name),
-    el("dd", {}, value),
-  ]);
+  const parts = rows.flatMap(([name, value, kind]) => [el("dt", { class: kind }, name), el("dd", {}, value)]);
   return el("dl", { class: "figures" }, ...parts);
 }
+
+statusChanged.listen(showMemory);
+settingsChanged.listen(showAdvice);
+// While an answer is written: its prompt, and what has been written.
+runPatched.listen(({ conversation, patch }) => {
+  if (conversation !== shown.id || !tokens.window) return;
+  const used = Math.max(0, ...patch.chains.map((chain) => chain.prefill_total + chain.tokens));
+  if (used) showWindow(used, tokens.window);
+});

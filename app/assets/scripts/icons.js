@@ -25,9 +25,13 @@ const SHAPES = {
   columns: "M3.5 4.5h5.2v11H3.5z M11.3 4.5h5.2v11h-5.2z",
   skip: "M4.5 5.5l5.5 4.5-5.5 4.5z M12.5 5.5v9 M15.5 5.5v9",
 };
+/** @type {Set<IconName>} Turned around where text runs from right to left. */
 const MIRRORED = new Set(["before", "after", "menu", "skip"]);
 
-function icon(name) {
+/** @typedef {keyof typeof SHAPES} IconName */
+
+/** @param {IconName} name */
+export function icon(name) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
   svg.setAttribute("viewBox", "0 0 20 20");

@@ -1,9 +1,43 @@
-// Putting it together.
-const titleLine = el("h1", {});
+// The whole page: puts its parts together and begins.
 
-function showTitle(title) {
-  titleLine.replaceChildren(el("bdi", {}, title));
-  document.title = title ? `${title} · Magistral` : "Magistral";
+/** @import { ServerFunctions } from "./types" */
+import { composer } from "./composer.js";
+import { answering, conversationShown, reloadShown, showAddress, shown } from "./conversation.js";
+import { el, iconButton, root } from "./elements.js";
+import { memoryGauge, windowGauge } from "./gauges.js";
+import { modelPill } from "./models.js";
+import { notices, spoken } from "./notices.js";
+import { ask, connect } from "./server.js";
+import { beginSettings, showSettings } from "./settings.js";
+import { refreshList, restoreSidebar, setSidebar, sidebar } from "./sidebar.js";
+import { refreshStatus } from "./status.js";
+import { scrollTo, scroller } from "./turns.js";
+import { speak, t } from "./words.js";
+
+const titleLine = el("h1");
+
+/**
+ * Draws the page. Raises what `ask` raises if the server does not let it begin.
+ * @param {ServerFunctions} server
+ */
+export async function begin(server) {
+  connect(server);
+  const begun = await ask("begin", { languages: navigator.languages.join(",") });
+  speak(begun);
+  beginSettings(begun);
+  root.replaceChildren(
+    sidebar(),
+    el("div", { class: "veil", onclick: () => setSidebar(false) }),
+    el("main", { class: "main" }, topBar(), scroller, composer(begun.examples)),
+    notices,
+    spoken,
+  );
+  restoreSidebar();
+  await Promise.all([refreshStatus(), refreshList()]);
+  await showAddress();
+  addEventListener("popstate", showAddress);
+  document.addEventListener("visibilitychange", catchUp);
+  root.dataset.ready = "true";
 }
 
 function topBar() {
@@ -20,78 +54,18 @@ function topBar() {
   );
 }
 
-async function showConversation(id, { toQuestion = false } = {}) {
-  const next = await attempt("show", { conversation: id });
-  if (!next) {
-    newConversation();
-    return;
-  }
-  if (location.hash !== `#${id}`) history.pushState(null, "", `#${id}`);
-  drawConversation(next);
-  if (next.running) follow(id);
-  if (narrow()) setSidebar(false);
-  setRunning();
-  drawList();
-  scrollToLast(toQuestion);
-  countDraft();
-}
-
-function scrollToLast(toQuestion) {
-  const last = turns.lastElementChild;
-  if (!last) return;
-  if (toQuestion) turns.style.minHeight = `${last.offsetTop + scroller.clientHeight}px`;
-  scroller.scrollTop = toQuestion ? last.offsetTop - 12 : scroller.scrollHeight;
-}
-
-function newConversation() {
-  if (location.hash) history.pushState(null, "", location.pathname + location.search);
-  turns.style.minHeight = "";
-  drawConversation({ id: null, title: "", exchanges: [], running: null });
-  setRunning();
-  drawList();
-  if (narrow()) setSidebar(false);
-  else draft.focus();
-  countDraft();
-}
-
-async function begin() {
-  const begun = await ask("begin", { languages: navigator.languages.join(",") });
-  speak(begun);
-  ({ settings, defaults, languages } = begun);
-  root.replaceChildren(
-    sidebar(),
-    el("div", { class: "veil", onclick: () => setSidebar(false) }),
-    el("main", { class: "main" }, topBar(), scroller, composer()),
-    notices,
-    unseen,
-  );
-  setTheme(localStorage.getItem("magistral-theme"));
-  setSidebar(!narrow() && localStorage.getItem("magistral-sidebar") !== "closed", false);
-  drawGreeting(begun.examples);
-  await Promise.all([refreshStatus(), refreshList()]);
-  await showAddress();
-  addEventListener("popstate", showAddress);
-  root.dataset.ready = "true";
-}
-
-// Each conversation has an address of its own: reloading and the browser's "back" lead to it.
-async function showAddress() {
-  const id = location.hash.slice(1);
-  if (id) await showConversation(id);
-  else newConversation();
-}
-
-// What another tab has changed meanwhile.
-document.addEventListener("visibilitychange", async () => {
-  if (document.hidden || root.dataset.ready !== "true") return;
+// Shows what another tab has changed meanwhile.
+function catchUp() {
+  if (document.hidden) return;
   refreshList();
   refreshStatus();
-  if (!view.id || answering()) return;
-  const next = await attempt("show", { conversation: view.id });
-  if (next && next.id === view.id) drawConversation(next);
-  if (next?.running) follow(next.id);
-});
+  if (!answering()) reloadShown();
+}
 
-begin().catch((error) => {
-  root.textContent = error.message;
+// This module listens last: all other parts have their new size when it scrolls.
+conversationShown.listen((place) => {
+  const { title } = shown;
+  titleLine.replaceChildren(el("bdi", {}, title));
+  document.title = title ? `${title} · Magistral` : "Magistral";
+  scrollTo(place);
 });

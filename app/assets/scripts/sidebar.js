@@ -1,10 +1,30 @@
-// The list of conversations.
+// The list of conversations, and what can be done with each.
+
+/** @import { Listed } from "./types" */
+import {
+  conversationShown,
+  newConversation,
+  runStarted,
+  showConversation,
+  showTitle,
+  shown,
+} from "./conversation.js";
+import { asked, confirmed, menu } from "./dialogs.js";
+import { asBase64, el, iconButton, narrow, pickFiles, root } from "./elements.js";
+import { icon } from "./icons.js";
+import { isRunning, runEnded } from "./runs.js";
+import { attempt } from "./server.js";
+import { t } from "./words.js";
+
+const SIDEBAR_KEPT = "magistral-sidebar";
+const THEME_KEPT = "magistral-theme";
+
 const list = el("ul", { class: "conversations", tabindex: "-1" });
-const running = new Set();
+/** @type {Listed[]} */
 let listed = [];
 let searched = "";
 
-function sidebar() {
+export function sidebar() {
   const search = el("input", {
     type: "search",
     id: "search",
@@ -26,7 +46,7 @@ function sidebar() {
     ),
     el(
       "button",
-      { type: "button", class: "plain-button new-conversation", onclick: () => newConversation() },
+      { type: "button", class: "plain-button new-conversation", onclick: newConversation },
       icon("plus"),
       t("new_conversation"),
     ),
@@ -35,13 +55,46 @@ function sidebar() {
     el(
       "footer",
       {},
-      el("button", { type: "button", class: "quiet-button", onclick: pickImport }, icon("load"), t("import")),
+      el("button", { type: "button", class: "quiet-button", onclick: importConversation }, icon("load"), t("import")),
       el("span", { class: "space" }),
       iconButton("moon", t("theme"), switchTheme, { id: "theme" }),
     ),
   );
 }
 
+/** Shows the sidebar and the theme as the user left them. */
+export function restoreSidebar() {
+  const theme = localStorage.getItem(THEME_KEPT);
+  if (theme) root.dataset.theme = theme;
+  showSidebar(!narrow() && localStorage.getItem(SIDEBAR_KEPT) !== "closed");
+}
+
+/** @param {boolean} open */
+export function setSidebar(open) {
+  showSidebar(open);
+  if (!narrow()) localStorage.setItem(SIDEBAR_KEPT, open ? "open" : "closed");
+}
+
+/** @param {boolean} open */
+function showSidebar(open) {
+  root.dataset.sidebar = open ? "open" : "closed";
+  const button = /** @type {HTMLElement | null} */ (root.querySelector("#show-sidebar"));
+  if (button) button.hidden = open && !narrow();
+}
+
+function switchTheme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = root.dataset.theme ?? (dark ? "dark" : "light");
+  const next = now === "dark" ? "light" : "dark";
+  root.dataset.theme = next;
+  localStorage.setItem(THEME_KEPT, next);
+}
+
+export async function refreshList() {
+  await searchFor(searched);
+}
+
+/** @param {string} text */
 async function searchFor(text) {
   searched = text;
   const found = await attempt("search", { text });
@@ -51,26 +104,21 @@ async function searchFor(text) {
   }
 }
 
-async function refreshList() {
-  await searchFor(searched);
-}
-
 function drawList() {
   const parts = [];
-  let heading = null;
+  let heading = "";
   for (const record of listed) {
     const group = groupOf(record);
     if (group !== heading) parts.push(el("li", { class: "group" }, group));
     heading = group;
     parts.push(listEntry(record));
   }
-  if (!listed.length) {
-    const text = searched ? t("nothing_found") : t("no_conversations");
-    parts.push(el("li", { class: "nothing" }, text));
-  }
+  const nothing = searched ? t("nothing_found") : t("no_conversations");
+  if (!listed.length) parts.push(el("li", { class: "nothing" }, nothing));
   list.replaceChildren(...parts);
 }
 
+/** @param {Listed} record */
 function groupOf(record) {
   if (record.pinned) return t("pinned");
   const days = (Date.now() - record.updated * 1000) / 86_400_000;
@@ -78,11 +126,12 @@ function groupOf(record) {
   return days < 7 ? t("this_week") : t("earlier");
 }
 
+/** @param {Listed} record */
 function listEntry(record) {
-  const shown = record.id === shownConversation();
+  const isShown = record.id === shown.id;
   return el(
     "li",
-    { class: "conversation", "data-shown": String(shown) },
+    { class: "conversation", "data-shown": String(isShown) },
     el(
       "button",
       {
@@ -90,12 +139,12 @@ function listEntry(record) {
         class: "open-conversation",
         dir: "auto",
         title: record.title,
-        "aria-current": shown ? "page" : undefined,
+        "aria-current": isShown ? "page" : undefined,
         onclick: () => showConversation(record.id),
       },
       record.title || t("untitled"),
     ),
-    running.has(record.id) ? el("span", { class: "running", title: t("thinking") }) : null,
+    isRunning(record.id) ? el("span", { class: "running", title: t("thinking") }) : null,
     iconButton("more", t("more"), (event) => conversationMenu(event.currentTarget, record), {
       class: "quiet-button more",
       "aria-haspopup": "menu",
@@ -104,68 +153,66 @@ function listEntry(record) {
   );
 }
 
+/**
+ * @param {HTMLElement} button
+ * @param {Listed} record
+ */
 function conversationMenu(button, record) {
   menu(button, [
-    { name: "pencil", label: t("rename"), act: () => renameConversation(record) },
-    {
-      name: "pin",
-      label: record.pinned ? t("unpin") : t("pin"),
-      act: () => change("pin", { conversation: record.id, pinned: !record.pinned }),
-    },
-    { name: "save", label: t("export_markdown"), act: () => exportConversation(record, "markdown") },
-    { name: "save", label: t("export_json"), act: () => exportConversation(record, "json") },
-    { name: "bin", label: t("delete"), danger: true, act: () => deleteConversation(record) },
+    { name: "pencil", label: t("rename"), act: () => rename(record) },
+    { name: "pin", label: record.pinned ? t("unpin") : t("pin"), act: () => pin(record) },
+    { name: "save", label: t("export_markdown"), act: () => exportAs("markdown", record) },
+    { name: "save", label: t("export_json"), act: () => exportAs("json", record) },
+    { name: "bin", label: t("delete"), danger: true, act: () => remove(record) },
   ]);
 }
 
-async function change(call, form) {
-  await attempt(call, form);
+/** @param {Listed} record */
+async function rename(record) {
+  const title = await asked(t("rename"), record.title, t("save"));
+  if (!title || !(await attempt("rename", { conversation: record.id, title }))) return;
+  if (record.id === shown.id) showTitle(title);
   await refreshList();
 }
 
-async function renameConversation(record) {
-  const title = await asked(t("rename"), record.title, t("save"));
-  if (!title) return;
-  await change("rename", { conversation: record.id, title });
-  if (record.id === shownConversation()) showTitle(title);
+/** @param {Listed} record */
+async function pin(record) {
+  await attempt("pin", { conversation: record.id, pinned: !record.pinned });
+  await refreshList();
 }
 
-async function deleteConversation(record) {
+/** @param {Listed} record */
+async function remove(record) {
   const sure = await confirmed(t("delete_question"), record.title || t("untitled"), t("delete"));
-  if (!sure) return;
-  await change("delete_conversation", { conversation: record.id });
-  if (record.id === shownConversation()) newConversation();
+  if (!sure || !(await attempt("delete_conversation", { conversation: record.id }))) return;
+  if (record.id === shown.id) newConversation();
+  await refreshList();
 }
 
-async function exportConversation(record, form) {
+/**
+ * @param {"markdown" | "json"} form
+ * @param {Listed} record
+ */
+async function exportAs(form, record) {
   const file = await attempt("export", { conversation: record.id, form });
-  if (file) save(file.name, file.text, form === "json" ? "application/json" : "text/markdown");
+  if (!file) return;
+  const type = form === "json" ? "application/json" : "text/markdown";
+  const url = URL.createObjectURL(new Blob([file.text], { type }));
+  el("a", { href: url, download: file.name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-function pickImport() {
-  const input = el("input", { type: "file", accept: ".json,application/json" });
-  input.onchange = async () => {
-    if (!input.files.length) return;
-    const record = await attempt("import_file", { data: await asBase64(input.files[0]) });
+function importConversation() {
+  pickFiles({ accept: ".json,application/json" }, async ([file]) => {
+    const record = file && (await attempt("import_file", { data: await asBase64(file) }));
     await refreshList();
-    if (record) showConversation(record.id);
-  };
-  input.click();
+    if (record) await showConversation(record.id);
+  });
 }
 
-function setSidebar(open, kept = true) {
-  root.dataset.sidebar = open ? "open" : "closed";
-  root.querySelector("#show-sidebar").hidden = open && !narrow();
-  if (kept && !narrow()) localStorage.setItem("magistral-sidebar", open ? "open" : "closed");
-}
-
-function switchTheme() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const now = root.dataset.theme || (dark ? "dark" : "light");
-  setTheme(now === "dark" ? "light" : "dark");
-}
-
-function setTheme(theme) {
-  if (theme) root.dataset.theme = theme;
-  if (theme) localStorage.setItem("magistral-theme", theme);
-}
+conversationShown.listen((place) => {
+  drawList();
+  if (place !== "stay" && narrow()) setSidebar(false);
+});
+runStarted.listen(refreshList);
+runEnded.listen(refreshList);
