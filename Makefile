@@ -4,15 +4,17 @@
 PYTHON ?= python3
 VENV := .venv
 LITELLM := .litellm
+TYPESCRIPT := .typescript/7.0.2
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo app test lint bench litellm clean
+.PHONY: help demo app test lint types bench litellm clean
 
 help:
 	@echo "make demo   convert the small model that comes with the package and ask it two questions"
 	@echo "make app    the page in the browser, with the model used last or the small one"
 	@echo "make test   run the tests (all but those marked slow)"
-	@echo "make lint   ruff, mypy, and the contracts between the rooms"
+	@echo "make lint   ruff, mypy, the contracts between the rooms, and make types"
+	@echo "make types  check the types of the page's scripts, where npm is installed"
 	@echo "make bench  counts and host time against the stored bounds: minutes, fails when one got worse"
 	@echo "make litellm  LiteLLM's proxy for the test of its configuration, apart from .venv"
 	@echo "make clean  remove .venv and caches"
@@ -27,11 +29,21 @@ app: $(VENV)/.app
 test: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev types
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# Without npm, or where npm cannot install TypeScript, this check is skipped.
+TSC := $(TYPESCRIPT)/node_modules/.bin/tsc
+NPM_INSTALL := npm install --silent --no-save --no-package-lock --no-audit --no-fund --fetch-retries 1
+
+types:
+	@if [ -x $(TSC) ] || { command -v npm && \
+		$(NPM_INSTALL) --prefix $(TYPESCRIPT) typescript@$(notdir $(TYPESCRIPT)); } >/dev/null; \
+	then echo "$(TSC)" && $(TSC) --project app/assets/scripts; \
+	else echo "TypeScript is not there: the types of the page's scripts are not checked"; fi
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/python benchmarks/bounds.py
@@ -73,4 +85,4 @@ $(LITELLM)/.ready: constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LITELLM) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) $(LITELLM) .typescript build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
