@@ -55,7 +55,7 @@ def create_page(services: Services, scripts: Scripts) -> gr.Blocks:
             head=f"<style>{_styles()}</style>",
             js_on_load=LOADER.replace("{path}", scripts.path("page.js")),
             apply_default_css=False,
-            server_functions=_server_functions(services),
+            server_functions=server_functions(services),
         )
     return page
 
@@ -65,7 +65,8 @@ def _styles() -> str:
     return "\n".join((folder / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
 
 
-def _server_functions(services: Services) -> list[ServerCall]:
+def server_functions(services: Services) -> list[ServerCall]:
+    """All that the scripts may call; assets/scripts/types.d.ts describes them."""
     return [
         *settings_calls(services),
         *sidebar_calls(services),

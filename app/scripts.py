@@ -45,7 +45,12 @@ def load_scripts() -> Scripts:
     modules = {
         file.name: file.read_bytes() for file in folder.iterdir() if file.name.endswith(".js")
     }
+    return Scripts(modules, version_of(modules))
+
+
+def version_of(modules: Mapping[str, bytes]) -> str:
+    """A hash of the modules' names and texts."""
     digest = sha256()
     for name, module in sorted(modules.items()):
         digest.update(f"{name} {len(module)}\n".encode() + module)
-    return Scripts(modules, digest.hexdigest()[:16])
+    return digest.hexdigest()[:16]

@@ -1,4 +1,5 @@
 // Line drawings in a square of 20.
+
 const SHAPES = {
   menu: "M3.5 4.5h13v11h-13z M8 4.5v11",
   plus: "M10 4.5v11 M4.5 10h11",
