@@ -1,4 +1,4 @@
-"""Which model is opened, and with which options: shared by terminal, server, page, evaluation."""
+"""Which model to open, and with which options: for terminal, server, page and evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ THREE_WAYS = """\
 No model has been used yet. Three ways to get one:
   magistral-mlx demo                    a very small model that comes with the package
   magistral-mlx convert                 Magistral Small, read from the Hub and converted
-  magistral-mlx ask --model FOLDER ...  use an MLX folder that you already have"""
+  magistral-mlx ask --model FOLDER ...  an MLX folder that you already have"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """The options that a model is opened with, as `open_model` takes them."""
+    """The options of `open_model`."""
 
     window: int | None = None
     dtype: str | None = None
@@ -34,7 +34,7 @@ class Opening:
     def open(
         self, choice: str, *, on_step: Callable[[StepReport], None] | None = None
     ) -> Magistral:
-        """Open what `choose_model` chose. Raises what `open_model` raises."""
+        """Open what `choose_model` returned. Raises what `open_model` raises."""
         return open_model(
             choice,
             window=self.window,
@@ -52,11 +52,11 @@ def choose_model(name: str | None, *, state: Path, models: Path | None = None) -
     """What to open: "demo" or the absolute path of a folder.
 
     Args:
-        name: "demo", a folder, the name of a converted model or its Hub id; None: the last used.
+        name: "demo", a folder, the name of a converted model or its Hub id; None: the last model.
         state: folder that remembers the last model.
         models: folder of converted models, by default the user's.
 
-    Raises CheckpointError when there is nothing by that name, and says what to do.
+    Raises CheckpointError if there is no such model.
     """
     name = name or _last_model(state)
     if name == DEMO:
@@ -67,7 +67,7 @@ def choose_model(name: str | None, *, state: Path, models: Path | None = None) -
 
 
 def remember_model(choice: str, *, state: Path) -> None:
-    """Make this the model that is used when none is named."""
+    """Make this the last model."""
     state.mkdir(parents=True, exist_ok=True)
     _last_model_file(state).write_text(choice + "\n", encoding="utf-8")
 
@@ -79,22 +79,22 @@ def _last_model(state: Path) -> str:
         raise CheckpointError(THREE_WAYS) from None
     if choice != DEMO and not Path(choice).is_dir():
         raise CheckpointError(
-            f"The model used last, {choice}, is no longer there: name another with --model."
+            f"The last model, {choice}, no longer exists: name another with --model."
         )
     return choice
 
 
 def _converted(name: str, models: Path) -> Path:
-    """The folder that the converter made of it: its last part and the bits, "…-4bit"."""
+    """The folder that the converter wrote: the last part of the name and the bits, "…-4bit"."""
     last = Path(name).name
     found = sorted(path for path in models.glob("*") if path.is_dir() and _is_named(path, last))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise CheckpointError(f"{name} has been converted several times: choose one of {names}.")
+        raise CheckpointError(f"{name} has several conversions: choose one of {names}.")
     if not found:
         raise CheckpointError(
-            f"There is no model {name!r}: it is not a folder, and nothing converted from it lies "
-            f"in {models}. Run magistral-mlx convert with a folder or a Hub id."
+            f"There is no model {name!r}: it is not a folder, and {models} has no conversion of "
+            "it. Run magistral-mlx convert with a folder or a Hub id."
         )
     return found[0]
 

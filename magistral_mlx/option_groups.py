@@ -1,4 +1,4 @@
-"""Commands that take options in groups, which typer does not know of."""
+"""Groups of options: a command takes dataclasses, where typer knows only single options."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
@@ -8,9 +8,10 @@ from typing import get_type_hints
 
 
 def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as typer can register it: each dataclass it takes becomes its fields.
+    """Make a command that takes dataclasses one that typer can register.
 
-    A field's annotation and default are those of the option; the command gets the dataclass.
+    Each field becomes an option with the field's annotation and default, and the command gets the
+    dataclass.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: kind for name, kind in hints.items() if is_dataclass(kind)}

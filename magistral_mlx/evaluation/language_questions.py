@@ -1,4 +1,4 @@
-"""Two small tasks in each of the model card's 25 languages, each with two sets of numbers."""
+"""Two small word problems in each of the model card's 25 languages, with two sets of numbers."""
 
 from magistral_mlx.evaluation.question import Question, QuestionSet
 
@@ -10,40 +10,32 @@ NUMBERS = (
 
 
 def language_questions() -> QuestionSet:
-    """100 questions whose answers should be in their language, reasoning and all."""
+    """100 questions; reasoning and answer should be in the language of the question."""
     questions = [
         question
-        for boxes, journey in NUMBERS
-        for language, (ask_boxes, ask_journey) in _TEXTS.items()
+        for (apples, sold, box), (distance, hours, more) in NUMBERS
+        for language, (boxes, journey) in _TEXTS.items()
         for question in (
-            _boxes(language, ask_boxes, *boxes),
-            _journey(language, ask_journey, *journey),
+            _question(
+                f"{language}-boxes-{apples}",
+                language,
+                boxes.format(apples=apples, sold=sold, box=box),
+                (apples - sold) // box,
+            ),
+            _question(
+                f"{language}-journey-{distance}",
+                language,
+                journey.format(distance=distance, hours=hours, more=more),
+                distance * more // hours,
+            ),
         )
     ]
     origin = "written for magistral-mlx"
     return QuestionSet("languages", "25 languages", origin, tuple(questions))
 
 
-def _boxes(language: str, text: str, apples: int, sold: int, box: int) -> Question:
-    return Question(
-        id=f"{language}-boxes-{apples}",
-        text=text.format(apples=apples, sold=sold, box=box),
-        expected=str((apples - sold) // box),
-        check="mathematics",
-        language=language,
-        group=language,
-    )
-
-
-def _journey(language: str, text: str, distance: int, hours: int, more: int) -> Question:
-    return Question(
-        id=f"{language}-journey-{distance}",
-        text=text.format(distance=distance, hours=hours, more=more),
-        expected=str(distance * more // hours),
-        check="mathematics",
-        language=language,
-        group=language,
-    )
+def _question(id: str, language: str, text: str, expected: int) -> Question:
+    return Question(id, text, str(expected), "mathematics", language=language, group=language)
 
 
 _TEXTS = {

@@ -13,11 +13,9 @@ from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.results import Results
 from magistral_mlx.evaluation.results_view import (
     PUBLISHED,
-    interval,
     language_row,
-    metrics,
     percent,
-    verdict,
+    result_rows,
 )
 from magistral_mlx.evaluation.run_folder import RunSettings
 from magistral_mlx.spec import VERSION
@@ -55,16 +53,21 @@ class EvaluationReport:
 
     def markdown(self) -> str:
         """A page with the tables that the terminal shows, and how they were measured."""
+        rows = [
+            (f"**{name}**" if style == "bold" else name.strip(), *columns)
+            for style, (name, *columns) in result_rows(self.questions, self.results)
+        ]
         parts = [
             f"# {self.questions.title}, {self.settings.model}",
             f"    {self.command}",
             self._state(),
-            markdown_table(
-                ("", "right, %", "95 % interval", "by", "questions"), self._metric_rows()
-            ),
+            markdown_table(("", "right, %", "95 % interval", "by", "questions"), rows),
         ]
         if self.languages:
-            parts += ["## In the language of the question", self._language_table()]
+            part = "95 % interval", "texts"
+            header = ("", "reasoning, %", *part, "answer, %", *part, "otherwise")
+            shares = [language_row(share) for share in self.languages]
+            parts += ["## In the language of the question", markdown_table(header, shares)]
         parts += ["## How", self._how()]
         return "\n\n".join(parts) + "\n"
 
@@ -78,25 +81,6 @@ class EvaluationReport:
             f"them reasoning, which was closed by force in {percent(results.forced)} %. "
             f"{percent(results.unanswered)} % have no result to grade."
         )
-
-    def _metric_rows(self) -> list[tuple[str, ...]]:
-        rows: list[tuple[str, ...]] = [
-            (f"**{name}**", percent(each.value), interval(each), each.method, f"{asked:,}")
-            for name, each, asked in metrics(self.results)
-        ]
-        rows += [
-            (name, percent(each.value), interval(each), each.method, "")
-            for name, each in self.results.by_group.items()
-        ]
-        for published in PUBLISHED.get(self.questions.name, ()):
-            place = verdict(published, self.results)
-            rows.append((f"{published.model}, published", percent(published.value), place, "", ""))
-        return rows
-
-    def _language_table(self) -> str:
-        columns = ("", "reasoning, %", "95 % interval", "texts", "answer, %", "95 % interval")
-        rows = [language_row(share) for share in self.languages]
-        return markdown_table((*columns, "texts", "otherwise"), rows)
 
     def _how(self) -> str:
         sources = {each.source for each in PUBLISHED.get(self.questions.name, ())}

@@ -28,7 +28,7 @@ class EvaluationRequest:
     """Questions, model and options of a run, or of each point of a sweep.
 
     k: samples of each question. choice: as `choose_model` returns it. seed: the base of each
-        sample's seed. kv_bits: of the KV cache; None: the memory plan chooses.
+        sample's seed. kv_bits: of the KV cache; None: those that the model is opened with.
     command: the words of the command line, for the report.
     """
 
@@ -60,7 +60,7 @@ class EvaluationRequest:
 
     def run(self, model: Magistral) -> EvaluationRun:
         """The run with an open model. Raises UserError for impossible options."""
-        bits = model.plan.kv_bits if self.kv_bits is None else self.kv_bits
+        bits = self.kv_bits or self.opening.kv_bits or model.plan.kv_bits
         precision = kv_precision(bits, start=self.opening.kv_start)
         options = replace(
             self.options,

@@ -1,9 +1,10 @@
 """The figures of a run's samples."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from magistral_mlx.evaluation.grading import Grade
 from magistral_mlx.evaluation.question import Question
 from magistral_mlx.evaluation.sample import Sample
 from magistral_mlx.evaluation.statistics import (
@@ -52,9 +53,11 @@ class Results:
 def compute_results(questions: Sequence[Question], samples: Sequence[Sample], *, k: int) -> Results:
     """The figures of the first k samples of each question; other samples are ignored."""
     kept = wanted_samples(questions, samples, k=k)
-    by_question = [[s for s in kept if s.digest == question.digest] for question in questions]
-    begun = [drawn for drawn in by_question if drawn]
-    complete = [drawn for drawn in by_question if len(drawn) == k]
+    grades: dict[str, list[Grade]] = {question.digest: [] for question in questions}
+    for sample in kept:
+        grades[sample.digest].append(sample.grade)
+    begun = [each for each in grades.values() if each]
+    complete = [each for each in begun if len(each) == k]
     return Results(
         k=k,
         questions=len(questions),
@@ -62,10 +65,12 @@ def compute_results(questions: Sequence[Question], samples: Sequence[Sample], *,
         complete=len(complete),
         wanted=k * len(questions),
         done=len(kept),
-        pass_at_1=_estimate(begun, lambda drawn: _pass(drawn, 1)),
-        pass_at=_pass_at(complete, k),
-        majority=_estimate(complete, _majority) if k > 2 else None,
-        by_group=_by_group(questions, by_question),
+        pass_at_1=_pass_at(1, begun) if begun else None,
+        pass_at={size: _pass_at(size, complete) for size in _sizes(k)} if complete else {},
+        majority=estimate_mean([majority_score(each) for each in complete])
+        if complete and k > 2
+        else None,
+        by_group=_by_group(questions, grades),
         mean_tokens=_mean([sample.completion_tokens for sample in kept]),
         mean_reasoning_tokens=_mean([sample.reasoning_tokens for sample in kept]),
         forced=_mean([sample.closed_by_force for sample in kept]),
@@ -83,39 +88,24 @@ def wanted_samples(
     return list(found.values())
 
 
-def _pass_at(complete: Sequence[list[Sample]], k: int) -> dict[int, Estimate]:
-    """pass@2, @4, … and @k."""
-    powers = {2**power for power in range(1, k.bit_length())}
-    sizes = sorted(size for size in powers | {k} if 1 < size <= k)
-    if not complete:
-        return {}
-    return {size: estimate_mean([_pass(drawn, size) for drawn in complete]) for size in sizes}
-
-
 def _by_group(
-    questions: Sequence[Question], by_question: Sequence[list[Sample]]
+    questions: Sequence[Question], grades: Mapping[str, list[Grade]]
 ) -> dict[str, Estimate]:
-    groups: dict[str, list[list[Sample]]] = {}
-    for question, drawn in zip(questions, by_question, strict=True):
-        if question.group is not None and drawn:
-            groups.setdefault(question.group, []).append(drawn)
-    return {
-        name: estimate_mean([_pass(each, 1) for each in drawn]) for name, drawn in groups.items()
-    }
+    groups: dict[str, list[list[Grade]]] = {}
+    for question in questions:
+        if question.group is not None and grades[question.digest]:
+            groups.setdefault(question.group, []).append(grades[question.digest])
+    return {name: _pass_at(1, each) for name, each in groups.items()}
 
 
-def _estimate(
-    drawn: Sequence[list[Sample]], score: Callable[[list[Sample]], float]
-) -> Estimate | None:
-    return estimate_mean([score(each) for each in drawn]) if drawn else None
+def _pass_at(k: int, grades: Sequence[list[Grade]]) -> Estimate:
+    return estimate_mean([pass_at_k(each, k) for each in grades])
 
 
-def _pass(drawn: list[Sample], k: int) -> float:
-    return pass_at_k([sample.grade for sample in drawn], k)
-
-
-def _majority(drawn: list[Sample]) -> float:
-    return majority_score([sample.grade for sample in drawn])
+def _sizes(k: int) -> list[int]:
+    """2, 4, … and k."""
+    powers = {2**power for power in range(1, k.bit_length())}
+    return sorted(size for size in powers | {k} if 1 < size <= k)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -57,13 +58,8 @@ def results_view(questions: QuestionSet, results: Results, *, model: str) -> Ren
     table = plain_table(f"{questions.title}, {model}: {count}")
     for name in ("", "Right, %", "95 % interval", "Interval by", "Questions"):
         table.add_column(name, justify="left" if name in ("", "Interval by") else "right")
-    for name, estimate, asked in metrics(results):
-        table.add_row(name, *_columns(estimate), f"{asked:,}", style="bold")
-    for name, estimate in results.by_group.items():
-        table.add_row(f"  {name}", *_columns(estimate), "")
-    for published in PUBLISHED.get(questions.name, ()):
-        row = f"{published.model}, published", percent(published.value), verdict(published, results)
-        table.add_row(*row, style="dim")
+    for style, row in result_rows(questions, results):
+        table.add_row(*row, style=style)
     return Group(table, Text(_counts(results), style="dim"))
 
 
@@ -128,6 +124,21 @@ class LiveTable:
             self._console.print(f"{len(kept):,} of {total:,} samples{share}", highlight=False)
 
 
+def result_rows(
+    questions: QuestionSet, results: Results
+) -> list[tuple[Literal["bold", "dim"] | None, tuple[str, ...]]]:
+    """The rows of `results_view`: metrics in bold, groups, published figures dimmed."""
+    published = PUBLISHED.get(questions.name, ())
+    return [
+        *(("bold", (name, *_columns(each), f"{n:,}")) for name, each, n in metrics(results)),
+        *((None, (f"  {name}", *_columns(each), "")) for name, each in results.by_group.items()),
+        *(
+            ("dim", (f"{p.model}, published", percent(p.value), _verdict(p, results), "", ""))
+            for p in published
+        ),
+    ]
+
+
 def metrics(results: Results) -> list[tuple[str, Estimate, int]]:
     """Name, estimate and number of questions of each metric with samples."""
     found: list[tuple[str, Estimate | None, int]] = [("pass@1", results.pass_at_1, results.begun)]
@@ -146,7 +157,7 @@ def interval(estimate: Estimate) -> str:
     return f"{percent(estimate.low)}–{percent(estimate.high)}"
 
 
-def verdict(published: Published, results: Results) -> str:
+def _verdict(published: Published, results: Results) -> str:
     """Whether a published figure is inside, above or below the interval of pass@1."""
     measured = results.pass_at_1
     if measured is None:

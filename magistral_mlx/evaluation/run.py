@@ -95,8 +95,11 @@ def draw_samples(
 
     def start(count: int) -> None:
         for question, index in islice(waiting, count):
-            request = _Request(model, question, index, options, seed)
-            running[readers.submit(collect_reply, request.stream)] = request
+            own_seed = sample_seed(question, index, seed=seed)
+            sampling = replace(options.sampling, seed=own_seed)
+            stream = model.stream(question.text, replace(options, sampling=sampling))
+            request = _Request(question, index, own_seed, stream.cancel)
+            running[readers.submit(collect_reply, stream)] = request
 
     with ThreadPoolExecutor(at_once) as readers:
         try:
@@ -109,33 +112,25 @@ def draw_samples(
                     yield request.sample(reply)
         finally:
             for request in running.values():
-                request.stream.cancel()
+                request.cancel()
 
 
+@dataclass(frozen=True, slots=True)
 class _Request:
-    """One sample of a question, submitted to the engine."""
+    """A sample of a question that the engine is drawing."""
 
-    def __init__(
-        self,
-        model: Magistral,
-        question: Question,
-        index: int,
-        options: GenerationOptions,
-        base_seed: int,
-    ) -> None:
-        self._question = question
-        self._index = index
-        self._seed = sample_seed(question, index, seed=base_seed)
-        sampling = replace(options.sampling, seed=self._seed)
-        self.stream = model.stream(question.text, replace(options, sampling=sampling))
+    question: Question
+    index: int
+    seed: int
+    cancel: Callable[[], None]
 
     def sample(self, reply: Reply) -> Sample:
-        graded = grade(self._question, reply.answer)
+        graded = grade(self.question, reply.answer)
         return Sample(
-            question=self._question.id,
-            digest=self._question.digest,
-            index=self._index,
-            seed=self._seed,
+            question=self.question.id,
+            digest=self.question.digest,
+            index=self.index,
+            seed=self.seed,
             extracted=graded.extracted,
             right=graded.right,
             finish_reason=reply.finish_reason,

@@ -1,4 +1,4 @@
-"""What a sweep varies: bits=3,4,8 kv=16,8,4 budget=256,1024,none."""
+"""The axes of a sweep: bits=3,4,8 kv=16,8,4 budget=256,1024,none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ _ALLOWED = {"bits": (2, 3, 4, 5, 6, 8, 16), "kv": (16, 8, 4)}
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """One setting of a sweep; None where the sweep leaves it as it is.
+    """One combination of a sweep; None: not swept.
 
-    bits: of the weights; kv: of the KV cache; budget: most tokens of reasoning, or "none".
+    bits: of the weights; kv: of the KV cache; budget: the thinking budget in tokens, or "none".
     """
 
     bits: int | None = None
@@ -24,14 +24,14 @@ class SweepPoint:
 
     @property
     def name(self) -> str:
-        """For a folder."""
+        """The name of the point's folder."""
         parts = (("weights", self.bits), ("kv", self.kv), ("budget", self.budget))
         return "-".join(f"{name}{value}" for name, value in parts if value is not None) or "plain"
 
 
 @dataclass(frozen=True, slots=True)
 class SweepAxes:
-    """The values of each axis; order: of the axes that were named, as they were."""
+    """The values of each axis; order: the swept axes, as the user ordered them."""
 
     order: tuple[str, ...]
     bits: tuple[int, ...]
@@ -40,20 +40,20 @@ class SweepAxes:
 
     @property
     def varied(self) -> list[str]:
-        """Axes with more than one value."""
+        """The axes with more than one value."""
         values = {"bits": self.bits, "kv": self.kv, "budget": self.budget}
         return [name for name in self.order if len(values[name]) > 1]
 
     def points(self) -> list[SweepPoint]:
-        """Every combination; those with the same weights come together."""
+        """Every combination, grouped by the bits of the weights."""
         combined = product(self.bits or (None,), self.kv or (None,), self.budget or (None,))
         return [SweepPoint(*each) for each in combined]
 
 
 def parse_axes(words: Sequence[str]) -> SweepAxes:
-    """Read `name=value,value…` words.
+    """Read words like `kv=16,8`.
 
-    Raises UserError for an unknown axis, a value that is none, or a name given twice.
+    Raises UserError for an unknown axis, an impossible value, or a repeated name.
     """
     texts: dict[str, list[str]] = {}
     for word in " ".join(words).split():
@@ -69,12 +69,11 @@ def parse_axes(words: Sequence[str]) -> SweepAxes:
         order=tuple(texts),
         bits=tuple(_number("bits", text) for text in texts.get("bits", [])),
         kv=tuple(_number("kv", text) for text in texts.get("kv", [])),
-        budget=tuple(_budget(text) for text in texts.get("budget", [])),
+        budget=tuple(
+            "none" if text == "none" else _number("budget", text)
+            for text in texts.get("budget", [])
+        ),
     )
-
-
-def _budget(text: str) -> int | Literal["none"]:
-    return "none" if text == "none" else _number("budget", text)
 
 
 def _number(name: str, text: str) -> int:

@@ -1,4 +1,4 @@
-"""The sweep as a picture that reads on a light and on a dark page."""
+"""The plot of a sweep, readable on a light and on a dark page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ AXIS_NAMES = {"bits": "Bits a weight", "kv": "KV cache", "budget": "Thinking bud
 
 @dataclass(frozen=True, slots=True)
 class PlotPoint:
-    """One combination: what it is called on each axis, and its pass@1."""
+    """One combination: its label on each axis, and its pass@1."""
 
     labels: dict[str, str]
     estimate: Estimate | None
@@ -26,8 +26,8 @@ def draw_sweep(
 ) -> None:
     """Write sweep.png and sweep.svg.
 
-    The first axis that varies runs to the right, the second has a colour and a marker a value, the
-    third a panel a value. Bars are the 95 % intervals.
+    The first axis that varies is horizontal, the second has a colour and a marker for each value,
+    and the third a panel. Bars are 95 % intervals.
     """
     across, lines, panels = [*varied, "bits", "kv", "budget"][:3]
     panel_names = _names(points, panels) if len(varied) > 2 else [None]
@@ -56,7 +56,7 @@ def _draw_panel(axes: Axes, points: Sequence[PlotPoint], across: str, lines: str
     for number, name in enumerate(series):
         found = [p for p in points if lines is None or p.labels[lines] == name]
         drawn = [(p, p.estimate) for p in found if p.estimate is not None]
-        # Side by side, so that bars of the same height do not hide each other.
+        # Side by side: bars of the same height would hide each other.
         shift = 0.12 * (number - (len(series) - 1) / 2)
         values = [100 * estimate.value for _, estimate in drawn]
         axes.errorbar(

@@ -29,7 +29,8 @@ class AskOutput:
         bool | None,
         typer.Option(
             "--show-reasoning/--hide-reasoning",
-            help="By default it is shown on a terminal only. In a pipe it goes to standard error.",
+            help="Show the reasoning. By default only on a terminal; in a pipe it goes to standard "
+            "error.",
             show_default=False,
         ),
     ] = None

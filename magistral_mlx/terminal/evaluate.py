@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +12,10 @@ import typer
 from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.errors import UserError
 from magistral_mlx.folders import state_folder
-from magistral_mlx.opening import Opening, choose_model
+from magistral_mlx.opening import choose_model
 from magistral_mlx.option_groups import takes_groups
-from magistral_mlx.options import GenerationOptions
-from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.spec import TEMPERATURE, TOP_P
-from magistral_mlx.terminal import command_options as opt
+from magistral_mlx.spec import TEMPERATURE
+from magistral_mlx.terminal.command_options import ModelOptions, SamplingOptions
 from magistral_mlx.terminal.console import INTERRUPTED, consoles, exit_codes, print_json
 
 if TYPE_CHECKING:
@@ -65,9 +63,12 @@ class EvalOptions:
             show_default=False,
         ),
     ] = None
-    reasoning: opt.ReasoningMode = "auto"
-    think: opt.Think = None
-    max_tokens: opt.MaxTokens = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalSampling(SamplingOptions):
+    """As for a reply, with other defaults."""
+
     temperature: Annotated[
         float | None,
         typer.Option(
@@ -75,14 +76,7 @@ class EvalOptions:
             show_default=f"{TEMPERATURE}; 0 for one sample of the demo's questions",
         ),
     ] = None
-    top_p: opt.TopP = TOP_P
-    top_k: opt.TopK = 0
-    min_p: opt.MinP = 0.0
     seed: Annotated[int, typer.Option(help="Base seed; each sample's seed derives from it.")] = 0
-    window: opt.Window = None
-    dtype: opt.ComputeDtype = None
-    kv_bits: opt.KVBits = None
-    kv_start: opt.KVStart = 0
 
 
 @takes_groups
@@ -98,6 +92,8 @@ def eval_command(
     ] = None,
     *,
     options: EvalOptions,
+    sampling: EvalSampling,
+    opening: ModelOptions,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as one JSON object.")
     ] = False,
@@ -113,7 +109,7 @@ def eval_command(
 
         name, axes = _questions_and_axes(words or [], options.sweep)
         swept = None if axes is None else parse_axes(axes)
-        request = _request(name, options)
+        request = _request(name, options, sampling, opening)
         result: Evaluated | EvaluatedSweep
         if swept is not None:
             result = evaluate_sweep(request, swept, options.output, errors=errors)
@@ -149,8 +145,10 @@ def _questions_and_axes(words: Sequence[str], sweep: str | None) -> tuple[str, l
     return (names or [DEMO])[0], axes
 
 
-def _request(name: str, options: EvalOptions) -> "EvaluationRequest":
-    """Refuses here all that can be refused before the model is open."""
+def _request(
+    name: str, options: EvalOptions, sampling: EvalSampling, opening: ModelOptions
+) -> "EvaluationRequest":
+    """The request. Raises UserError for whatever is impossible with any model."""
     from magistral_mlx.evaluation.question_sets import open_question_set
     from magistral_mlx.evaluation.request import EvaluationRequest
 
@@ -158,31 +156,14 @@ def _request(name: str, options: EvalOptions) -> "EvaluationRequest":
     choice = choose_model(model, state=state_folder())
     questions = open_question_set(name, count=options.count)
     k = questions.samples if options.samples is None else options.samples
-    temperature = options.temperature
-    if temperature is None:
-        temperature = questions.temperature if k == 1 else None
+    if sampling.temperature is None and k == 1:
+        sampling = replace(sampling, temperature=questions.temperature)
     return EvaluationRequest(
         command=["magistral-mlx", *sys.argv[1:]],
         questions=questions,
         k=k,
         choice=choice,
-        opening=Opening(
-            window=options.window,
-            dtype=options.dtype,
-            kv_bits=options.kv_bits,
-            kv_start=options.kv_start,
-        ),
-        options=GenerationOptions(
-            sampling=SamplingParams(
-                temperature=TEMPERATURE if temperature is None else temperature,
-                top_p=options.top_p,
-                top_k=options.top_k,
-                min_p=options.min_p,
-            ),
-            reasoning=options.reasoning,
-            max_tokens=options.max_tokens,
-            thinking_budget=options.think,
-        ),
-        seed=options.seed,
-        kv_bits=options.kv_bits,
+        opening=opening.opening(),
+        options=sampling.generation(),
+        seed=sampling.seed,
     )

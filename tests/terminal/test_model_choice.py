@@ -33,7 +33,7 @@ def test_the_model_used_last_is_used_again(tmp_path: Path, models: Path) -> None
 
 def test_a_model_that_is_gone_is_named(tmp_path: Path) -> None:
     remember_model(str(tmp_path / "gone"), state=tmp_path)
-    with pytest.raises(CheckpointError, match=r"gone.*no longer there"):
+    with pytest.raises(CheckpointError, match=r"gone.*no longer exists"):
         choose_model(None, state=tmp_path)
 
 
