@@ -8,7 +8,7 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.kv.cache import KVCache, kv_precision
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.model.token_axis import Segment
-from magistral_mlx.ranks.journal import Journal, LedCache, LedQuantisedCache
+from magistral_mlx.ranks.command_log import Journal, LedCache, LedQuantisedCache
 
 
 class LeadingDecoder(Decoder):

@@ -15,7 +15,7 @@ from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions, dtype_name
 from magistral_mlx.machine import MemoryLimit
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.ranks.journal import Journal
+from magistral_mlx.ranks.command_log import Journal
 from magistral_mlx.ranks.launch import Launch
 from magistral_mlx.ranks.leading_decoder import LeadingDecoder
 from magistral_mlx.ranks.line import Message
