@@ -195,5 +195,5 @@ class Engine:
         """Tokens of a sequence whose KV is stored so; RequestError when it cannot be."""
         if precision.bits is not None:
             kv_group(self._config.head_dim)
-        longest = self._kv.longest(precision)
+        longest = self._kv.longest_window(precision)
         return self._most_window if longest is None else min(self._most_window, longest)

@@ -14,7 +14,7 @@ def known_beginning(
     running = [s for s in scheduler.running if s is not sequence and _has(s, precision)]
     lengths = [_reusable(ids, other) for other in running]
     best = max(lengths, default=0)
-    if best > max(LEAST_TOKENS, prefixes.longest(ids, precision=precision)):
+    if best > max(LEAST_TOKENS, prefixes.longest_prefix(ids, precision=precision)):
         cache = running[lengths.index(best)].cache
         return cache.copy(best) if cache is not None else None
     others = [other.ids for other in scheduler.waiting if other.precision == precision]

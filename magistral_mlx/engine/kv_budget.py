@@ -19,7 +19,7 @@ class KVBudget:
     token_bytes: Mapping[int | None, int]
     limit: int | None
 
-    def longest(self, precision: KVPrecision) -> int | None:
+    def longest_window(self, precision: KVPrecision) -> int | None:
         """Tokens of the longest sequence that fits alone, in whole blocks."""
         if self.limit is None:
             return None

@@ -31,7 +31,7 @@ BRIEF_BYTES = 256_000_000
 class SlowerStore(Protocol):
     """Where KV goes that memory has no room for: `kv.disk.store.KVStore`, which says more."""
 
-    def longest(self, tokens: Sequence[int], precision: KVPrecision) -> int: ...
+    def longest_prefix(self, tokens: Sequence[int], precision: KVPrecision) -> int: ...
 
     def load(
         self, tokens: Sequence[int], precision: KVPrecision, *, most_bytes: int | None = None
@@ -146,7 +146,7 @@ class PrefixCache:
         entry.cache.trim(length)
         return entry.cache
 
-    def longest(
+    def longest_prefix(
         self,
         tokens: Sequence[int],
         *,
@@ -189,19 +189,19 @@ class PrefixCache:
         if self._disk is None:
             return 0
         in_memory = found[1] if found is not None else 0
-        on_disk = self._disk.longest(tokens[:-1], precision)
+        on_disk = self._disk.longest_prefix(tokens[:-1], precision)
         return on_disk if on_disk >= in_memory + LEAST_TOKENS_ON_DISK else 0
 
     def _find(self, tokens: Sequence[int], precision: KVPrecision) -> tuple[_Entry, int] | None:
-        found = self._trie(precision).longest(tokens[:-1])
+        found = self._trie(precision).closest(tokens[:-1])
         return found if found is not None and found[1] >= LEAST_TOKENS else None
 
     def _covers(self, entry: _Entry) -> bool:
-        found = self._trie(entry.cache.precision).longest(entry.tokens)
+        found = self._trie(entry.cache.precision).closest(entry.tokens)
         return found is not None and found[1] == len(entry.tokens)
 
     def _beginning_of(self, entry: _Entry) -> _Entry | None:
-        found = self._trie(entry.cache.precision).longest(entry.tokens)
+        found = self._trie(entry.cache.precision).closest(entry.tokens)
         return found[0] if found is not None and found[1] == len(found[0].tokens) else None
 
     def _is_unsaved(self, entry: _Entry) -> bool:

@@ -44,7 +44,7 @@ class TokenTrie(Generic[Value]):
             node, start = child, start + shared
         node.value = value
 
-    def longest(self, tokens: Sequence[int]) -> tuple[Value, int] | None:
+    def closest(self, tokens: Sequence[int]) -> tuple[Value, int] | None:
         """A value whose tokens begin like these for as long as any do, and for how long."""
         node, length = self._root, 0
         while length < len(tokens):

@@ -13,7 +13,7 @@ from magistral_mlx.checkpoint.folder import Checkpoint, ModelConfig, load_weight
 from magistral_mlx.device import compute_dtype, on_cpu
 from magistral_mlx.kv.cache import KVCache, kv_precision
 from magistral_mlx.kv.quantised import QuantisedKVCache
-from magistral_mlx.model.token_axis import Segment, Span, TokenAxis, advance, token_axis
+from magistral_mlx.model.token_axis import Segment, TokenAxis, advance, token_axis
 from magistral_mlx.model.weight_forms import fuse_qkv, shares_qkv, stored_as
 
 
@@ -21,7 +21,7 @@ def load_decoder(checkpoint: Checkpoint, *, dtype: mx.Dtype | None = None) -> "D
     """Build the decoder of a checkpoint and read its weights.
 
     Args:
-        dtype: what to compute in; by default `compute_dtype` of the checkpoint's own.
+        dtype: type to compute in; by default `compute_dtype` of the checkpoint's.
 
     Raises:
         CheckpointError: a weight file cannot be read or does not fit the config.
@@ -47,11 +47,11 @@ class Decoder(nn.Module):
         """Run new tokens of one or more sequences; their caches hold them afterwards.
 
         Args:
-            tokens: (T,) ids, the segments' tokens one after the other.
+            tokens: (T,) ids, segment after segment.
             segments: lengths add up to T; every cache appears once.
 
         Returns:
-            (S, vocab) logits of the positions asked for, in order; S may be 0.
+            (S, vocab) logits of the positions that need them, in order; S may be 0.
         """
         hidden = self.hidden(tokens, segments)
         if self.config.tie_word_embeddings:
@@ -59,30 +59,32 @@ class Decoder(nn.Module):
         return self.lm_head(hidden)
 
     def hidden(self, tokens: mx.array, segments: Sequence[Segment]) -> mx.array:
-        """As calling it, but (S, hidden): what the head gets."""
+        """As `__call__`, but (S, hidden): the input of the head."""
         return self.finish(self.model.embed_tokens(tokens), segments)
 
     def finish(self, hidden: mx.array, segments: Sequence[Segment]) -> mx.array:
-        """As `hidden`, from what the layers before these have made of the tokens: (T, hidden)."""
-        finished: mx.array = self.model.finish(hidden, token_axis(segments))
+        """As `hidden`, from (T, hidden) that the layers before these return."""
+        finished: mx.array = self.model.finish(hidden, segments)
         advance(segments)
         return finished
 
     def pass_through(self, hidden: mx.array, segments: Sequence[Segment]) -> mx.array:
-        """(T, hidden) before and after these layers, which others come after."""
-        passed: mx.array = self.model.pass_through(hidden, token_axis(segments))
+        """(T, hidden) after these layers, for the layers of the next rank."""
+        axis, _ = token_axis(segments)
+        for layer in self.model.layers:
+            hidden = layer(hidden, axis)
         advance(segments)
-        return passed
+        return hidden
 
     def make_cache(self, *, bits: int | None = None, start: int = 0) -> KVCache:
-        """An empty cache for one sequence; sequences of any precisions share a step.
+        """An empty cache for one sequence; a step may mix sequences of different precisions.
 
         Args:
-            bits: 8 or 4; 16, 32 or None: the type that the model computes in.
+            bits: 8 or 4; 16, 32 or None: the compute type.
             start: tokens at the beginning that are never quantised.
 
         Raises:
-            RequestError: a value is outside its range, or the heads do not fit its groups.
+            RequestError: a value is outside its range, or the heads do not divide into groups.
         """
         config, precision = self.config, kv_precision(bits, start=start)
         if precision.bits is None:
@@ -90,7 +92,7 @@ class Decoder(nn.Module):
         return QuantisedKVCache(config.num_hidden_layers, config.head_dim, precision)
 
     def make_filled_cache(self, tokens: int) -> KVCache:
-        """A cache of so many tokens that never ran: to time what comes after them."""
+        """A cache of this many tokens that never ran: to time the tokens after them."""
         cache = self.make_cache()
         if tokens:
             config = self.config
@@ -103,9 +105,9 @@ class Decoder(nn.Module):
         return cache
 
     def load(self, weights: dict[str, mx.array], dtype: mx.Dtype) -> None:
-        """Take weights with mlx-lm's names, quantised as the config says; nothing is read yet.
+        """Take weights by mlx-lm's names, quantised as the config says; nothing is read yet.
 
-        The dict is emptied: a tensor that changes its form must not be held in both.
+        The dict is emptied, so that no tensor is in memory in two forms.
         """
         fuse_qkv(weights, self.config)
         nn.quantize(self, class_predicate=stored_as(self.config))
@@ -129,17 +131,11 @@ class _Layers(nn.Module):
         self.layers = [_Layer(config, index, swiglu) for index in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def pass_through(self, hidden: mx.array, plan: TokenAxis) -> mx.array:
-        for layer in self.layers:
-            hidden = layer(hidden, plan.positions, plan.spans, None)
-        return hidden
-
-    def finish(self, hidden: mx.array, plan: TokenAxis) -> mx.array:
+    def finish(self, hidden: mx.array, segments: Sequence[Segment]) -> mx.array:
+        axis, last = token_axis(segments)
         for layer in self.layers[:-1]:
-            hidden = layer(hidden, plan.positions, plan.spans, None)
-        # The last layer stores keys and values of all tokens; only some rows go on to the head.
-        hidden = self.layers[-1](hidden, plan.positions, plan.last_spans, plan.rows)
-        return self.norm(hidden)
+            hidden = layer(hidden, axis)
+        return self.norm(self.layers[-1](hidden, last))
 
 
 class _Layer(nn.Module):
@@ -151,16 +147,10 @@ class _Layer(nn.Module):
         self.input_layernorm = nn.RMSNorm(size, eps=eps)
         self.post_attention_layernorm = nn.RMSNorm(size, eps=eps)
 
-    def __call__(
-        self,
-        hidden: mx.array,
-        positions: mx.array,
-        spans: Sequence[Span],
-        rows: mx.array | None,
-    ) -> mx.array:
-        attended = self.self_attn(self.input_layernorm(hidden), positions, spans)
-        if rows is not None:
-            hidden = hidden[rows]
+    def __call__(self, hidden: mx.array, axis: TokenAxis) -> mx.array:
+        attended = self.self_attn(self.input_layernorm(hidden), axis)
+        if axis.rows is not None:
+            hidden = hidden[axis.rows]
         hidden = hidden + attended
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
@@ -181,26 +171,26 @@ class _Attention(nn.Module):
             self.qkv_proj = _SeparateQKV(config)
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
 
-    def __call__(self, x: mx.array, positions: mx.array, spans: Sequence[Span]) -> mx.array:
+    def __call__(self, x: mx.array, axis: TokenAxis) -> mx.array:
         rotary = self.heads + self.kv_heads
         qkv = self.qkv_proj(x).reshape(-1, rotary + self.kv_heads, 1, self.head_dim)
-        # Every token is its own batch row, so that rope takes a position for each.
+        # Every token is a batch row, so that rope takes a position for each.
         rotated = mx.fast.rope(
             qkv[:, :rotary],
             self.head_dim,
             traditional=False,
             base=self.rope_theta,
             scale=1.0,
-            offset=positions,
+            offset=axis.positions,
         )
         queries, keys = mx.split(rotated.transpose(2, 1, 0, 3), [self.heads], axis=1)
         values = qkv[:, rotary:].transpose(2, 1, 0, 3)  # (1, kv_heads, T, head_dim)
-        # One operation for all sequences costs the host less than a slice for each.
-        cuts = [span.start for span in spans[1:]]
+        # One split for all sequences costs the host less than a slice for each.
+        cuts = [segment.start for segment in axis.segments[1:]]
         split = (mx.split(rows, cuts, axis=2) for rows in (queries, keys, values))
         parts = [
-            span.cache.attend(self.index, _last(q, span.stop - span.query), k, v, scale=self.scale)
-            for span, q, k, v in zip(spans, *split, strict=True)
+            segment.cache.attend(self.index, _last(q, segment.queries), k, v, scale=self.scale)
+            for segment, q, k, v in zip(axis.segments, *split, strict=True)
         ]
         attended = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
         flat = attended.transpose(0, 2, 1, 3).reshape(-1, self.heads * self.head_dim)
@@ -208,7 +198,7 @@ class _Attention(nn.Module):
 
 
 class _SeparateQKV(nn.Module):
-    """Queries, keys and values by three matrices, for they are stored in different formats."""
+    """Queries, keys and values from three matrices, stored in different formats."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The flat axis of a step's tokens: which are which sequence's, and where they stand in it."""
+"""The flat axis of a step's tokens: the segments of its sequences, one after the other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from magistral_mlx.kv.cache import KVCache
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The tokens that one sequence brings to a step.
+    """The tokens of one sequence in a step.
 
-    length: how many, from the position `cache.length` on.
+    length: number of tokens, from position `cache.length` on.
     logits: how many of the last of them need logits.
     """
 
@@ -22,46 +22,49 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Where a segment lies on the token axis; no output is needed before `query`."""
+class PlacedSegment:
+    """A segment on the token axis.
+
+    start: its first row. queries: how many of its last tokens need an output.
+    """
 
     cache: KVCache
     start: int
-    query: int
-    stop: int
+    queries: int
 
 
 @dataclass(frozen=True, slots=True)
 class TokenAxis:
-    """What layers need to know of a step's tokens."""
+    """A step's tokens, as a layer sees them."""
 
     positions: mx.array  # (T,)
-    spans: list[Span]
-    last_spans: list[Span]
-    rows: mx.array | None  # (S,) rows that reach the head; None for all
+    segments: list[PlacedSegment]
+    rows: mx.array | None = None  # (S,) the rows that need an output; None: all
+
+
+def token_axis(segments: Sequence[Segment]) -> tuple[TokenAxis, TokenAxis]:
+    """The token axis of a step for all layers but the last, and for the last.
+
+    The last layer stores keys and values of all tokens, too, but returns only the rows that the
+    head needs.
+    """
+    positions: list[int] = []
+    rows: list[int] = []
+    placed: list[PlacedSegment] = []
+    last: list[PlacedSegment] = []
+    for segment in segments:
+        start, stop = len(positions), len(positions) + segment.length
+        offset = segment.cache.length
+        positions.extend(range(offset, offset + segment.length))
+        rows.extend(range(stop - segment.logits, stop))
+        placed.append(PlacedSegment(segment.cache, start, segment.length))
+        last.append(PlacedSegment(segment.cache, start, segment.logits))
+    at = mx.array(positions, dtype=mx.int32)
+    needed = None if len(rows) == len(positions) else mx.array(rows, dtype=mx.int32)
+    return TokenAxis(at, placed), TokenAxis(at, last, needed)
 
 
 def advance(segments: Sequence[Segment]) -> None:
-    """All layers have stored the segments' keys and values."""
+    """Count the segments' tokens, whose keys and values all layers have stored."""
     for segment in segments:
         segment.cache.advance(segment.length)
-
-
-def token_axis(segments: Sequence[Segment]) -> TokenAxis:
-    """The segments' tokens one after the other."""
-    positions: list[int] = []
-    rows: list[int] = []
-    spans: list[Span] = []
-    last_spans: list[Span] = []
-    start = 0
-    for segment in segments:
-        stop = start + segment.length
-        first = stop - segment.logits
-        offset = segment.cache.length
-        positions.extend(range(offset, offset + segment.length))
-        rows.extend(range(first, stop))
-        spans.append(Span(segment.cache, start, start, stop))
-        last_spans.append(Span(segment.cache, start, first, stop))
-        start = stop
-    chosen = None if len(rows) == start else mx.array(rows, dtype=mx.int32)
-    return TokenAxis(mx.array(positions, dtype=mx.int32), spans, last_spans, chosen)

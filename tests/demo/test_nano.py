@@ -173,7 +173,9 @@ def test_the_next_turn_prefills_the_new_message_and_at_most_eight_tokens_more(
         model.tokenizer, said[:1], said[1], reasoning="auto", history=history, system="compose"
     )
     deadline = time.monotonic() + 30
-    while model.engine._loop.prefixes.longest([*known, 1]) < len(known) - 1:  # while the user reads
+    while (
+        model.engine._loop.prefixes.longest_prefix([*known, 1]) < len(known) - 1
+    ):  # while the user reads
         assert time.monotonic() < deadline
         time.sleep(0.01)
     turns = [*said, Message("user", second)]

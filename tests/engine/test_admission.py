@@ -237,13 +237,13 @@ def test_a_receiver_that_fails_ends_its_own_request_alone(
 
 def test_the_budget_counts_in_whole_blocks() -> None:
     budget = KVBudget({None: 10}, limit=10 * (3 * BLOCK + 7))
-    assert budget.longest(PLAIN) == 3 * BLOCK
+    assert budget.longest_window(PLAIN) == 3 * BLOCK
     assert budget.needs(1, PLAIN) == 10 * BLOCK
     assert budget.holds([(BLOCK, PLAIN), (2 * BLOCK, PLAIN)])
     assert not budget.holds([(BLOCK + 1, PLAIN), (2 * BLOCK, PLAIN)])
     assert budget.left([(1, PLAIN)]) == 10 * (2 * BLOCK + 7)
     free = KVBudget({None: 10}, limit=None)
-    assert free.longest(PLAIN) is None
+    assert free.longest_window(PLAIN) is None
     assert free.left([(10**9, PLAIN)]) is None
     assert free.holds([(10**9, PLAIN)])
 
@@ -256,7 +256,7 @@ def test_the_budget_counts_what_a_cache_of_any_precision_takes(
     budget = kv_budget(checkpoint.config, "float32", limit=None)
     cache = sample_kv(checkpoint.config, prompt(tokens), precision=precision)
     assert cache.nbytes == budget.needs(tokens, precision)
-    longest = replace(budget, limit=cache.nbytes).longest(precision)
+    longest = replace(budget, limit=cache.nbytes).longest_window(precision)
     assert longest is not None
     assert longest >= tokens
     assert budget.needs(longest, precision) == cache.nbytes

@@ -135,7 +135,7 @@ def test_the_window_is_what_the_budget_holds_at_the_requests_precision(
     )
     try:
         budget = kv_budget(checkpoint.config, "float32", limit=2 * BLOCK_BYTES)
-        assert tight.window == budget.longest(kv_precision(8)) == 7 * BLOCK
+        assert tight.window == budget.longest_window(kv_precision(8)) == 7 * BLOCK
         [output] = run(tight, with_options(asking(7 * BLOCK - 5, None), max_tokens=None))
         assert len(output.tokens) == 5
         with pytest.raises(RequestError, match="517 tokens and the window holds 512"):

@@ -135,7 +135,7 @@ def test_a_request_takes_over_the_idle_prefill_that_it_begins_with(reusing: Engi
 
 
 def stored(engine: Engine, tokens: tuple[int, ...]) -> bool:
-    return engine._loop.prefixes.longest((*tokens, 1000)) == len(tokens)
+    return engine._loop.prefixes.longest_prefix((*tokens, 1000)) == len(tokens)
 
 
 def prefilled(engine: Engine) -> int:

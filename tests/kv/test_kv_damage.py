@@ -58,7 +58,7 @@ def test_a_damaged_file_is_dropped_with_one_line_and_never_used(
         (folder / source.name).chmod(0o600)
         store = open_store(folder, checkpoint)
         assert store.load(ids(150), PLAIN) is None
-        assert store.longest(ids(150), PLAIN) == 0
+        assert store.longest_prefix(ids(150), PLAIN) == 0
         assert files(folder) == []
         assert len(said) == 1
         assert said[0].startswith("Dropped")
@@ -96,7 +96,7 @@ def test_a_file_damaged_after_it_was_indexed_is_not_used(
     [path] = files(folder)
     data = path.read_bytes()
     path.write_bytes(damaged(data, "flip", len(data) - 5000, 1))
-    assert store.longest(ids(150), PLAIN) == 150
+    assert store.longest_prefix(ids(150), PLAIN) == 150
     assert store.load(ids(150), PLAIN) is None
     assert files(folder) == []
 

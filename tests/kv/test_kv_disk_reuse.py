@@ -220,7 +220,7 @@ def test_an_idle_prefill_is_kept_and_taken_up_from_disk(
         until(lambda: engine._loop.prefixes.nbytes > 0)
     with running(checkpoint, folder) as engine:
         engine.prefill_when_idle(prompt(330))
-        until(lambda: engine._loop.prefixes.longest(prompt(331)) == 330)
+        until(lambda: engine._loop.prefixes.longest_prefix(prompt(331)) == 330)
         question = (*prompt(330), *prompt(9, seed=4))
         assert ask(engine, question) == (ask(plain, question)[0], 330)
 

@@ -64,7 +64,7 @@ def test_another_store_reads_bit_for_bit_what_was_written(
     for length in (300, 299, 257, 256, 128):
         prompt = [*tokens[:length], 1999, 1999]
         loaded = store.load(prompt, precision)
-        assert store.longest(prompt, precision) == length
+        assert store.longest_prefix(prompt, precision) == length
         assert loaded is not None
         assert same_kv(config, loaded, cache.copy(length), dtype=dtype)
         assert loaded.nbytes == cache.copy(length).nbytes
@@ -89,9 +89,9 @@ def test_precisions_and_types_do_not_stand_in_for_each_other(
 ) -> None:
     store = open_store(folder, checkpoint)
     write(store, checkpoint, ids(200))
-    assert store.longest(ids(200), KVPrecision(8)) == 0
-    assert open_store(folder, checkpoint, dtype=mx.bfloat16).longest(ids(200), PLAIN) == 0
-    assert open_store(folder, checkpoint).longest(ids(200), PLAIN) == 200
+    assert store.longest_prefix(ids(200), KVPrecision(8)) == 0
+    assert open_store(folder, checkpoint, dtype=mx.bfloat16).longest_prefix(ids(200), PLAIN) == 0
+    assert open_store(folder, checkpoint).longest_prefix(ids(200), PLAIN) == 200
 
 
 def test_the_file_is_plain_safetensors_for_this_user_alone(
@@ -148,9 +148,9 @@ def test_a_short_match_and_a_small_share_are_not_worth_reading(
 ) -> None:
     store = open_store(folder, checkpoint)
     write(store, checkpoint, ids(1200))
-    assert store.longest([*ids(LEAST_TOKENS_ON_DISK - 1), 1999], PLAIN) == 0
-    assert store.longest([*ids(149), 1999], PLAIN) == 0
-    assert store.longest([*ids(150), 1999], PLAIN) == 150
+    assert store.longest_prefix([*ids(LEAST_TOKENS_ON_DISK - 1), 1999], PLAIN) == 0
+    assert store.longest_prefix([*ids(149), 1999], PLAIN) == 0
+    assert store.longest_prefix([*ids(150), 1999], PLAIN) == 150
     assert store.load(ids(1200), PLAIN, most_bytes=1000) is None
 
 
@@ -181,7 +181,7 @@ def test_what_was_used_longest_ago_goes_first(folder: Path, checkpoint: Checkpoi
         write(store, checkpoint, ids(150, seed), used=NOW + seed)
     assert store.load(ids(150, 1), PLAIN) is not None
     write(store, checkpoint, ids(150, 4), used=NOW + 4)
-    kept = {seed for seed in range(1, 5) if store.longest(ids(150, seed), PLAIN)}
+    kept = {seed for seed in range(1, 5) if store.longest_prefix(ids(150, seed), PLAIN)}
     assert kept == {1, 3, 4}
 
 
@@ -189,7 +189,7 @@ def test_nothing_newer_is_removed_for_something_older(folder: Path, checkpoint: 
     store = open_store(folder, checkpoint, limit=2 * FILE_BYTES)
     for seed, used in ((1, NOW + 1), (2, NOW + 2), (3, NOW)):
         write(store, checkpoint, ids(150, seed), used=used)
-    assert {seed for seed in (1, 2, 3) if store.longest(ids(150, seed), PLAIN)} == {1, 2}
+    assert {seed for seed in (1, 2, 3) if store.longest_prefix(ids(150, seed), PLAIN)} == {1, 2}
 
 
 def test_the_budget_is_one_for_all_models_and_kept_when_it_is_lowered(
@@ -247,7 +247,7 @@ def test_what_another_store_writes_is_found_and_what_it_removes_is_a_miss(
 ) -> None:
     one, other = open_store(folder, checkpoint), open_store(folder, checkpoint)
     write(one, checkpoint, ids(150))
-    assert other.longest(ids(150), PLAIN) == 150
+    assert other.longest_prefix(ids(150), PLAIN) == 150
     files(folder)[0].unlink()
     assert other.load(ids(150), PLAIN) is None
 
@@ -257,13 +257,13 @@ def test_a_file_that_vanishes_between_finding_and_reading_is_a_miss(
 ) -> None:
     store = open_store(folder, checkpoint)
     write(store, checkpoint, ids(150))
-    assert store.longest(ids(150), PLAIN) == 150
+    assert store.longest_prefix(ids(150), PLAIN) == 150
     date = folder.stat()
     files(folder)[0].unlink()
     os.utime(folder, ns=(date.st_atime_ns, date.st_mtime_ns))
-    assert store.longest(ids(150), PLAIN) == 150
+    assert store.longest_prefix(ids(150), PLAIN) == 150
     assert store.load(ids(150), PLAIN) is None
-    assert store.longest(ids(150), PLAIN) == 0
+    assert store.longest_prefix(ids(150), PLAIN) == 0
     assert warnings(caplog) == []
 
 
@@ -302,6 +302,6 @@ def test_opening_reads_headers_and_not_the_kv(folder: Path, checkpoint: Checkpoi
     data = path.read_bytes()
     path.write_bytes(data[:6000] + bytes(len(data) - 6000))  # a header and tokens, and no KV
     began = time.monotonic()
-    assert open_store(folder, checkpoint).longest(ids(1000), PLAIN) == 1000
+    assert open_store(folder, checkpoint).longest_prefix(ids(1000), PLAIN) == 1000
     assert time.monotonic() - began < 1
     assert json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["tokens"]

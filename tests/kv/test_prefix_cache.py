@@ -89,7 +89,7 @@ def test_short_beginnings_are_not_reused() -> None:
     prefixes = PrefixCache(limit=10**9)
     prefixes.put(ids(100), kv_of(ids(100)))
     assert prefixes.take([*ids(LEAST_TOKENS - 1), 99, 99]) is None
-    assert prefixes.longest([*ids(LEAST_TOKENS - 1), 99, 99]) == 0
+    assert prefixes.longest_prefix([*ids(LEAST_TOKENS - 1), 99, 99]) == 0
 
 
 def test_a_longer_entry_takes_the_place_of_its_beginning() -> None:
@@ -98,7 +98,7 @@ def test_a_longer_entry_takes_the_place_of_its_beginning() -> None:
     prefixes.put(ids(90), kv_of(ids(90)))
     prefixes.put(ids(70), kv_of(ids(70)))
     assert prefixes.nbytes == BLOCK_BYTES
-    assert prefixes.longest([*ids(90), 1]) == 90
+    assert prefixes.longest_prefix([*ids(90), 1]) == 90
 
 
 @given(
@@ -117,7 +117,7 @@ def test_what_must_go_goes_from_the_end_of_the_oldest_and_the_rest_is_whole(
     # All of the room is used, but for the oldest that is left, of which only whole blocks are.
     assert prefixes.nbytes == min(before, blocks * BLOCK_BYTES)
     for length, seed in entries:
-        known = prefixes.longest([*ids(length, seed), 99])
+        known = prefixes.longest_prefix([*ids(length, seed), 99])
         assert known == length or known % BLOCK == 0
         cache = prefixes.take([*ids(length, seed), 99], others=[[*ids(length, seed), 98]])
         assert (cache is None) == (known == 0)
@@ -132,7 +132,7 @@ def test_what_was_used_longest_ago_goes_first() -> None:
     copied = prefixes.take([*ids(30, 1), 99])
     assert copied is not None
     prefixes.put(ids(50, 3), kv_of(ids(50, 3)))
-    kept = {seed for seed in (1, 2, 3) if prefixes.longest([*ids(50, seed), 0]) == 50}
+    kept = {seed for seed in (1, 2, 3) if prefixes.longest_prefix([*ids(50, seed), 0]) == 50}
     assert kept == {1, 3}
 
 
@@ -140,7 +140,7 @@ def test_an_entry_larger_than_the_limit_is_not_kept() -> None:
     prefixes = PrefixCache(limit=BLOCK_BYTES)
     prefixes.put(ids(50), kv_of(ids(50)))
     prefixes.put(ids(300, 1), kv_of(ids(300, 1)))
-    assert prefixes.longest([*ids(50), 0]) == 50
+    assert prefixes.longest_prefix([*ids(50), 0]) == 50
     assert prefixes.nbytes == BLOCK_BYTES
 
 
@@ -160,7 +160,7 @@ def test_one_precision_never_stands_in_for_another(checkpoint: Checkpoint) -> No
     kinds = [KVPrecision(), KVPrecision(8), KVPrecision(4), KVPrecision(4, 32)]
     for kind in kinds[:-1]:
         prefixes.put(ids(100), sample_kv(config, ids(100), precision=kind))
-    assert prefixes.longest([*ids(100), 1], precision=kinds[-1]) == 0
+    assert prefixes.longest_prefix([*ids(100), 1], precision=kinds[-1]) == 0
     assert prefixes.take([*ids(100), 1], precision=kinds[-1]) is None
     for kind in kinds[:-1]:
         taken = prefixes.take([*ids(100), 1], precision=kind)
@@ -180,12 +180,12 @@ def test_the_disk_serves_what_is_longer_there_than_in_memory(
     prefixes = on_disk(tmp_path, checkpoint)
     prefixes.put(ids(200), sample_kv(config, ids(200)))
     assert not prefixes.unsaved  # the file holds those tokens, too
-    assert prefixes.longest(ids(400)) == 399
+    assert prefixes.longest_prefix(ids(400)) == 399
     loaded = prefixes.take(ids(400))
     assert loaded is not None
     assert same_kv(config, loaded, sample_kv(config, ids(400)).copy(399))
     # Eighty tokens more are not worth reading a file.
-    assert prefixes.longest(ids(281)) == 200
+    assert prefixes.longest_prefix(ids(281)) == 200
     taken = prefixes.take(ids(281))
     assert taken is not None
     assert taken.length == 200
@@ -213,7 +213,7 @@ def test_what_is_evicted_goes_to_disk(checkpoint: Checkpoint, tmp_path: Path) ->
     prefixes.close()
     assert prefixes.nbytes == 0
     again = on_disk(tmp_path, checkpoint)
-    assert [again.longest([*ids(200, seed), 99]) for seed in range(4)] == [200] * 4
+    assert [again.longest_prefix([*ids(200, seed), 99]) for seed in range(4)] == [200] * 4
 
 
 def test_saving_stops_when_it_is_told_to(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_saving_stops_when_it_is_told_to(checkpoint: Checkpoint, tmp_path: Path)
     prefixes.save(stop=lambda: len(list(tmp_path.glob("*.safetensors"))) == 1)
     assert prefixes.unsaved
     again = on_disk(tmp_path, checkpoint)
-    assert [again.longest([*ids(200, seed), 99]) for seed in range(3)] == [0, 0, 200]
+    assert [again.longest_prefix([*ids(200, seed), 99]) for seed in range(3)] == [0, 0, 200]
 
 
 def test_nothing_is_removed_for_what_is_not_written(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -233,9 +233,9 @@ def test_nothing_is_removed_for_what_is_not_written(checkpoint: Checkpoint, tmp_
     prefixes = PrefixCache(limit=10**9, disk=store)
     prefixes.put(other, sample_kv(checkpoint.config, other))
     prefixes.save(stop=lambda: True)
-    assert prefixes.longest([*tokens, 0]) == 200
+    assert prefixes.longest_prefix([*tokens, 0]) == 200
     prefixes.save(stop=lambda: False)
-    assert prefixes.longest([*tokens, 0]) == 0
+    assert prefixes.longest_prefix([*tokens, 0]) == 0
 
 
 prompts = st.lists(st.integers(0, 1), min_size=17, max_size=60)

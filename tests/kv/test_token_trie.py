@@ -35,7 +35,7 @@ class TrieAgainstDict(RuleBasedStateMachine):
     @rule(key=tokens)
     def find(self, key: tuple[int, ...]) -> None:
         best = max((shared(key, other) for other in self.stored), default=0)
-        found = self.trie.longest(key)
+        found = self.trie.closest(key)
         if best == 0:
             assert found is None
         else:
@@ -58,6 +58,6 @@ def test_a_stored_sequence_is_found_whole(keys: list[tuple[int, ...]]) -> None:
     for number, key in enumerate(keys):
         trie.insert(key, number)
     for key in keys:
-        found = trie.longest((*key, 9))
+        found = trie.closest((*key, 9))
         assert found is not None
         assert found[1] == len(key)

@@ -36,18 +36,18 @@ class KVIndex:
         """What the files that serve at a precision are marked with."""
         return KVKind(self._fingerprint, self._dtype, precision)
 
-    def longest(self, tokens: Sequence[int], precision: KVPrecision) -> tuple[KVFile, int] | None:
+    def closest(self, tokens: Sequence[int], precision: KVPrecision) -> tuple[KVFile, int] | None:
         """A file that shares the longest beginning with these tokens, and how long that is."""
         with self._lock:
             self._refresh()
-            return self._trie(precision).longest(tokens)
+            return self._trie(precision).closest(tokens)
 
     def put(self, file: KVFile) -> None:
         """Take up a file that was written; remove those whose tokens it begins with."""
         with self._lock:
             self.forget(file)
             trie = self._trie(file.kind.precision)
-            while (found := trie.longest(file.tokens)) and found[1] == len(found[0].tokens):
+            while (found := trie.closest(file.tokens)) and found[1] == len(found[0].tokens):
                 self.forget(found[0])
                 found[0].path.unlink(missing_ok=True)
             self._add(file)

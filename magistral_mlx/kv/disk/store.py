@@ -76,7 +76,7 @@ class KVStore:
         self._writer: threading.Thread | None = None
         self._closing = threading.Event()
 
-    def longest(self, tokens: Sequence[int], precision: KVPrecision) -> int:
+    def longest_prefix(self, tokens: Sequence[int], precision: KVPrecision) -> int:
         """How many of these tokens `load` would give KV for; 0 when it is not worth reading."""
         found = self._find(tokens, precision)
         return found[1] if found is not None else 0
@@ -109,7 +109,7 @@ class KVStore:
         """Whether KV would be written: it is long enough, fits, and is not there yet."""
         if len(tokens) < LEAST_TOKENS_ON_DISK or time.monotonic() < self._no_writes_before:
             return False
-        found = self._index.longest(tokens, cache.precision)
+        found = self._index.closest(tokens, cache.precision)
         return cache.nbytes <= self._limit and (found is None or found[1] < len(tokens))
 
     def write(
@@ -149,7 +149,7 @@ class KVStore:
 
     def _find(self, tokens: Sequence[int], precision: KVPrecision) -> tuple[KVFile, int] | None:
         """A file worth reading, and for how many tokens."""
-        found = self._index.longest(tokens, precision)
+        found = self._index.closest(tokens, precision)
         if found is None:
             return None
         file, length = found
