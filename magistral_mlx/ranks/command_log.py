@@ -14,7 +14,7 @@ from magistral_mlx.ranks.line import Line
 DO = "do"
 
 
-class Journal:
+class CommandLog:
     """Entries in the order in which they happened; `send` passes them on.
 
     The engine's thread writes; the last reference to a cache may go on any thread.
@@ -55,30 +55,30 @@ class LedCache(KVCache):
     """Rank 0's part of a sequence's KV; what is done to it is written down."""
 
     number: int
-    journal: Journal
+    log: CommandLog
 
-    def enter(self, journal: Journal) -> Self:
+    def enter(self, log: CommandLog) -> Self:
         """Begin to write down; returns itself."""
-        self.journal = journal
-        journal.enrol(self)
-        journal.write("new", self.number, self.precision.bits, self.precision.start)
+        self.log = log
+        log.enrol(self)
+        log.write("new", self.number, self.precision.bits, self.precision.start)
         return self
 
     def reserve(self, length: int) -> None:
         """As KVCache.reserve."""
         super().reserve(length)
-        self.journal.write("reserve", self.number, length)
+        self.log.write("reserve", self.number, length)
 
     def trim(self, length: int) -> None:
         """As KVCache.trim."""
         super().trim(length)
-        self.journal.write("trim", self.number, length)
+        self.log.write("trim", self.number, length)
 
     def copy(self, length: int) -> Self:
         """As KVCache.copy."""
         other = super().copy(length)
-        self.journal.enrol(other)
-        self.journal.write("copy", self.number, other.number, length)
+        self.log.enrol(other)
+        self.log.write("copy", self.number, other.number, length)
         return other
 
 

@@ -11,7 +11,7 @@ from magistral_mlx.model.token_axis import Segment
 
 
 class Follower:
-    """Does what rank 0's journal says. It has no tokenizer, draws nothing and decides nothing."""
+    """Does what rank 0's log says. It has no tokenizer, draws nothing and decides nothing."""
 
     def __init__(self, decoder: Decoder, group: mx.distributed.Group) -> None:
         """decoder: filled by `load_shard`."""
@@ -20,7 +20,7 @@ class Follower:
         self._caches: dict[int, KVCache] = {}
 
     def do(self, entries: Iterable[Any]) -> None:
-        """Follow a part of the journal."""
+        """Follow a part of the log."""
         for entry in entries:
             self._do(entry)
 

@@ -15,7 +15,7 @@ from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions, dtype_name
 from magistral_mlx.machine import MemoryLimit
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.ranks.command_log import Journal
+from magistral_mlx.ranks.command_log import CommandLog
 from magistral_mlx.ranks.launch import Launch
 from magistral_mlx.ranks.leading_decoder import LeadingDecoder
 from magistral_mlx.ranks.line import Message
@@ -41,7 +41,7 @@ class LeadingTeam(Team):
         self.size = launch.size
         self._roll = roll
         self._layers: tuple[int, ...] = ()  # of each rank, where they are divided
-        self._journal = Journal(roll.lines.values())
+        self._log = CommandLog(roll.lines.values())
         self._lock = threading.Lock()  # of the two that follow
         self._failure: str | None = None
         self._listeners: list[Callable[[str], None]] = []
@@ -73,9 +73,9 @@ class LeadingTeam(Team):
     def rest(self) -> None:
         """All ranks give back what MLX keeps."""
         super().rest()
-        self._journal.write("rest")
+        self._log.write("rest")
         with suppress(OSError):  # the watch is on to it
-            self._journal.send()
+            self._log.send()
 
     def on_lost(self, listener: Callable[[str], None]) -> None:
         """Have a function told when a rank is lost, or has been."""
@@ -103,7 +103,7 @@ class LeadingTeam(Team):
             self._watch.close()
 
     def _own_part(self, checkpoint: Checkpoint, dtype: mx.Dtype) -> Decoder:
-        decoder = LeadingDecoder(checkpoint.config, self._journal, self._group)
+        decoder = LeadingDecoder(checkpoint.config, self._log, self._group)
         load_shard(decoder, checkpoint, self._group, dtype=dtype)
         return decoder
 

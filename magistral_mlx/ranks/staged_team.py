@@ -34,6 +34,6 @@ class StagedTeam(LeadingTeam):
         return stages(self._layers)[0]
 
     def _own_part(self, checkpoint: Checkpoint, dtype: mx.Dtype) -> Decoder:
-        decoder = LeadingStage(checkpoint.config, self._journal, self._group)
+        decoder = LeadingStage(checkpoint.config, self._log, self._group)
         load_stage(decoder, checkpoint, self._stage, dtype=dtype)
         return decoder
