@@ -16,8 +16,8 @@ from magistral_mlx.device import DeviceOptions
 from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.machine import machine_limit
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.ranks.follower import Follower
 from magistral_mlx.ranks.command_log import DO
+from magistral_mlx.ranks.follower import Follower
 from magistral_mlx.ranks.launch import Launch
 from magistral_mlx.ranks.layer_split import Split, check_layers
 from magistral_mlx.ranks.leading_team import FAILED, LOAD, LeadingTeam, connect
