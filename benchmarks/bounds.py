@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from magistral_mlx.bench.machine_report import json_line
+from magistral_mlx.bench.report_parts import json_line
 from magistral_mlx.bench.regressions import MeasuredFigures, StoredFigures
 
 FILE = Path(__file__).parent / "bounds.json"

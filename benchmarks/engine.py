@@ -16,7 +16,7 @@ from rich.table import Table
 
 from magistral_mlx.bench.bench_model import SideBySide, side_by_side
 from magistral_mlx.bench.decoding import Figures, measure_batch, measure_context, measure_single
-from magistral_mlx.bench.machine_report import json_line
+from magistral_mlx.bench.report_parts import json_line
 from magistral_mlx.bench.waits import measure_gap, measure_second_turn
 
 MEASUREMENTS: dict[str, Callable[[SideBySide], tuple[Table, Figures]]] = {

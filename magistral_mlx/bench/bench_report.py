@@ -11,7 +11,7 @@ from rich.table import Table
 from magistral_mlx.bench.bandwidth import Bandwidth, Chip, decode_weight_bytes, predict
 from magistral_mlx.bench.bench_model import BenchModel
 from magistral_mlx.bench.case_results import CaseResult, Outcome
-from magistral_mlx.bench.machine_report import Machine, versions
+from magistral_mlx.bench.report_parts import Machine, versions
 from magistral_mlx.bench.spread import Ratio, Spread, four_digits
 from magistral_mlx.memory.plan import gigabytes
 

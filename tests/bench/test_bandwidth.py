@@ -15,7 +15,7 @@ from magistral_mlx.bench.bandwidth import (
 )
 from magistral_mlx.bench.bench_model import synthetic_model
 from magistral_mlx.bench.cases import Axes, Case, parse_numbers
-from magistral_mlx.bench.machine_report import power_mode, read_power_mode, this_machine
+from magistral_mlx.bench.report_parts import power_mode, read_power_mode, this_machine
 from magistral_mlx.bench.spread import Spread
 from magistral_mlx.engine.kv_budget import kv_budget
 from magistral_mlx.errors import RequestError
