@@ -15,8 +15,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from magistral_mlx.bench.report_parts import json_line
 from magistral_mlx.bench.regressions import MeasuredFigures, StoredFigures
+from magistral_mlx.bench.report_parts import json_line
 
 FILE = Path(__file__).parent / "bounds.json"
 

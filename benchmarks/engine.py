@@ -1,6 +1,6 @@
 """Our engine beside mlx-lm: same folder, same run, in turn.
 
-    python benchmarks/engine.py [--quick] [single] [batch] [gap] [second-turn] [context]
+    python benchmarks/engine.py [--quick] [streams] [gap] [second-turn]
 
 Without names it measures everything. After Ctrl-C it prints what is complete. Both sides compute in
 float32 on MLX's CPU backend and in bfloat16 on a GPU: the folders store their scales in that type,
@@ -15,16 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from magistral_mlx.bench.bench_model import SideBySide, side_by_side
-from magistral_mlx.bench.decoding import Figures, measure_batch, measure_context, measure_single
 from magistral_mlx.bench.report_parts import json_line
+from magistral_mlx.bench.streams import Figures, measure_streams
 from magistral_mlx.bench.waits import measure_gap, measure_second_turn
 
 MEASUREMENTS: dict[str, Callable[[SideBySide], tuple[Table, Figures]]] = {
-    "single": measure_single,
-    "batch": measure_batch,
+    "streams": measure_streams,
     "gap": measure_gap,
     "second-turn": measure_second_turn,
-    "context": measure_context,
 }
 
 

@@ -3,34 +3,34 @@
     python benchmarks/quality.py [--source FOLDER_OR_GGUF --text FILE --calibration FILE]
                                  [--pieces 16] [--only NAME ...]
 
-By default the nano model that comes with the package, on held-out questions with their reasoning
-and answers. Another source is measured on a text file, in pieces of 512 tokens. With --calibration,
-also what is weighted by importance and calibrated on that text, which should be another one; with
---mlx-lm, mlx-lm's GPTQ and AWQ on the same pieces of it too. mlx_lm.convert gives the bytes of
-"rounded".
+By default the demo model, on held-out questions with their reasoning and answers. Another source is
+measured on a text file, in pieces of 512 tokens. With --calibration, conversions that are weighted
+by importance and calibrated on that text are measured too; it should be another text. With
+--mlx-lm, so are mlx-lm's GPTQ and AWQ on the same pieces of it. "Rounded" gives the bytes of
+mlx_lm.convert.
 """
 
 import argparse
-import json
-import platform
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-from divergence import Output, Piece, compare, output
+import mlx.core as mx
 from rich.console import Console
-from rich.table import Table
 
 from magistral_mlx import spec
+from magistral_mlx.bench.report_parts import figures_table, json_line
+from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
-from magistral_mlx.convert.output.stored_model import open_stored
+from magistral_mlx.convert.output.stored_model import StoredModel, open_stored
+from magistral_mlx.convert.rounding.calibration import embedded_pieces, load_stored
 from magistral_mlx.convert.rounding.importance import EMBEDDING, write_importance
+from magistral_mlx.convert.rounding.layer_walk import product, walk
 from magistral_mlx.convert.rounding.recipe import AFFINE
 from magistral_mlx.convert.sources.open_source import open_source
 from magistral_mlx.demo.questions import held_out_questions
@@ -42,9 +42,10 @@ PIECE = 512
 FITTED, ROUNDED, WEIGHTED, CALIBRATED = "fitted", "rounded", "weighted", "calibrated"
 MLX_LM: dict[str, Literal["GPTQ", "AWQ"]] = {"mlx-lm GPTQ": "GPTQ", "mlx-lm AWQ": "AWQ"}
 BOTH = "calibrated and weighted"
-"""For a model whose embedding is its head: it is weighted, the rest calibrated."""
+"""For a model whose embedding is its head: the embedding is weighted, the rest calibrated."""
 
 METHODS = (ROUNDED, FITTED, WEIGHTED, CALIBRATED)
+COLUMNS = ("weights", "bits", "error", "perplexity", "KL, nats", "same top token", "s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,9 @@ class Setting:
 
     @property
     def name(self) -> str:
-        kind = "mixed" if self.target_bits is None else f"mixed to {self.target_bits}"
-        kind = kind if self.recipe == "mixed" else self.recipe
+        """For example "q4, group 64, fitted"."""
+        mixed = "mixed" if self.target_bits is None else f"mixed to {self.target_bits}"
+        kind = mixed if self.recipe == "mixed" else self.recipe
         return f"{kind}, group {self.group_size}, {self.method}"
 
 
@@ -75,8 +77,8 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """Of one setting: KL in nats a token from the bf16 model, and share of equal top tokens."""
+class WeightQuality:
+    """Of one setting. kl: nats per token from the bf16 model; same_top: fraction of tokens."""
 
     name: str
     bits: float
@@ -85,6 +87,46 @@ class Figures:
     kl: float
     same_top: float
     seconds: float
+
+    def cells(self) -> tuple[str, ...]:
+        """For the table of benchmarks/README.md."""
+        error = "" if self.weight_error is None else f"{self.weight_error:.2%}"
+        kl, same = f"{self.kl:.3e}", f"{self.same_top:.2%}"
+        numbers = (f"{self.bits:.2f}", error, f"{self.perplexity:.4f}", kl, same)
+        return (self.name, *numbers, f"{self.seconds:.0f}")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPiece:
+    """Token ids; those from `start` on are predicted and counted."""
+
+    ids: list[int]
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStates:
+    """A model's last hidden states, piece by piece, and its head, which makes logits of them."""
+
+    hidden: list[mx.array]
+    head: mx.array
+
+    @classmethod
+    def of(cls, stored: StoredModel, pieces: Sequence[ScoredPiece]) -> "ModelStates":
+        """Run a folder's model over the pieces, with one layer in memory at a time."""
+        config = open_checkpoint(stored.checkpoint.folder).config
+        load = load_stored(config, stored.places)
+        inputs = embedded_pieces(config, [piece.ids[:-1] for piece in pieces], stored.places)
+        *_, last = walk(config, inputs, load)
+        counted = zip(last.inputs(), pieces, strict=True)
+        hidden = [states[piece.start - 1 :] for states, piece in counted]
+        mx.eval(hidden)
+        return cls(hidden, load(f"{EMBEDDING if config.tie_word_embeddings else 'lm_head'}.weight"))
+
+    def log_probabilities(self, index: int) -> mx.array:
+        """(tokens counted, vocabulary), in float32."""
+        logits = product(self.hidden[index], self.head).astype(mx.float32)
+        return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def main() -> None:
@@ -95,20 +137,22 @@ def main() -> None:
         plain = convert(options.source, work / "bf16", recipe="bf16")
         pieces = text_pieces(open_tokenizer(plain), options)
         exact = open_stored(plain)
-        expected, tied = output(exact, pieces), exact.checkpoint.config.tie_word_embeddings
-        results = [Figures("bf16", 16.0, 0.0, *compare(expected, expected, pieces), 0.0)]
-        print(results[0], flush=True)
-        for setting, importance in chosen(options, work, tied):
-            results.append(measure(setting, options, work, importance, expected, pieces))
+        expected, tied = ModelStates.of(exact, pieces), exact.checkpoint.config.tie_word_embeddings
+        results = [WeightQuality("bf16", 16.0, 0.0, *compare(expected, expected, pieces), 0.0)]
+        for setting in chosen(options, tied):
+            results.append(measure(setting, options, work, expected, pieces))
             print(results[-1], flush=True)
     tokens = sum(len(piece.ids) - piece.start for piece in pieces)
-    show(results, tokens)
-    print(json.dumps(report(results, tokens)))
+    rows = [result.cells() for result in results]
+    table = figures_table(f"{tokens:,} tokens", COLUMNS, rows, left=COLUMNS[:1])
+    Console(width=110).print(table)
+    figures = [asdict(result) for result in results]
+    print(json_line("quality", {"tokens": tokens, "results": figures}))
 
 
 def arguments() -> argparse.Namespace:
     """What to measure, and on what."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--source", default="demo")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--calibration", type=Path)
@@ -120,16 +164,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def text_pieces(tokenizer: Tokenizer, options: argparse.Namespace) -> list[Piece]:
-    """Questions with answers, or pieces of a text, each predicted from its own beginning."""
+def text_pieces(tokenizer: Tokenizer, options: argparse.Namespace) -> list[ScoredPiece]:
+    """Questions with answers, or pieces of a text, each predicted from its beginning."""
     if options.text is None:
         return questions(tokenizer, options.questions)
     ids = tokenizer.encode(options.text.read_text(encoding="utf-8"))
     cuts = pairwise(range(0, len(ids) + 1, PIECE))
-    return [Piece(ids[start:stop], 1) for start, stop in cuts][: options.pieces]
+    return [ScoredPiece(ids[start:stop], 1) for start, stop in cuts][: options.pieces]
 
 
-def questions(tokenizer: Tokenizer, count: int) -> list[Piece]:
+def questions(tokenizer: Tokenizer, count: int) -> list[ScoredPiece]:
     """Conversations of one turn; reasoning and answer are counted."""
     control = {name: tokenizer.control_id(name) or 0 for name in ("[INST]", "[/INST]")}
     pieces = []
@@ -137,56 +181,57 @@ def questions(tokenizer: Tokenizer, count: int) -> list[Piece]:
         asked = [control["[INST]"], *tokenizer.encode(question.text), control["[/INST]"]]
         thought = f"{spec.THINK_OPEN}\n{question.reasoning}\n{spec.THINK_CLOSE}\n"
         reply = [*tokenizer.encode(thought + question.answer), tokenizer.eos_id]
-        pieces.append(Piece([tokenizer.bos_id, *asked, *reply], 1 + len(asked)))
+        pieces.append(ScoredPiece([tokenizer.bos_id, *asked, *reply], 1 + len(asked)))
     return pieces
 
 
-def chosen(
-    options: argparse.Namespace, work: Path, tied: bool
-) -> Iterator[tuple[Setting, Path | None]]:
-    """The settings that can be measured, with the file of importances where they take one."""
-    importance = work / "importance.safetensors"
+def chosen(options: argparse.Namespace, tied: bool) -> Iterator[Setting]:
+    """The settings that were asked for, and that this source and these texts allow."""
     for setting in SETTINGS:
+        method = setting.method
         named = not options.only or any(part in setting.name for part in options.only)
-        needs_text = setting.method in (WEIGHTED, CALIBRATED, BOTH, *MLX_LM)
-        asked = options.mlx_lm if setting.method in MLX_LM else tied or setting.method != BOTH
-        if not (named and asked) or (needs_text and options.calibration is None):
-            continue
-        weighted = setting.method in (WEIGHTED, BOTH)
-        if weighted and not importance.exists():
-            source = open_source(options.source, fetched=work / "fetched")
-            write_importance(source, options.calibration, importance)
-        yield setting, importance if weighted else None
+        possible = options.mlx_lm if method in MLX_LM else tied or method != BOTH
+        needs_text = method not in (ROUNDED, FITTED)
+        if named and possible and not (needs_text and options.calibration is None):
+            yield setting
 
 
 def measure(
     setting: Setting,
     options: argparse.Namespace,
     work: Path,
-    importance: Path | None,
-    expected: Output,
-    pieces: Sequence[Piece],
-) -> Figures:
+    expected: ModelStates,
+    pieces: Sequence[ScoredPiece],
+) -> WeightQuality:
     """Convert with one setting and compare with the exact model."""
+    importance = importance_of(options, work) if setting.method in (WEIGHTED, BOTH) else None
     started = time.monotonic()
-    stored = open_stored(quantised(setting, options, work, importance))
+    convert_one = convert_theirs if setting.method in MLX_LM else convert_ours
+    stored = open_stored(convert_one(setting, options, work, importance))
     seconds = time.monotonic() - started
     config = stored.checkpoint.config
     plain = replace(config, quantization=None, module_quantization=())
     weights = weight_bytes(plain, "bfloat16") // 2
     bits = 8 * weight_bytes(config, "bfloat16") / weights
     errors = [error.mean for error in stored.errors.values()]
-    figures = compare(output(stored, pieces), expected, pieces)
     mean = sum(errors) / len(errors) if errors else None
-    return Figures(setting.name, bits, mean, *figures, seconds)
+    found = compare(ModelStates.of(stored, pieces), expected, pieces)
+    return WeightQuality(setting.name, bits, mean, *found, seconds)
 
 
-def quantised(
+def importance_of(options: argparse.Namespace, work: Path) -> Path:
+    """The file of importances, written at the first call."""
+    file = work / "importance.safetensors"
+    if not file.exists():
+        source = open_source(options.source, fetched=work / "fetched")
+        write_importance(source, options.calibration, file)
+    return file
+
+
+def convert_ours(
     setting: Setting, options: argparse.Namespace, work: Path, importance: Path | None
 ) -> Path:
     """The folder of one setting."""
-    if setting.method in MLX_LM:
-        return theirs(setting, options, work)
     return convert(
         options.source,
         work / "converted",
@@ -201,53 +246,39 @@ def quantised(
     )
 
 
-def theirs(setting: Setting, options: argparse.Namespace, work: Path) -> Path:
-    """The folder that mlx-lm makes, with the embedding as it is in ours."""
+def convert_theirs(
+    setting: Setting, options: argparse.Namespace, work: Path, importance: Path | None
+) -> Path:
+    """The folder that mlx-lm makes, with the embedding stored as in ours."""
     # It imports a part of mlx-lm that nothing else here needs.
-    from mlx_lm_calibrated import write_calibrated
+    from mlx_lm_calibrated import Storage, write_calibrated
 
+    del importance
     rules = [rule.partition("=") for rule in (f"{EMBEDDING}={setting.recipe}", *options.module)]
     embedding = [recipe for module, _, recipe in rules if module == EMBEDDING][-1]
-    return write_calibrated(
-        work / "bf16",
-        work / "theirs",
-        options.calibration,
-        way=MLX_LM[setting.method],
-        bits=AFFINE[setting.recipe],
-        group_size=setting.group_size,
-        embedding_bits=AFFINE[embedding],
-    )
+    storage = Storage(AFFINE[setting.recipe], setting.group_size, AFFINE[embedding])
+    output, way = work / "theirs", MLX_LM[setting.method]
+    return write_calibrated(work / "bf16", output, options.calibration, way=way, storage=storage)
 
 
-def show(results: list[Figures], tokens: int) -> None:
-    """The table of benchmarks/README.md."""
-    table = Table(title=f"{tokens:,} tokens")
-    for title in ("weights", "bits", "error", "perplexity", "KL, nats", "same top token", "s"):
-        table.add_column(title, justify="left" if title == "weights" else "right")
-    for row in results:
-        table.add_row(
-            row.name,
-            f"{row.bits:.2f}",
-            "" if row.weight_error is None else f"{row.weight_error:.2%}",
-            f"{row.perplexity:.4f}",
-            f"{row.kl:.3e}",
-            f"{row.same_top:.2%}",
-            f"{row.seconds:.0f}",
-        )
-    Console(width=110).print(table)
+def compare(
+    found: ModelStates, exact: ModelStates, pieces: Sequence[ScoredPiece]
+) -> tuple[float, float, float]:
+    """Perplexity, KL from the exact model, and how often both have the same top token."""
+    loss = kl = same = 0.0
+    count = 0
+    for index, piece in enumerate(pieces):
+        ours, theirs = (model.log_probabilities(index) for model in (found, exact))
+        targets = mx.array(piece.ids[piece.start :])[:, None]
+        loss -= _number(mx.take_along_axis(ours, targets, axis=1).sum())
+        kl += _number((mx.exp(theirs) * (theirs - ours)).sum())
+        same += _number((mx.argmax(ours, axis=1) == mx.argmax(theirs, axis=1)).sum())
+        count += len(piece.ids) - piece.start
+    return math.exp(loss / count), kl / count, same / count
 
 
-def report(results: list[Figures], tokens: int) -> dict[str, object]:
-    """What was measured, where and with what."""
-    return {
-        "benchmark": "quality",
-        "date": date.today().isoformat(),
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "mlx": version("mlx"),
-        "tokens": tokens,
-        "results": [asdict(result) for result in results],
-    }
+def _number(scalar: mx.array) -> float:
+    return float(cast("float", scalar.item()))
 
 
 if __name__ == "__main__":

@@ -1,46 +1,47 @@
 """What ranks and replicas give, on paper and on this machine.
 
-    python benchmarks/scaling.py [--local] [--json]
+    python benchmarks/scaling.py [--local] [--quick]
 
 On paper: Magistral Small at 4 bits on Macs, from the bytes that a step reads, the arithmetic of a
-prompt, and two all-reduces of (T, 5120) a layer over a link. --local checks the same sum here: it
-times one rank's part by itself and the all-reduces by themselves, for 2 and 3 processes of this
-machine, adds them up, and compares that with steps of so many ranks. Nothing else should run then.
+prompt, and two all-reduces of (T, 5120) per layer over a link. --local checks the same sum here,
+with the ranks of scaling_local.py. Nothing else should run then.
 """
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.console import Console
-from scaling_local import Checked, measure
-from scaling_tables import Fleet, Row, fleet_table, local_table, paper_table
+from rich.table import Table
+from scaling_local import Checked, check_ranks
 
+from magistral_mlx.bench.bandwidth import step_bytes_read
+from magistral_mlx.bench.cases import Case
+from magistral_mlx.bench.report_parts import figures_table, json_line
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.machine import GIB, mac_limit
-from magistral_mlx.memory.byte_counts import kv_bytes_per_token, weight_bytes
+from magistral_mlx.memory.byte_counts import weight_bytes
 from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
 from magistral_mlx.ranks.shard_config import shard_config
 
 CONFIG = magistral_small()
 PROMPT = 4_000
-"""Tokens of the prompt whose first token is waited for, and of the context that is decoded in."""
+"""Tokens of the prompt before the first token, and of the context that is decoded in."""
 
 CHUNK = 512
-HEAD_BYTES = 131_072 * 5_120 * 4.5 / 8
 READ_SHARE = 0.8
 """Of a Mac's bandwidth that decoding reaches: 76 to 83 % in published MLX runs of 24B models."""
 
 EVENT_BYTES = 300
-"""Of a token on its way to a client of the server."""
+"""Of one token on its way to a client of the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mac:
-    """memory: GB; bandwidth: bytes a second; arithmetic: operations a second in a long prompt.
+    """memory: GB; bandwidth: bytes per second; arithmetic: operations per second in a long prompt.
 
-    Bandwidths are Apple's. The arithmetic is an assumption, 60 % of the GPU's peak in 16 bits: time
-    to first token stands and falls with it. thunderbolt: JACCL needs 5.
+    Bandwidths are Apple's. The arithmetic is an assumption, 60 % of the GPU's peak in 16 bits, and
+    the time to first token is only as good as that. thunderbolt: JACCL needs 5.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Mac:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """latency: seconds of one message one way, software included; bandwidth: bytes a second."""
+    """latency: seconds of one message, one way, with software; bandwidth: bytes per second."""
 
     name: str
     latency: float
@@ -76,42 +77,53 @@ LINKS = (
 )
 
 
-def all_reduce_seconds(bytes_: float, ranks: int, link: Link) -> float:
-    """A ring sends 2 (N - 1) messages one after the other, each of an Nth of the bytes."""
-    return 2 * (ranks - 1) * (link.latency + bytes_ / ranks / link.bandwidth)
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Macs of one kind that share the model. link: None for one Mac alone."""
+
+    mac: Mac
+    count: int = 1
+    link: Link | None = None
+
+    def window(self) -> int:
+        """Tokens; 0 if the model does not fit."""
+        try:
+            return plan(CONFIG, mac_limit(self.mac.memory * GIB), ranks=self.count).window
+        except MemoryPlanError:
+            return 0
+
+    def decode_rate(self, streams: int) -> float:
+        """Tokens per second of all streams."""
+        return streams / self._step_seconds(tokens=streams, streams=streams)
+
+    def first_token_seconds(self) -> float:
+        """A prompt in chunks, and no other request."""
+        chunks = [min(CHUNK, PROMPT - start) for start in range(0, PROMPT, CHUNK)]
+        return sum(self._step_seconds(tokens=chunk, streams=0) for chunk in chunks)
+
+    def _step_seconds(self, *, tokens: int, streams: int) -> float:
+        """Reading and arithmetic overlap, so the longer of the two counts; messages are added."""
+        part = shard_config(CONFIG, self.count)
+        read = step_bytes_read(part, "bfloat16", Case(PROMPT, streams, kv_bits=16, tokens=0))
+        operations = 2 * tokens * layer_parameters(part)
+        seconds = max(read / (READ_SHARE * self.mac.bandwidth), operations / self.mac.arithmetic)
+        return seconds + self._messages_seconds(tokens)
+
+    def _messages_seconds(self, tokens: int) -> float:
+        """Two all-reduces of (T, 5120) per layer, in 16 bits, and one of the token ids."""
+        hidden = self._all_reduce_seconds(tokens * CONFIG.hidden_size * 2)
+        return 2 * CONFIG.num_hidden_layers * hidden + self._all_reduce_seconds(tokens * 4)
+
+    def _all_reduce_seconds(self, size: float) -> float:
+        """A ring sends 2 (N - 1) messages one after the other, each of 1/N of the bytes."""
+        if self.link is None:
+            return 0.0
+        message = self.link.latency + size / self.count / self.link.bandwidth
+        return 2 * (self.count - 1) * message
 
 
-def step_seconds(
-    mac: Mac, ranks: int, link: Link | None, *, tokens: int, rows: int, context: int
-) -> float:
-    """A step of so many tokens, of which `rows` draw, each sequence with so much context.
-
-    Reading and arithmetic overlap, so the longer of the two counts; messages come on top.
-    """
-    part = shard_config(CONFIG, ranks)
-    read = weight_bytes(part, "bfloat16") - HEAD_BYTES  # the embedding is not read, the head is
-    read += rows * context * kv_bytes_per_token(part, "bfloat16", bits=16)
-    operations = 2 * tokens * parameters(part)
-    seconds = max(read / (READ_SHARE * mac.bandwidth), operations / mac.arithmetic)
-    if link is None or ranks == 1:
-        return seconds
-    return seconds + messages_seconds(ranks, link, tokens=tokens)
-
-
-def messages_seconds(ranks: int, link: Link, *, tokens: int) -> float:
-    """Two all-reduces of (T, 5120) a layer, in 16 bits, and one of the token ids."""
-    hidden = all_reduce_seconds(tokens * CONFIG.hidden_size * 2, ranks, link)
-    return 2 * CONFIG.num_hidden_layers * hidden + all_reduce_seconds(tokens * 4, ranks, link)
-
-
-def first_token_seconds(mac: Mac, ranks: int, link: Link | None) -> float:
-    """A prompt in chunks, with nobody else there."""
-    chunks = [min(CHUNK, PROMPT - start) for start in range(0, PROMPT, CHUNK)]
-    return sum(step_seconds(mac, ranks, link, tokens=n, rows=0, context=0) for n in chunks)
-
-
-def parameters(config: ModelConfig) -> float:
-    """Of the layers, that every token is multiplied with."""
+def layer_parameters(config: ModelConfig) -> float:
+    """Parameters of the layers: every token is multiplied with all of them."""
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
     attention = config.hidden_size * (2 * queries + 2 * keys)
@@ -120,50 +132,67 @@ def parameters(config: ModelConfig) -> float:
     )
 
 
-def rows_on_paper() -> list[Row]:
+def on_paper() -> list[dict[str, Any]]:
     """Every Mac alone, then 2 and 4 of them with each link that they have."""
-    found = [row(mac, 1, None) for mac in MACS]
-    return found + [
-        row(mac, ranks, link)
-        for ranks in (2, 4)
+    found = [Ranks(mac) for mac in MACS]
+    found += [
+        Ranks(mac, count, link)
+        for count in (2, 4)
         for link in LINKS
         for mac in MACS
         if mac.thunderbolt >= link.thunderbolt
     ]
+    return [
+        {
+            "mac": ranks.mac.name,
+            "link": ranks.link.name if ranks.link else "",
+            "ranks": ranks.count,
+            "window": ranks.window(),
+            "weights": weight_bytes(shard_config(CONFIG, ranks.count), "bfloat16"),
+            "one_stream": ranks.decode_rate(1),
+            "eight_streams": ranks.decode_rate(8),
+            "first_token": ranks.first_token_seconds(),
+        }
+        for ranks in found
+    ]
 
 
-def row(mac: Mac, ranks: int, link: Link | None) -> Row:
-    """Tokens a second of one stream and of eight, and seconds to the first token."""
+def fleets(mac: Mac, link: Link) -> list[dict[str, Any]]:
+    """2 to 1,000 Macs: replicas share nothing, so everything grows with their number.
 
-    def per_second(streams: int) -> float:
-        seconds = step_seconds(mac, ranks, link, tokens=streams, rows=streams, context=PROMPT)
-        return streams / seconds
-
-    try:
-        window = plan(CONFIG, mac_limit(mac.memory * GIB), ranks=ranks).window
-    except MemoryPlanError:
-        window = 0
-    return Row(
-        mac.name,
-        link.name if link else "",
-        ranks,
-        window,
-        weight_bytes(shard_config(CONFIG, ranks), "bfloat16"),
-        per_second(1),
-        per_second(8),
-        first_token_seconds(mac, ranks, link),
-    )
-
-
-def fleets(mac: Mac, link: Link) -> list[Fleet]:
-    """What 2 to 1,000 Macs give: replicas share nothing, so all of it grows with their number."""
+    A replica has eight streams. sent: bytes per second in all.
+    """
     found = []
     for macs in (2, 10, 100, 1_000):
-        for ranks in (1, 2):
-            replicas = macs // ranks
-            speed = replicas * row(mac, ranks, link if ranks > 1 else None).eight_streams
-            found.append(Fleet(macs, ranks, speed, 8 * replicas, speed, EVENT_BYTES * speed))
+        for ranks in (Ranks(mac), Ranks(mac, 2, link)):
+            replicas = macs // ranks.count
+            rate = replicas * ranks.decode_rate(8)
+            sizes = {"macs": macs, "ranks": ranks.count, "streams": 8 * replicas}
+            found.append(sizes | {"tokens_per_second": rate, "sent": EVENT_BYTES * rate})
     return found
+
+
+def tables(paper: list[dict[str, Any]], fleet: list[dict[str, Any]]) -> tuple[Table, Table]:
+    """The Macs, of which some have too little memory, and the fleets."""
+    columns = ("Mac", "Link", "Ranks", "Window", "GB each", "1 stream", "8 streams", "First, s")
+    styles: tuple[str, ...] = ("{mac}", "{link}", "{ranks}", "{window:,}", "{gigabytes:.1f}")
+    styles += ("{one_stream:.1f}", "{eight_streams:.0f}", "{first_token:.0f}")
+    rows = [
+        [style.format(**row, gigabytes=row["weights"] / 1e9) for style in styles]
+        for row in paper
+        if row["window"]
+    ]
+    small = sorted({row["mac"] for row in paper if not row["window"]})
+    fleet_columns = ("Macs", "Ranks each", "Streams", "Tokens/s", "Through the proxy, MB/s")
+    fleet_styles = ("{macs:,}", "{ranks}", "{streams:,}", "{tokens_per_second:,.0f}", "{mb:.1f}")
+    fleet_rows = [
+        [style.format(**row, mb=row["sent"] / 1e6) for style in fleet_styles] for row in fleet
+    ]
+    note = f"It does not fit one {', '.join(small)}."
+    return (
+        figures_table("Ranks, on paper", columns, rows, left=columns[:2], caption=note),
+        figures_table("Replicas, on paper", fleet_columns, fleet_rows),
+    )
 
 
 def main() -> None:
@@ -172,23 +201,16 @@ def main() -> None:
     parser.add_argument("--local", action="store_true", help="check the sum on this machine")
     parser.add_argument("--quick", action="store_true", help="--local with fewer steps")
     args = parser.parse_args()
+    paper, fleet = on_paper(), fleets(MACS[2], LINKS[1])
     console = Console(width=120)
-    paper = rows_on_paper()
-    fleet = fleets(MACS[2], LINKS[1])
-    console.print(paper_table(paper), fleet_table(fleet))
+    console.print(*tables(paper, fleet))
     checked: list[Checked] = []
     if args.local:
-        checked = list(measure(steps=50 if args.quick else 400))
-        console.print(local_table(checked))
-    print(
-        json.dumps(
-            {
-                "paper": [asdict(one) for one in paper],
-                "fleet": [asdict(one) for one in fleet],
-                "local": [asdict(one) for one in checked],
-            }
-        )
-    )
+        checked = list(check_ranks(steps=50 if args.quick else 400))
+        columns = ("Ranks", "Tokens", "Part, ms", "Messages, ms", "Sum, ms", "Step, ms", "Off by")
+        console.print(figures_table("Checked here", columns, [one.cells() for one in checked]))
+    local = [asdict(one) for one in checked]
+    print(json_line("scaling", {"paper": paper, "fleet": fleet, "local": local}))
 
 
 if __name__ == "__main__":

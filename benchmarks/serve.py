@@ -30,7 +30,6 @@ from rich.table import Table
 import magistral_mlx
 from magistral_mlx import AnswerText, GenerationOptions, Message, ReasoningText, SamplingParams
 from magistral_mlx.bench.bench_model import side_by_side
-from magistral_mlx.bench.report_parts import json_line
 from magistral_mlx.bench.openai_server import (
     MLX_LM_SERVER,
     OURS,
@@ -39,6 +38,7 @@ from magistral_mlx.bench.openai_server import (
     chat,
     served,
 )
+from magistral_mlx.bench.report_parts import json_line
 
 SYSTEM = "Think first, between <think> and </think>, then answer."
 ROUNDS = 10

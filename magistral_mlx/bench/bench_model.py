@@ -22,7 +22,6 @@ from magistral_mlx.engine.kv_budget import KVBudget, kv_budget
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import cache_folder
 from magistral_mlx.kv.cache import kv_precision
-from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.machine import MemoryLimit, machine_limit
 from magistral_mlx.memory.needs import PREFILL_TOKENS, Workload
 from magistral_mlx.memory.plan import MemoryPlan, magistral_small, plan
@@ -148,17 +147,13 @@ class SyntheticTeam(Team):
 
 
 @contextmanager
-def unlimited_engine(
-    folder: Path, *, prefix_bytes: int = 0, kv_store: KVStore | None = None
-) -> Iterator[Engine]:
+def unlimited_engine(folder: Path) -> Iterator[Engine]:
     """The engine as `open_model` starts it, but with the whole window and no memory limit."""
     checkpoint = open_checkpoint(folder)
     engine = Engine(
         checkpoint,
         Tokenizer.open(checkpoint.tokenizer_file),
         window=checkpoint.config.max_position_embeddings,
-        prefix_bytes=prefix_bytes,
-        kv_store=kv_store,
         costs_folder=folder.parent,
     )
     try:

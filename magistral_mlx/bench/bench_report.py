@@ -11,7 +11,7 @@ from rich.table import Table
 from magistral_mlx.bench.bandwidth import Bandwidth, Chip, decode_weight_bytes, predict
 from magistral_mlx.bench.bench_model import BenchModel
 from magistral_mlx.bench.case_results import CaseResult, Outcome
-from magistral_mlx.bench.report_parts import Machine, versions
+from magistral_mlx.bench.report_parts import Machine, figures_table, versions
 from magistral_mlx.bench.spread import Ratio, Spread, four_digits
 from magistral_mlx.memory.plan import gigabytes
 
@@ -76,67 +76,65 @@ class BenchReport:
         return [table for table in tables if table.row_count]
 
     def _results_table(self) -> Table:
-        """A row per case."""
         rate, ranks = self.bandwidth.fastest / 1e9, self.model.plan.ranks
         between = f" between {ranks} ranks" if ranks > 1 else ""
-        table = _table(
-            f"{self.model.name}{between} on {self.machine.chip}: memory reads {rate:,.1f} GB/s"
+        return figures_table(
+            f"{self.model.name}{between} on {self.machine.chip}: memory reads {rate:,.1f} GB/s",
+            ("Prompts", "KV", "Prefill", "First", "Known", "Decode", "Bound", "Of it", "Peak"),
+            [_result_row(result, self.model.dtype) for result in self.outcome.results],
+            caption="Tokens per second of all streams, ± half the range; seconds to the first "
+            "token, the prompt new or known; the bound is what memory bandwidth allows.",
         )
-        columns = ("Prompts", "KV", "Prefill", "First", "Known", "Decode", "Bound", "Of it", "Peak")
-        for name in columns:
-            table.add_column(name, justify="right", no_wrap=True)
-        for result in self.outcome.results:
-            bits, reached = result.case.precision.bits, result.reached
-            table.add_row(
-                _prompts(result),
-                SHORT_NAMES[self.model.dtype] if bits is None else f"{bits} bit",
-                _text(result.prefill),
-                _seconds(result.cold_first),
-                _seconds(result.known_first),
-                _text(result.decode),
-                f"{result.bound:,.0f}" if result.bound >= 100 else f"{result.bound:,.1f}",
-                NOTHING if reached is None else f"{100 * reached:.1f}%",
-                gigabytes(result.peak_bytes),
-            )
-        table.caption = (
-            "Tokens per second of all streams, ± half the range; seconds to the first token, the "
-            "prompt new or known; the bound is what memory bandwidth allows."
-        )
-        return table
 
     def _comparison_table(self) -> Table:
-        """A row for each case and contender: the ratios and their ranges."""
-        table = _table("Beside others, in turn")
-        table.add_column("Prompts", justify="right", no_wrap=True)
-        table.add_column("KV", justify="right", no_wrap=True)
-        table.add_column("Beside", min_width=10, overflow="fold")
-        for name in ("Prefill", "Decode", "First token"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for result in self.outcome.results:
-            for name, found in result.comparisons.items():
-                ratios = (found.prefill, found.decode, found.first_token)
-                bits = str(result.case.kv_bits)
-                table.add_row(_prompts(result), bits, name, *map(_text, ratios))
-        table.caption = "Ours over theirs, above 1 is better; medians of the rounds, and the range."
-        return table
+        rows = [
+            (
+                _prompts(result),
+                str(result.case.kv_bits),
+                name,
+                *map(_text, (found.prefill, found.decode, found.first_token)),
+            )
+            for result in self.outcome.results
+            for name, found in result.comparisons.items()
+        ]
+        return figures_table(
+            "Beside others, in turn",
+            ("Prompts", "KV", "Beside", "Prefill", "Decode", "First token"),
+            rows,
+            left=["Beside"],
+            caption="Ours over theirs, above 1 is better; medians of the rounds, and the range.",
+        )
 
     def _prediction_table(self) -> Table:
-        """Predicted tokens per second of one stream, a row per chip."""
-        table = _table("Predictions, not measurements: decoding one stream, tokens per second")
-        table.add_column("Chip")
-        table.add_column("GB/s", justify="right")
+        """Of one stream, at the first KV precision."""
         found = [r for r in self.outcome.results if r.case.streams == 1 and r.reached is not None]
         shown = [result for result in found if result.case.kv_bits == found[0].case.kv_bits]
-        for result in shown:
-            table.add_column(f"at {result.case.prompt:,}", justify="right")
-        for chip in self.chips if shown else ():
-            cells = [f"{self._rate(result, chip):,.1f}" for result in shown]
-            table.add_row(chip.name, f"{chip.bandwidth / 1e9:,.0f}", *cells)
-        table.caption = (
-            "The chip's bound by its published bandwidth, times the part of the bound that was "
-            "reached here. For whether the model fits its memory: magistral-mlx plan --macs."
+        rates = {
+            chip: [f"{self._rate(result, chip):,.1f}" for result in shown] for chip in self.chips
+        }
+        return figures_table(
+            "Predictions, not measurements: decoding one stream, tokens per second",
+            ("Chip", "GB/s", *(f"at {result.case.prompt:,}" for result in shown)),
+            [(c.name, f"{c.bandwidth / 1e9:,.0f}", *row) for c, row in rates.items() if shown],
+            left=["Chip"],
+            caption="The chip's bound by its published bandwidth, times the part of the bound that "
+            "was reached here. For whether the model fits its memory: magistral-mlx plan --macs.",
         )
-        return table
+
+
+def _result_row(result: CaseResult, dtype: str) -> tuple[str, ...]:
+    bits, reached, bound = result.case.precision.bits, result.reached, result.bound
+    return (
+        _prompts(result),
+        SHORT_NAMES[dtype] if bits is None else f"{bits} bit",
+        _text(result.prefill),
+        _seconds(result.cold_first),
+        _seconds(result.known_first),
+        _text(result.decode),
+        f"{bound:,.0f}" if bound >= 100 else f"{bound:,.1f}",
+        NOTHING if reached is None else f"{100 * reached:.1f}%",
+        gigabytes(result.peak_bytes),
+    )
 
 
 def _model_fields(model: BenchModel) -> Mapping[str, object]:
@@ -152,17 +150,6 @@ def _model_fields(model: BenchModel) -> Mapping[str, object]:
         "weight_bytes_read_a_step": decode_weight_bytes(model.read, model.dtype),
         "window": model.plan.window,
     }
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        caption_justify="left",
-        box=None,
-        padding=(0, 1, 0, 0),
-    )
 
 
 def _prompts(result: CaseResult) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm import load, stream_generate
+from mlx_lm import load
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
@@ -39,30 +39,15 @@ def load_mlx_lm(folder: Path, *, dtype: str | None = None) -> MlxLm:
     return MlxLm(model, tokenizer)
 
 
-def run_with_text(mlx_lm: MlxLm, prompt: Sequence[int], tokens: int) -> TimedOutput:
-    """Greedy, as mlx-lm's users get it: with text, and with wired memory."""
-    output = TimedOutput()
-    responses = stream_generate(mlx_lm.model, mlx_lm.tokenizer, list(prompt), max_tokens=tokens)
-    for response in responses:
-        output.add(response.token)
-    return output
-
-
 def run_steps(
-    mlx_lm: MlxLm,
-    prompt: Sequence[int],
-    tokens: int,
-    *,
-    kv_bits: int | None = None,
-    cache: list[Any] | None = None,
+    mlx_lm: MlxLm, prompt: Sequence[int], tokens: int, *, kv_bits: int | None = None
 ) -> TimedOutput:
-    """Greedy, without text or wired memory; cache: the KV of what precedes the prompt."""
+    """One stream, greedy, without text or wired memory."""
     output = TimedOutput()
     steps = generate_step(
         mx.array(list(prompt)),
         mlx_lm.model,
         max_tokens=tokens,
-        prompt_cache=cache,
         kv_bits=kv_bits,
         quantized_kv_start=0,
     )

@@ -1,23 +1,45 @@
-"""The machine and versions that figures were measured with, and the line of JSON with all of it."""
+"""What all reports share: a table of figures, machine and versions, a line of JSON."""
 
 import json
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import mlx.core as mx
+from rich.table import Table
 
 from magistral_mlx.device import has_metal, on_cpu
 from magistral_mlx.spec import VERSION
 
 POWER_MODES = {"0": "automatic", "1": "low power", "2": "high power"}
 """The values of macOS's powermode; lowpowermode, on older Macs, has the first two."""
+
+
+def figures_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    left: Collection[str] = (),
+    caption: str = "",
+) -> Table:
+    """Figures are aligned to the right; the columns named by `left` hold text."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+    table.padding, table.caption, table.caption_justify = (0, 1, 0, 0), caption or None, "left"
+    for name in columns:
+        if name in left:
+            table.add_column(name, min_width=10, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def json_line(benchmark: str, figures: Mapping[str, object]) -> str:

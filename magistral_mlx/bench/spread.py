@@ -92,6 +92,10 @@ class Ratio:
         """The ratio and its range."""
         return f"{self.ratio:.2f} ({self.least:.2f}–{self.most:.2f})"
 
+    def cells(self, style: str) -> tuple[str, str, str]:
+        """Ours, theirs and the ratio, for a table."""
+        return format(self.ours, style), format(self.theirs, style), self.text()
+
     def json(self, *, theirs: str = "theirs") -> dict[str, float]:
         """With four digits; `theirs` is the key of the other side."""
         values = (self.ours, self.theirs, self.ratio, self.least, self.most)
