@@ -25,8 +25,8 @@ from magistral_mlx.ranks.line import Line, Message
 from magistral_mlx.ranks.roll import REFUSED, Presence, answer_roll, call_roll
 from magistral_mlx.ranks.shard_config import shard_config
 from magistral_mlx.ranks.shards import load_shard
-from magistral_mlx.ranks.stage import stages
-from magistral_mlx.ranks.stage_decoder import StageDecoder, load_stage
+from magistral_mlx.ranks.division import stages
+from magistral_mlx.ranks.parts import StageDecoder, load_stage
 from magistral_mlx.ranks.staged_team import StagedTeam
 from magistral_mlx.ranks.watch import BYE, Watch
 from magistral_mlx.spec import VERSION

@@ -9,8 +9,8 @@ from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.machine import MemoryLimit
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.ranks.leading_team import LeadingTeam, limits_by_rank
-from magistral_mlx.ranks.stage import Stage, stages
-from magistral_mlx.ranks.stage_decoder import LeadingStage, load_stage
+from magistral_mlx.ranks.division import Stage, stages
+from magistral_mlx.ranks.parts import LeadingStage, load_stage
 
 
 class StagedTeam(LeadingTeam):

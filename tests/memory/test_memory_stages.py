@@ -17,7 +17,7 @@ from magistral_mlx.memory.needs import Workload
 from magistral_mlx.memory.plan import LEAST_WINDOW, MemoryPlanError, magistral_small, plan
 from magistral_mlx.memory.stages import plan_stages
 from magistral_mlx.ranks.layer_split import split_layers
-from magistral_mlx.ranks.stage import stages
+from magistral_mlx.ranks.division import stages
 from magistral_mlx.terminal.cli import app
 from tests.ranks.test_ranks import SHAPE
 

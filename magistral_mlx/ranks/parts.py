@@ -14,7 +14,7 @@ from magistral_mlx.checkpoint.folder import Checkpoint, load_weights
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.ranks.leading_decoder import LeadingDecoder
-from magistral_mlx.ranks.stage import Stage
+from magistral_mlx.ranks.division import Stage
 
 
 class StageDecoder(Decoder):
