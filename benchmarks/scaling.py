@@ -22,7 +22,7 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.machine import GIB, mac_limit
 from magistral_mlx.memory.byte_counts import weight_bytes
 from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
-from magistral_mlx.ranks.shard_config import shard_config
+from magistral_mlx.ranks.division import shard_config
 
 CONFIG = magistral_small()
 PROMPT = 4_000

@@ -25,9 +25,9 @@ from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.device import DeviceOptions
 from magistral_mlx.model.token_axis import Segment
+from magistral_mlx.ranks.division import shard_config
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import find_launch
-from magistral_mlx.ranks.shard_config import shard_config
 from magistral_mlx.ranks.team import Team
 
 SHAPE = random_shape(4, width=384, heads=(6, 6), vocabulary=2_000, window=4_096)

@@ -22,9 +22,9 @@ from magistral_mlx.magistral import Magistral
 from magistral_mlx.memory.needs import Workload
 from magistral_mlx.memory.plan import MemoryPlan, plan
 from magistral_mlx.memory.stages import plan_stages
+from magistral_mlx.ranks.division import Split
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import Launch, find_launch
-from magistral_mlx.ranks.layer_split import Split
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.reply import Reply
 from magistral_mlx.spec import WINDOW

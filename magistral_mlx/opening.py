@@ -10,7 +10,7 @@ from magistral_mlx.engine.status import StepReport
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.folders import models_folder
 from magistral_mlx.magistral import Magistral
-from magistral_mlx.ranks.layer_split import Split
+from magistral_mlx.ranks.division import Split
 
 THREE_WAYS = """\
 No model has been used yet. Three ways to get one:

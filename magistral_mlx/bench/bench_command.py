@@ -23,8 +23,8 @@ from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.folders import state_folder
 from magistral_mlx.machine import machine_limit
 from magistral_mlx.opening import choose_model
+from magistral_mlx.ranks.division import Split
 from magistral_mlx.ranks.launch import find_launch, is_follower
-from magistral_mlx.ranks.layer_split import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,9 +26,7 @@ from magistral_mlx.machine import MemoryLimit, machine_limit
 from magistral_mlx.memory.needs import PREFILL_TOKENS, Workload
 from magistral_mlx.memory.plan import MemoryPlan, magistral_small, plan
 from magistral_mlx.model.decoder import Decoder
-from magistral_mlx.ranks.layer_split import Split
-from magistral_mlx.ranks.shard_config import shard_config
-from magistral_mlx.ranks.division import stages
+from magistral_mlx.ranks.division import Split, shard_config, stages
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.text.tokenizer import Tokenizer
 

@@ -8,7 +8,7 @@ from magistral_mlx.errors import UserError
 from magistral_mlx.machine import GIB, MAC_SIZES, MemoryLimit, mac_limit
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token
 from magistral_mlx.memory.needs import Needs, Workload
-from magistral_mlx.ranks.shard_config import shard_config
+from magistral_mlx.ranks.division import shard_config
 from magistral_mlx.spec import WINDOW
 
 WORTHY_SHARE = 0.75

@@ -9,8 +9,7 @@ from magistral_mlx.machine import MemoryLimit
 from magistral_mlx.memory.byte_counts import tensor_bytes
 from magistral_mlx.memory.needs import Needs, Workload
 from magistral_mlx.memory.plan import Choice, KVPlan, MemoryPlan, choose, kv_choices
-from magistral_mlx.ranks.layer_split import check_layers, split_layers
-from magistral_mlx.ranks.division import Stage, stages
+from magistral_mlx.ranks.division import Stage, check_layers, split_layers, stages
 
 
 def plan_stages(

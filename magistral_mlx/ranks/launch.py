@@ -1,4 +1,4 @@
-"""How mlx.launch has started this process: which rank of how many, and where rank 0 is."""
+"""How mlx.launch started this process: its rank, the number of ranks, and rank 0's address."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ class Launch:
     """One rank's place.
 
     backend: of mlx.distributed.
-    host, port: where rank 0 is found by the others, beside what MLX itself listens on.
+    host, port: where rank 0 listens for the others; not a port that MLX itself uses.
     """
 
     rank: int
@@ -25,9 +25,9 @@ class Launch:
 
 
 def find_launch(environment: Mapping[str, str]) -> Launch | None:
-    """What mlx.launch has written into the environment; None for a process on its own.
+    """What mlx.launch wrote into the environment; None for a single process.
 
-    Raises RequestError for another back end than ring and JACCL.
+    Raises RequestError for a back end other than ring and JACCL.
     """
     if "MLX_RANK" not in environment:
         return None
@@ -38,19 +38,19 @@ def find_launch(environment: Mapping[str, str]) -> Launch | None:
         return Launch(rank, size, "jaccl", host, port + 1)
     if "MLX_HOSTFILE" not in environment:
         raise RequestError(
-            "mlx.launch was told to use a back end that the model cannot be divided with: use "
-            "--backend ring or --backend jaccl."
+            "The back end of mlx.launch cannot divide the model: use --backend ring or "
+            "--backend jaccl."
         )
     hosts = _read(environment["MLX_HOSTFILE"])
     if len(hosts) < 2:
         return None
     addresses = [_address(str(address)) for host in hosts for address in host]
-    # A port that no rank's own connection has, whatever --starting-port was.
+    # One above all ports of the ring, whatever --starting-port was.
     return Launch(rank, len(hosts), "ring", addresses[0][0], max(p for _, p in addresses) + 1)
 
 
 def is_follower(environment: Mapping[str, str]) -> bool:
-    """Whether another rank owns the requests, and this one only computes its part."""
+    """Whether this is a rank other than 0, which takes no requests and computes its part."""
     launch = find_launch(environment)
     return launch is not None and launch.rank > 0
 

@@ -1,4 +1,4 @@
-"""The ranks meet before MLX connects them: who is there, and whether all have the same model.
+"""The ranks meet before MLX connects them, and check that all have the same model.
 
 MLX waits fifteen seconds for a neighbour and then leaves the ring half connected. Here a rank may
 be minutes late.
@@ -7,16 +7,15 @@ be minutes late.
 import logging
 import socket
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 from magistral_mlx.errors import EngineError, RequestError
 from magistral_mlx.ranks.launch import Launch
-from magistral_mlx.ranks.line import Line, Message
+from magistral_mlx.ranks.line import Line, send_all
 
 LATE_SECONDS = 600.0
-"""Ranks may come so late."""
+"""How long to wait for ranks."""
 
 GREETING_SECONDS = 10.0
 RETRY_SECONDS = 0.25
@@ -28,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What a rank says of itself.
+    """How a rank describes itself.
 
-    machine: the same for ranks that share one; memory: bytes that it may plan with.
+    machine: its host name, the same for ranks that share one. memory: the machine's limit in bytes.
     """
 
     rank: int
@@ -43,21 +42,21 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class Roll:
-    """By rank: what rank 0 knows of all, itself included, and its lines to the others."""
+    """By rank: the descriptions of all, rank 0 included, and rank 0's lines to the others."""
 
     present: dict[int, Presence]
     lines: dict[int, Line]
 
 
 def call_roll(launch: Launch, own: Presence, *, seconds: float = LATE_SECONDS) -> Roll:
-    """As rank 0: wait for the others, and let all go on when they have the same model.
+    """As rank 0: wait for the others, and let them join if all have the same model.
 
     Raises RequestError, on all ranks, when one has another model or version, and EngineError when
     one does not come.
     """
     roll = Roll({own.rank: own}, {})
     with _listening(launch) as server:
-        logger.info("Rank 0 waits for %d more", launch.size - 1)
+        logger.info("Rank 0 waits for %d more ranks", launch.size - 1)
         deadline = time.monotonic() + seconds
         while len(roll.present) < launch.size:
             server.settimeout(max(0.01, deadline - time.monotonic()))
@@ -70,16 +69,16 @@ def call_roll(launch: Launch, own: Presence, *, seconds: float = LATE_SECONDS) -
                 ) from None
             _greet(Line(sock), roll, launch)
     refusal = _refusal(own, list(roll.present.values()))
-    tell(roll.lines.values(), [JOIN] if refusal is None else [REFUSED, refusal])
+    send_all(roll.lines.values(), [JOIN] if refusal is None else [REFUSED, refusal])
     if refusal is not None:
         raise RequestError(refusal)
     return roll
 
 
 def answer_roll(launch: Launch, own: Presence, *, seconds: float = LATE_SECONDS) -> Line:
-    """As another rank: find rank 0, and go on when it says so.
+    """As another rank: find rank 0 and join it.
 
-    Raises RequestError when rank 0 refuses, EngineError when it does not come, or goes.
+    Raises RequestError when rank 0 refuses, EngineError when it does not come or goes again.
     """
     line = _find_rank_zero(launch, seconds)
     try:
@@ -90,13 +89,6 @@ def answer_roll(launch: Launch, own: Presence, *, seconds: float = LATE_SECONDS)
     if answer[0] != JOIN:
         raise RequestError(str(answer[-1]))
     return line
-
-
-def tell(lines: Iterable[Line], message: Message) -> None:
-    """Send to those who are still there."""
-    for line in lines:
-        with suppress(OSError):
-            line.send(message)
 
 
 def _listening(launch: Launch) -> socket.socket:
@@ -110,8 +102,8 @@ def _listening(launch: Launch) -> socket.socket:
 
 
 def _greet(line: Line, roll: Roll, launch: Launch) -> None:
-    """Take a rank in. Whoever is no rank of ours is sent away, and does not hold us up."""
-    line.be_patient_for(GREETING_SECONDS)
+    """Read a rank's description. A connection from anything else is closed and costs no time."""
+    line.set_timeout(GREETING_SECONDS)
     try:
         kind, *fields = line.read()
         found = Presence(*fields) if kind == "present" else None  # type: ignore[arg-type]
@@ -147,7 +139,7 @@ def _find_rank_zero(launch: Launch, seconds: float) -> Line:
         except OSError:
             time.sleep(RETRY_SECONDS)
             continue
-        if sock.getsockname() == sock.getpeername():  # a free port can be connected to itself
+        if sock.getsockname() == sock.getpeername():  # a free local port can connect to itself
             sock.close()
             time.sleep(RETRY_SECONDS)
             continue

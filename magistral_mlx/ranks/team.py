@@ -18,26 +18,26 @@ class Team:
 
     @property
     def limit(self) -> MemoryLimit:
-        """What each rank may plan with."""
+        """The memory limit of each rank."""
         return machine_limit()
 
     @property
     def limits(self) -> tuple[MemoryLimit, ...]:
-        """What each rank may plan with where layers are divided; empty where all have the same."""
+        """Every rank's limit if layers are divided; otherwise empty."""
         return ()
 
     def divide(self, layers: Sequence[int]) -> None:
-        """Say how many layers each rank is to have; by default all have a part of every layer."""
+        """Set the number of layers of each rank; none: all have a part of every layer."""
         if layers:
             raise ValueError("A team that divides heads was told to divide layers.")
 
     def part_of(self, config: ModelConfig) -> ModelConfig:
-        """The shape of what each rank has of the model."""
+        """The shape of one rank's part."""
         return config
 
     @property
     def can_recover(self) -> bool:
-        """Whether the engine goes on after a step that failed."""
+        """Whether the engine can continue after a failed step."""
         return True
 
     def load(self, checkpoint: Checkpoint, device: DeviceOptions) -> Decoder:
@@ -45,14 +45,14 @@ class Team:
         return load_decoder(checkpoint, dtype=device.dtype)
 
     def rest(self) -> None:
-        """There is nothing to do: give back what MLX keeps."""
+        """Free the memory that MLX keeps: the engine is idle."""
         mx.clear_cache()
 
     def on_lost(self, listener: Callable[[str], None]) -> None:
-        """Have a function told, on another thread, when a rank is lost. Nobody is here."""
+        """Call a function, on another thread, when a rank is lost; one process has none to lose."""
 
     def refuse(self, reason: str) -> None:
-        """The model cannot be opened: nobody need wait for it."""
+        """End the other ranks, because the model cannot be opened."""
 
     def close(self, *, failed: bool = False) -> None:
-        """The engine has ended, or died."""
+        """End the other ranks, because the engine has ended or failed."""

@@ -9,7 +9,7 @@ import typer
 from magistral_mlx.kv.disk.folder import parse_disk_size
 from magistral_mlx.opening import Opening
 from magistral_mlx.options import GenerationOptions
-from magistral_mlx.ranks.layer_split import Split
+from magistral_mlx.ranks.division import Split
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.spec import TEMPERATURE, TOP_P, WINDOW
 

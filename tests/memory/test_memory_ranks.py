@@ -7,7 +7,7 @@ from magistral_mlx.errors import RequestError
 from magistral_mlx.machine import GIB, mac_limit
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token, weight_bytes
 from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
-from magistral_mlx.ranks.shard_config import shard_config
+from magistral_mlx.ranks.division import shard_config
 from magistral_mlx.terminal.cli import app
 
 SMALL = magistral_small()

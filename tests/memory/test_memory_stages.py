@@ -16,8 +16,7 @@ from magistral_mlx.memory.byte_counts import kv_bytes_per_token, tensor_bytes, w
 from magistral_mlx.memory.needs import Workload
 from magistral_mlx.memory.plan import LEAST_WINDOW, MemoryPlanError, magistral_small, plan
 from magistral_mlx.memory.stages import plan_stages
-from magistral_mlx.ranks.layer_split import split_layers
-from magistral_mlx.ranks.division import stages
+from magistral_mlx.ranks.division import split_layers, stages
 from magistral_mlx.terminal.cli import app
 from tests.ranks.test_ranks import SHAPE
 

@@ -16,9 +16,9 @@ from magistral_mlx.engine.request import Request
 from magistral_mlx.events import AnswerText, Finished
 from magistral_mlx.kv.cache import KVPrecision
 from magistral_mlx.options import OutputOptions
+from magistral_mlx.ranks.division import Split
 from magistral_mlx.ranks.joining import follow, lead
 from magistral_mlx.ranks.launch import find_launch
-from magistral_mlx.ranks.layer_split import Split
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.guidance import JsonSchema, Regex

@@ -14,9 +14,8 @@ from magistral_mlx.errors import EngineError, RequestError
 from magistral_mlx.machine import GIB
 from magistral_mlx.ranks.launch import Launch, find_launch, is_follower
 from magistral_mlx.ranks.leading_team import least_limit
-from magistral_mlx.ranks.line import Line, Message
+from magistral_mlx.ranks.line import Line, Message, Watch
 from magistral_mlx.ranks.roll import Presence, Roll, answer_roll, call_roll
-from magistral_mlx.ranks.watch import Watch
 from tests.ranks.rank_processes import free_ports, rank_environment
 
 ZERO = Presence(0, "one", 16 * GIB, "1.0", "small", "abc")

@@ -12,8 +12,7 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.memory.byte_counts import tensor_bytes, weight_bytes
-from magistral_mlx.ranks.shard_config import shard_config
-from magistral_mlx.ranks.division import stages
+from magistral_mlx.ranks.division import shard_config, stages
 from tests.ranks.rank_processes import outputs, python, ranks, start
 
 SHAPE = ModelConfig(

@@ -10,7 +10,7 @@ import pytest
 from magistral_mlx.bench.bandwidth import decode_weight_bytes
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token
-from magistral_mlx.ranks.shard_config import shard_config
+from magistral_mlx.ranks.division import shard_config
 from tests.ranks.rank_processes import mlx_launch
 from tests.ranks.test_ranks import SHAPE
 
