@@ -53,7 +53,9 @@ def evaluate(
     Raises UserError for impossible options, and what `EvaluationRun.carry_out` raises.
     """
     run = request.run(model)
-    folder = folder or _default_folder(run)
+    settings = run.settings
+    default = evaluations_folder() / settings.model / f"{settings.questions}-{settings.digest}"
+    folder = folder or default
     interrupted = False
     with LiveTable(run.questions, k=run.k, model=model.name, console=errors) as table:
         try:
@@ -61,7 +63,7 @@ def evaluate(
         except KeyboardInterrupt:
             interrupted = True
     # Read the folder: Ctrl-C may have come while a sample was being stored.
-    with RunFolder(folder, run.settings) as kept:
+    with RunFolder(folder, settings) as kept:
         samples = kept.samples
     report = _report(run, samples, command=request.command)
     report.write(folder)
@@ -71,11 +73,6 @@ def evaluate(
 def evaluations_folder() -> Path:
     """Where runs are stored unless the user names a folder."""
     return state_folder() / "evaluations"
-
-
-def _default_folder(run: EvaluationRun) -> Path:
-    name = f"{run.questions.name}-{run.settings.digest}"
-    return evaluations_folder() / run.settings.model / name
 
 
 def _report(run: EvaluationRun, samples: list[Sample], *, command: list[str]) -> EvaluationReport:

@@ -15,27 +15,25 @@ from magistral_mlx.spec import LANGUAGES
 
 CHECKS: tuple[Check, ...] = get_args(Check)
 
-Row = Mapping[str, object]
-
 
 @dataclass(frozen=True, slots=True)
-class Fields:
-    """A row with typed access; place: its file and number, for messages."""
+class TableRow:
+    """A row of a file with typed access; place: its file and number, for messages."""
 
-    row: Row
+    fields: Mapping[str, object]
     place: str
 
     def text(self, name: str) -> str:
         """A field without surrounding space. Raises UserError if it is missing."""
         value = self.optional_text(name)
         if value is None:
-            known = ", ".join(self.row) or "none"
+            known = ", ".join(self.fields) or "none"
             raise UserError(f"{self.place} has no {name}: its fields are {known}.")
         return value
 
     def optional_text(self, name: str) -> str | None:
         """The same; None if the field is missing or empty."""
-        value = self.row.get(name)
+        value = self.fields.get(name)
         if value is None or isinstance(value, bool | list | dict):
             return None
         return str(value).strip() or None
@@ -58,8 +56,8 @@ def local_questions(path: Path) -> QuestionSet:
     return QuestionSet(path.stem, path.name, str(path), questions)
 
 
-def _question(row: Fields, number: int) -> Question:
-    choices = row.row.get("choices")
+def _question(row: TableRow, number: int) -> Question:
+    choices = row.fields.get("choices")
     text, expected = row.text("question"), row.text("answer")
     language = row.optional_text("language")
     if language is not None and language not in LANGUAGES:
@@ -76,16 +74,16 @@ def _question(row: Fields, number: int) -> Question:
     )
 
 
-def _choices(row: Fields, expected: str) -> list[str]:
-    choices = row.row["choices"]
+def _choices(row: TableRow, expected: str) -> list[str]:
+    choices = row.fields["choices"]
     if not isinstance(choices, list) or len(choices) != 4:
         raise UserError(f"{row.place}: choices must be a list of four texts.")
-    if expected not in ("A", "B", "C", "D"):
+    if expected not in tuple(LETTERS):
         raise UserError(f"{row.place}: answer is {expected!r}; with choices it is A, B, C or D.")
     return [str(choice) for choice in choices]
 
 
-def _check(row: Fields, *, default: Check) -> Check:
+def _check(row: TableRow, *, default: Check) -> Check:
     wanted = row.optional_text("check") or default
     for check in CHECKS:
         if wanted == check:
@@ -110,7 +108,7 @@ def shuffled_choices(right: str, wrong: Sequence[str], *, seed: str) -> tuple[li
     return [texts[i] for i in order], LETTERS[order.index(0)]
 
 
-def read_table(path: Path) -> list[Fields]:
+def read_table(path: Path) -> list[TableRow]:
     """Read all rows of a .jsonl, .csv or .parquet file.
 
     Raises UserError if the file cannot be read or is of another kind.
@@ -128,11 +126,11 @@ def read_table(path: Path) -> list[Fields]:
         raise UserError(f"{path} is not UTF-8 ({error}): save it as UTF-8.") from error
     if not rows:
         raise UserError(f"{path} has no rows: choose a file with questions.")
-    return [Fields(row, f"{path.name}, row {number}") for number, row in enumerate(rows, start=1)]
+    return [TableRow(row, f"{path.name}, row {number}") for number, row in enumerate(rows, start=1)]
 
 
-def _read_jsonl(path: Path) -> list[Row]:
-    rows: list[Row] = []
+def _read_jsonl(path: Path) -> list[Mapping[str, object]]:
+    rows: list[Mapping[str, object]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
@@ -148,13 +146,13 @@ def _read_jsonl(path: Path) -> list[Row]:
     return rows
 
 
-def _read_csv(path: Path) -> list[Row]:
+def _read_csv(path: Path) -> list[Mapping[str, object]]:
     # newline="": fields of GPQA span lines.
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def _read_parquet(path: Path) -> list[Row]:
+def _read_parquet(path: Path) -> list[Mapping[str, object]]:
     # Half the size of pyarrow, and without dependencies.
     import duckdb
 
@@ -163,4 +161,6 @@ def _read_parquet(path: Path) -> list[Row]:
         names = table.columns
         return [dict(zip(names, values, strict=True)) for values in table.fetchall()]
     except duckdb.Error as error:
-        raise UserError(f"{path.name} is not a readable Parquet file ({error}).") from error
+        raise UserError(
+            f"{path.name} is not a readable Parquet file ({error}): download it again."
+        ) from error

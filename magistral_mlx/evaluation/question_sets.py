@@ -21,7 +21,7 @@ from magistral_mlx.errors import UserError
 from magistral_mlx.evaluation.language_questions import language_questions
 from magistral_mlx.evaluation.question import Question, QuestionSet
 from magistral_mlx.evaluation.question_file import (
-    Fields,
+    TableRow,
     local_questions,
     multiple_choice,
     read_table,
@@ -139,7 +139,7 @@ def _gpqa_diamond() -> QuestionSet:
     return QuestionSet("gpqa-diamond", "GPQA Diamond", f"{repository} at {revision}", questions)
 
 
-def _mathematics(row: Fields) -> Question:
+def _mathematics(row: TableRow) -> Question:
     return Question(
         id=row.text("id"),
         text=f"{row.text('problem')}\n\n{STATE_THE_ANSWER}",
@@ -149,7 +149,7 @@ def _mathematics(row: Fields) -> Question:
     )
 
 
-def _letter(row: Fields) -> Question:
+def _letter(row: TableRow) -> Question:
     id = row.text("Record ID")
     wrong = [row.text(f"Incorrect Answer {number}") for number in (1, 2, 3)]
     choices, letter = shuffled_choices(row.text("Correct Answer"), wrong, seed=id)
@@ -163,7 +163,7 @@ def _letter(row: Fields) -> Question:
     )
 
 
-def _rows(repository: str, file: str, revision: str) -> list[Fields]:
+def _rows(repository: str, file: str, revision: str) -> list[TableRow]:
     """The rows of a data set's file, downloaded once into the Hub's cache.
 
     HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE apply. Raises UserError if the Hub refuses the file

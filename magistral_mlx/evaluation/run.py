@@ -47,7 +47,6 @@ class EvaluationRun:
         folder: Path,
         *,
         on_samples: Callable[[list[Sample]], None],
-        at_once: int = AT_ONCE,
     ) -> None:
         """Draw the samples that the folder lacks, the first sample of every question first.
 
@@ -66,10 +65,7 @@ class EvaluationRun:
                 for question in self.questions.questions
                 if (question.digest, index) not in done
             ]
-            drawn = draw_samples(
-                model, missing, self.options, seed=self.settings.seed, at_once=at_once
-            )
-            with closing(drawn):
+            with closing(draw_samples(model, missing, self.options, self.settings.seed)) as drawn:
                 for sample in drawn:
                     kept.append(sample)
                     on_samples(kept.samples)
@@ -79,8 +75,8 @@ def draw_samples(
     model: Magistral,
     tasks: Iterable[tuple[Question, int]],
     options: GenerationOptions,
-    *,
     seed: int,
+    *,
     at_once: int = AT_ONCE,
 ) -> Generator[Sample]:
     """Draw and grade samples, in the order in which they finish. Closing cancels the others.

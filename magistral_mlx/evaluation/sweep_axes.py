@@ -60,7 +60,7 @@ def parse_axes(words: Sequence[str]) -> SweepAxes:
         name, equals, listed = word.partition("=")
         if name not in AXES or not equals:
             raise UserError(
-                f"{word!r} is no axis of a sweep: write bits=3,4,8 kv=16,8,4 budget=256,none."
+                f"{word!r} is not an axis of a sweep: write bits=3,4,8 kv=16,8,4 budget=256,none."
             )
         if name in texts:
             raise UserError(f"{name} is swept twice: write all its values after one {name}=.")

@@ -14,7 +14,7 @@ from magistral_mlx.terminal.command_options import Model, OpeningOptions, ReplyO
 from magistral_mlx.terminal.console import INTERRUPTED, consoles, exit_codes, print_json
 from magistral_mlx.terminal.model import AnsweringModel, open_chosen
 from magistral_mlx.terminal.reply import ReplyView, print_figures, remarks, reply_json, show_reply
-from magistral_mlx.terminal.reply_views import NoView, PlainView, TerminalView
+from magistral_mlx.terminal.reply_views import PlainView, TerminalView
 from magistral_mlx.text.conversation import Message
 
 
@@ -94,7 +94,7 @@ def run_ask(
 
 def _view(output: AskOutput, console: Console, errors: Console) -> ReplyView:
     if output.as_json:
-        return NoView()
+        return PlainView(None, reasoning_out=None)
     if console.is_terminal:
         return TerminalView(console, show_reasoning=output.show_reasoning is not False)
     return PlainView(console.file, reasoning_out=errors.file if output.show_reasoning else None)

@@ -1,4 +1,4 @@
-"""Where a reply is shown: on a terminal, in a pipe, or nowhere before it is printed as JSON."""
+"""Where a reply is shown while it arrives: on a terminal, or in files."""
 
 from contextlib import ExitStack
 from time import monotonic
@@ -66,59 +66,39 @@ class TerminalView:
 
 
 class PlainView:
-    """The answer as written, for pipes and files. Reasoning goes to reasoning_out, if any."""
+    """Answer and reasoning as written, each to its file, or nowhere: for pipes and JSON."""
 
-    def __init__(self, out: IO[str], *, reasoning_out: IO[str] | None) -> None:
-        self._out = out
-        self._reasoning_out = reasoning_out
+    def __init__(self, out: IO[str] | None, *, reasoning_out: IO[str] | None) -> None:
+        self._outs = {"answer": out, "reasoning": reasoning_out}
         self._last = {"answer": "\n", "reasoning": "\n"}
 
     def __enter__(self) -> "PlainView":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, BrokenPipeError):
-            return
-        self._end("reasoning", self._reasoning_out)
-        self._end("answer", self._out)
+        if kind is None or not issubclass(kind, BrokenPipeError):
+            self._end_line("reasoning")
+            self._end_line("answer")
 
     def prefill(self, progress: PrefillProgress) -> None:
-        """Show nothing: a pipe gets text only."""
+        """Show nothing: a pipe gets only text."""
 
     def reasoning(self, text: str) -> None:
-        """Write a piece of reasoning, if there is a place for it."""
-        if self._reasoning_out is not None:
-            self._write("reasoning", text, self._reasoning_out)
+        """Write a piece of reasoning."""
+        self._write("reasoning", text)
 
     def answer(self, text: str) -> None:
         """Write a piece of the answer."""
-        self._end("reasoning", self._reasoning_out)
-        self._write("answer", text, self._out)
+        self._end_line("reasoning")
+        self._write("answer", text)
 
-    def _write(self, part: str, text: str, out: IO[str]) -> None:
-        out.write(text)
-        out.flush()
-        self._last[part] = text[-1:] or self._last[part]
+    def _write(self, part: str, text: str) -> None:
+        out = self._outs[part]
+        if out is not None:
+            out.write(text)
+            out.flush()
+            self._last[part] = text[-1:] or self._last[part]
 
-    def _end(self, part: str, out: IO[str] | None) -> None:
-        if out is not None and self._last[part] != "\n":
-            self._write(part, "\n", out)
-
-
-class NoView:
-    """Shows nothing: the complete reply is printed afterwards."""
-
-    def __enter__(self) -> "NoView":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """There is nothing to complete."""
-
-    def prefill(self, progress: PrefillProgress) -> None:
-        """Show nothing."""
-
-    def reasoning(self, text: str) -> None:
-        """Show nothing."""
-
-    def answer(self, text: str) -> None:
-        """Show nothing."""
+    def _end_line(self, part: str) -> None:
+        if self._last[part] != "\n":
+            self._write(part, "\n")

@@ -22,7 +22,7 @@ def page_command(
     *,
     model: Model = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other machines' access needs --auth.")
+        str, typer.Option(help="Address to listen on; --auth is required if others can reach it.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 7860,
     auth: Annotated[

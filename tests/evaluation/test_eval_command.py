@@ -120,7 +120,7 @@ def test_another_setting_starts_another_folder_and_is_refused_in_the_same_one(
         (("demo", "aime24"), "several sets"),
         (("nothing", "--model", "demo"), "There are no questions 'nothing'"),
         (("demo", "--sweep", "bits=7"), "bits=7 cannot be swept"),
-        (("demo", "--sweep", "kv=8", "speed=1"), "'speed=1' is no axis"),
+        (("demo", "--sweep", "kv=8", "speed=1"), "'speed=1' is not an axis"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_with_one_message(

@@ -40,7 +40,7 @@ def test_an_axis_that_is_not_named_is_left_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["bits"], "'bits' is no axis"),
+        (["bits"], "'bits' is not an axis"),
         (["bits=4", "bits=8"], "bits is swept twice"),
         (["kv=5"], "kv=5 cannot be swept: kv takes 16, 8, 4"),
         (["kv=none"], "kv=none cannot be swept"),

@@ -16,7 +16,7 @@ from magistral_mlx import EngineError, GenerationOptions
 from magistral_mlx.events import AnswerText, Failed, ReasoningText
 from magistral_mlx.terminal.ask import AskOutput, run_ask
 from magistral_mlx.terminal.reply import show_reply
-from magistral_mlx.terminal.reply_views import NoView
+from magistral_mlx.terminal.reply_views import PlainView
 from magistral_mlx.terminal.streamed_text import (
     SECONDS_BETWEEN_DRAWS,
     MarkdownStream,
@@ -158,7 +158,7 @@ def test_ctrl_c_keeps_what_has_arrived_and_cancels_the_request(terminal: bool) -
     assert "It is **6" in screen(out.getvalue())
 
 
-class InterruptedView(NoView):
+class InterruptedView(PlainView):
     def answer(self, text: str) -> None:
         raise KeyboardInterrupt
 
@@ -166,7 +166,7 @@ class InterruptedView(NoView):
 def test_ctrl_c_while_text_is_printed_cancels_the_request_too() -> None:
     model = ScriptedModel(reply("r", "answer"))
     events = model.stream(QUESTION, GenerationOptions())
-    shown = show_reply(events, InterruptedView())
+    shown = show_reply(events, InterruptedView(None, reasoning_out=None))
     assert model.closed == 1
     assert (shown.reasoning, shown.finished) == ("r", None)
 
