@@ -132,9 +132,10 @@ class Counts:
 
 
 class _Gate:
-    """Reached by the engine's thread, opened by another."""
+    """Reached by the engine's thread after `steps` steps, opened by another."""
 
     def __init__(self) -> None:
+        self.steps = 0
         self.reached = threading.Event()
         self.opened = threading.Event()
 
@@ -145,6 +146,7 @@ class CountedEngine:
     def __init__(self, folder: Path) -> None:
         """Open a folder that `write_random_model` wrote with a `narrow_shape`."""
         self._reports: list[StepReport] = []
+        self._gate: _Gate | None = None
         checkpoint = open_checkpoint(folder)
         tokenizer = Tokenizer.open(checkpoint.tokenizer_file)
         self.engine = Engine(
@@ -153,7 +155,7 @@ class CountedEngine:
             window=WINDOW,
             device=DeviceOptions(dtype=mx.float32),
             prefix_bytes=PREFIX_BYTES,
-            on_step=self._reports.append,
+            on_step=self._report,
         )
         workload = Workload(window=WINDOW, dtype="float32").on_this_machine(checkpoint.config)
         made = plan(checkpoint.config, machine_limit(), workload)
@@ -170,13 +172,14 @@ class CountedEngine:
 
         Raises EngineError when the engine fails.
         """
-        gate = _Gate()
-        start = self._marked(gate)
+        self.mark()  # a step from before must not reach the gate
+        gate = self._gate = _Gate()
+        self._marked()
         gate.reached.wait(PATIENCE)
         recordings = [Recording(self.engine, p, tokens, precision=precision) for p in prompts]
         gate.opened.set()
         outputs = [recording.wait() for recording in recordings]
-        return outputs, self.since(_number(start))
+        return outputs, self.since(gate.steps)
 
     def mark(self) -> int:
         """The number of steps so far, including the one that this takes."""
@@ -197,26 +200,28 @@ class CountedEngine:
         _wait(lambda: any(map(_is_idle, self._reports[start:])))
         _wait(lambda: self.engine.status.kv_stored_bytes > 0)
 
-    def _marked(self, gate: _Gate | None = None) -> "SimpleQueue[int | str]":
-        """Gets the count when a request of one step ends, whose own step is not yet reported.
-
-        gate: the engine's thread stops there until it is opened.
-        """
+    def _marked(self) -> "SimpleQueue[int | str]":
+        """Gets the count of steps, including its own, when a request of one step ends."""
         counted: SimpleQueue[int | str] = SimpleQueue()
 
         def note(event: Event) -> None:
             if isinstance(event, Failed):
                 counted.put(event.message)
             if isinstance(event, Finished):
-                if gate is not None:
-                    gate.reached.set()
-                    gate.opened.wait(PATIENCE)
-                counted.put(len(self._reports) + 1)
+                counted.put(len(self._reports))
 
         options = OutputOptions(sampling=SamplingParams(temperature=0), max_tokens=1)
         request = Request((1_000,), "answer", options)
         self.engine.submit_to(request, note)
         return counted
+
+    def _report(self, report: StepReport) -> None:
+        self._reports.append(report)
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.steps = len(self._reports)
+            gate.reached.set()
+            gate.opened.wait(PATIENCE)
 
 
 @contextmanager

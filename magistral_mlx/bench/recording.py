@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from queue import SimpleQueue
 
+from magistral_mlx.engine import sequence as engine_sequence
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
-from magistral_mlx.engine.sequence import Sequence as Running
 from magistral_mlx.errors import EngineError
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText
 from magistral_mlx.kv.cache import KVPrecision
@@ -24,7 +24,7 @@ class TimedOutput:
     """One stream. Times are those of time.perf_counter.
 
     marks: a time, and the number of tokens by then; most tokens have their own mark.
-    end, kv_bytes, kv_tokens: our engine's last event, and the size of the KV cache then.
+    end: our engine's last event. kv_bytes, kv_tokens: the size of the KV cache shortly before.
     """
 
     submitted: float = field(default_factory=time.perf_counter)
@@ -88,7 +88,7 @@ def joint_decode_rate(outputs: Sequence[TimedOutput]) -> float | None:
 
 
 class Recording:
-    """A request to our engine, recorded on the engine's thread."""
+    """A request to our engine, recorded on the emitter's thread."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Recording:
         """Submit it: greedy, exactly `tokens` tokens."""
         self._output = TimedOutput()
         self._engine = engine
-        self._sequence: Running | None = None
+        self._sequence: engine_sequence.Sequence | None = None
         self._ended: SimpleQueue[Event] = SimpleQueue()
         self._marks: SimpleQueue[int] = SimpleQueue()
         request = Request(
@@ -144,16 +144,13 @@ class Recording:
             if not self._output.marks or known > self._output.marks[-1][1]:
                 self._output.marks.append((now, known))
             self._marks.put(known)
+        cache = None if sequence is None else sequence.cache
+        if cache is not None:  # the engine takes it back when the sequence has ended
+            self._output.kv_bytes, self._output.kv_tokens = cache.nbytes, cache.length
         if isinstance(event, Finished):
             self._output.end = event
         if isinstance(event, Finished | Failed):
-            self._note_kv(sequence)
             self._ended.put(event)
-
-    def _note_kv(self, sequence: Running | None) -> None:
-        if sequence is not None and sequence.cache is not None:
-            self._output.kv_bytes = sequence.cache.nbytes
-            self._output.kv_tokens = sequence.cache.length
 
 
 def run_ours(

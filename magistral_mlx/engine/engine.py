@@ -6,21 +6,23 @@ import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions, dtype_name
-from magistral_mlx.engine.inbox import AnswerNow, Cancel, Forget, Inbox, Submit
+from magistral_mlx.engine.inbox import AnswerNow, Cancel, Forget, Inbox, Stop, Submit
 from magistral_mlx.engine.kv_budget import kv_budget
 from magistral_mlx.engine.loop import EngineLoop
+from magistral_mlx.engine.output import Emitter, Output
 from magistral_mlx.engine.request import Request, limits
 from magistral_mlx.engine.scheduler import Scheduler
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.status import EngineStatus, StepReport
 from magistral_mlx.engine.stream import Stream
 from magistral_mlx.errors import EngineError, QueueFullError, RequestError
-from magistral_mlx.events import Event
+from magistral_mlx.events import Event, Finished
 from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.kv.prefix_cache import PrefixCache
@@ -87,9 +89,11 @@ class Engine:
         self._lock = threading.Lock()  # between counting those that wait and one more
         self.window = self._window_at(kv_precision)
         self._inbox = Inbox()
+        self._emitter = Emitter()
         self._loop = self.loop_type(
             checkpoint,
             inbox=self._inbox,
+            emitter=self._emitter,
             scheduler=Scheduler(
                 max_running=max_running, prefill_tokens=prefill_tokens, kv=self._kv
             ),
@@ -118,15 +122,15 @@ class Engine:
             answer_now=lambda: self.answer_now(sequence),
         )
 
-    def submit_to(self, request: Request, send: Callable[[Event], None]) -> Sequence:
-        """As `submit`, but events go to `send`, which the engine's thread calls: be quick."""
+    def submit_to(self, request: Request, receiver: Callable[[Event], None]) -> Sequence:
+        """As `submit`, but emit the events to `receiver`, on the emitter's thread: be quick."""
         for token in (min(request.prompt), max(request.prompt)):
             if not 0 <= token < self._tokenizer.vocab_size:
                 raise RequestError(
                     f"The prompt holds the token id {token}; the vocabulary has "
                     f"{self._tokenizer.vocab_size:,}: encode it with this checkpoint's tokenizer."
                 )
-        sequence = self._sequence(request, send)
+        sequence = self._sequence(request, receiver)
         with self._lock:
             waiting = len(self._loop.scheduler.waiting) + len(self._inbox)
             if waiting >= self._max_waiting:
@@ -175,7 +179,7 @@ class Engine:
     def close(self) -> None:
         """Cancel what runs, end the thread and free the model. May be called again."""
         self._inbox.close()
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() not in (self._thread, self._emitter.thread):
             self._thread.join()
         atexit.unregister(self.close)
 
@@ -186,10 +190,23 @@ class Engine:
         self._loop.wait_until_loaded()
         return thread
 
-    def _sequence(self, request: Request, send: Callable[[Event], None]) -> Sequence:
+    def _sequence(self, request: Request, receiver: Callable[[Event], None]) -> Sequence:
         precision = request.options.kv_precision or self._kv_precision
         bounds = limits(request, window=self._window_at(precision))
-        return Sequence(request, bounds, self._tokenizer, send, precision=precision)
+
+        def stop(tokens: int) -> Finished:
+            self._inbox.put(Stop(sequence, tokens))
+            return sequence.end("stop", tokens)
+
+        output = Output(
+            receiver,
+            stop=request.options.stop,
+            on_stop=stop,
+            on_failure=lambda: self.cancel(sequence),
+        )
+        emit = partial(self._emitter.add, output)
+        sequence = Sequence(request, bounds, self._tokenizer, emit, precision=precision)
+        return sequence
 
     def _window_at(self, precision: KVPrecision) -> int:
         """Tokens of a sequence whose KV is stored so; RequestError when it cannot be."""

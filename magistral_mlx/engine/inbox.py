@@ -28,6 +28,14 @@ class AnswerNow:
     sequence: Sequence
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A stop string has ended a request, after so many tokens of output."""
+
+    sequence: Sequence
+    tokens: int
+
+
 class Forget:
     """Drop the KV of sequences that have ended."""
 
@@ -36,7 +44,7 @@ class Close:
     """End the thread."""
 
 
-Message = Submit | Cancel | AnswerNow | Forget | Close
+Message = Submit | Cancel | Stop | AnswerNow | Forget | Close
 
 
 class Inbox:

@@ -10,8 +10,18 @@ import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions, mlx_thread
-from magistral_mlx.engine.inbox import AnswerNow, Cancel, Close, Forget, Inbox, Message, Submit
+from magistral_mlx.engine.inbox import (
+    AnswerNow,
+    Cancel,
+    Close,
+    Forget,
+    Inbox,
+    Message,
+    Stop,
+    Submit,
+)
 from magistral_mlx.engine.known_beginning import known_beginning
+from magistral_mlx.engine.output import Emitter
 from magistral_mlx.engine.scheduler import Scheduler
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.status import EngineStatus, StepReport, StepReports
@@ -45,6 +55,7 @@ class EngineLoop:
         checkpoint: Checkpoint,
         *,
         inbox: Inbox,
+        emitter: Emitter,
         scheduler: Scheduler,
         prefixes: PrefixCache,
         device: DeviceOptions,
@@ -58,6 +69,7 @@ class EngineLoop:
         self.status = self._status()
         self._checkpoint = checkpoint
         self._inbox = inbox
+        self._emitter = emitter
         self._device = device
         self._costs_folder = costs_folder
         self._reports = StepReports(on_step)
@@ -78,6 +90,7 @@ class EngineLoop:
     def run(self) -> None:
         """Load the model and serve."""
         died = True
+        self._emitter.start()
         give_back = self._device.set_limits()
         try:
             self._serve()
@@ -85,6 +98,7 @@ class EngineLoop:
         finally:
             failure = self.failure or (DEATH if died else None)
             self._end(failure=failure)
+            self._emitter.close()
             # If that was while loading, somebody waits for it.
             self._loaded.put(EngineError(failure or DEATH))
             self._ended.set()
@@ -188,6 +202,7 @@ class EngineLoop:
 
     def _read_inbox(self, *, block: bool) -> bool:
         """Act on the messages that have come; wait for one when there is nothing else to do."""
+        self._emitter.flush()
         if block and not self.scheduler.unfinished():
             self._keep(self.scheduler.retire())
             self._team.rest()
@@ -198,6 +213,7 @@ class EngineLoop:
         while len(self._inbox):
             if not self._handle(self._inbox.get()):
                 return False
+        self._emitter.flush()
         return True
 
     def _next_message(self) -> Message | None:
@@ -215,6 +231,8 @@ class EngineLoop:
                 self.scheduler.add(sequence)
             case Cancel(sequence):
                 sequence.finish("cancelled")
+            case Stop(sequence, tokens):
+                sequence.stop(tokens)
             case AnswerNow(sequence):
                 sequence.answer_now()
             case Forget():
@@ -236,6 +254,7 @@ class EngineLoop:
         if not self._ended.wait(ENDING_SECONDS):
             # The thread hangs inside MLX, so nobody else touches the requests.
             self._end(failure=failure)
+            self._emitter.flush()
             self._loaded.put(EngineError(failure))
 
     def _end(self, *, failure: str | None = None) -> None:

@@ -1,15 +1,14 @@
-"""One request on its way: its tokens, its KV, its limits, and the events that it sends."""
+"""One request on its way: its tokens, its KV and its limits."""
 
-import logging
 from collections.abc import Callable
 
 import mlx.core as mx
 
+from magistral_mlx.engine.output import OutputEnd, OutputItem
 from magistral_mlx.engine.repetition import is_looping
 from magistral_mlx.engine.request import Limits, Request
 from magistral_mlx.engine.stopwatch import Stopwatch
 from magistral_mlx.events import (
-    Event,
     Failed,
     Finished,
     FinishReason,
@@ -22,10 +21,9 @@ from magistral_mlx.sampling.log_probabilities import RowLogprobs, read_logprobs
 from magistral_mlx.sampling.logit_rules import logit_rules
 from magistral_mlx.sampling.sampler import fresh_seed
 from magistral_mlx.text.guidance import GuidanceError, Guide, open_guide
-from magistral_mlx.text.output_text import OutputText, TextEvent
+from magistral_mlx.text.output_text import OutputToken
+from magistral_mlx.text.reasoning import OutputSplitter
 from magistral_mlx.text.tokenizer import Tokenizer
-
-logger = logging.getLogger(__name__)
 
 
 class Sequence:
@@ -40,11 +38,11 @@ class Sequence:
         request: Request,
         limits: Limits,
         tokenizer: Tokenizer,
-        send: Callable[[Event], None],
+        emit: Callable[[OutputItem], None],
         *,
         precision: KVPrecision,
     ) -> None:
-        """Send events to `send`, on the engine's thread; store KV at this precision.
+        """Hand tokens and events to `emit`, on the engine's thread; store KV at this precision.
 
         Raises RequestError for a grammar that cannot be used, or ids outside the vocabulary.
         """
@@ -57,8 +55,8 @@ class Sequence:
         self.finished = False
         self._limits = limits
         self._tokenizer = tokenizer
-        self._output = OutputText(
-            tokenizer, state=request.state, stop=request.options.stop, tool_calls=request.tool_calls
+        self._splitter = OutputSplitter(
+            tokenizer, state=request.state, tool_calls=request.tool_calls
         )
         self._rules = logit_rules(
             request.options.sampling,
@@ -70,7 +68,7 @@ class Sequence:
         )
         self._guide = _guide(request, tokenizer)
         self._cached_tokens: int | None = None
-        self._send = send
+        self._emit = emit
         self._reasoning_start = len(self.ids)
         self._closed_by_force = False
         self._answer_now = False
@@ -110,7 +108,7 @@ class Sequence:
             return
         self._cached_tokens = cache.length
         self._stopwatch.begin_prefill()
-        if self.room > 0 and self._output.state == "reasoning" and self._reasoning_is_spent():
+        if self.room > 0 and self._splitter.state == "reasoning" and self._reasoning_is_spent():
             self._close_reasoning()
 
     def answer_now(self) -> None:
@@ -152,12 +150,12 @@ class Sequence:
         )
 
     def accept(self, token: int, logprob: TokenLogprob | None = None) -> None:
-        """A sampled token was read: tell the caller, then end, close the reasoning, or go on."""
+        """Add a drawn token, then end, close the reasoning, or go on."""
         self._stopwatch.count_token()
         self._add(token, logprob)
         if self.finished:
             return
-        if self._output.state == "reasoning":
+        if self._splitter.state == "reasoning":
             if self._reasoning_is_spent():
                 self._close_reasoning()
         elif self._is_looping():
@@ -168,28 +166,34 @@ class Sequence:
     def finish(self, reason: FinishReason) -> None:
         """End the request; later calls do nothing."""
         if not self.finished:
-            self._tell(self._output.finish())
-        if self.finished:  # before, or because the receiver has failed at that
-            return
-        self.finished = True
-        prefilled = len(self.request.prompt) - (self._cached_tokens or 0)
-        timings = self._stopwatch.timings(prefilled_tokens=prefilled)
-        self._deliver(
-            Finished(
-                reason,
-                self._usage(),
-                timings,
-                self._closed_by_force,
-                self._output.stop_string,
-            )
-        )
+            self.finished = True
+            pieces = self._splitter.finish()
+            self._emit(OutputEnd(pieces, self.end(reason, self.output_length)))
 
     def fail(self, message: str) -> None:
         """End the request with an error; later calls do nothing."""
         if not self.finished:
             self.finished = True
             self.cache = None  # nobody knows what a failed step has left in it
-            self._deliver(Failed(message))
+            self._emit(Failed(message))
+
+    def stop(self, tokens: int) -> None:
+        """A stop string has ended the output after so many tokens; forced ones may follow them."""
+        if not self.finished:
+            self.finished = True
+            del self.ids[len(self.request.prompt) + tokens :]
+
+    def end(self, reason: FinishReason, tokens: int) -> Finished:
+        """The last event of an output of so many tokens. Any thread may call it."""
+        prompt, cached = len(self.request.prompt), self._cached_tokens or 0
+        usage = Usage(
+            prompt_tokens=prompt,
+            completion_tokens=tokens,
+            reasoning_tokens=self._splitter.reasoning_tokens,
+            cached_tokens=cached,
+        )
+        timings = self._stopwatch.timings(prefilled_tokens=prompt - cached)
+        return Finished(reason, usage, timings, self._closed_by_force)
 
     def release(self) -> tuple[list[int], KVCache] | None:
         """Give the KV away, with the tokens it belongs to; None when there is none of use."""
@@ -246,38 +250,14 @@ class Sequence:
             except GuidanceError as error:
                 self.fail(f"The grammar cannot be followed any further: {error}.")
                 return
-        opening = self._output.state == "auto"
+        before = self._splitter.state
+        pieces = self._splitter.push(token)
         may_stop = self.output_length > self.request.options.min_tokens
-        self._tell(self._output.push(token, logprob=logprob, may_stop=may_stop))
-        if opening:
+        self._emit(OutputToken(pieces, before, self._splitter.state, logprob, may_stop))
+        if before == "auto":
             self._reasoning_start = len(self.ids)
-        if self._output.stop_string is not None:
-            self.finish("stop")
-        elif self.room <= 0:
+        if self.room <= 0:
             self.finish("length")
-
-    def _tell(self, events: list[TextEvent]) -> None:
-        for event in events:
-            self._emit(event)
-
-    def _emit(self, event: Event) -> None:
-        if not self.finished:
-            self._deliver(event)
-
-    def _deliver(self, event: Event) -> None:
-        try:
-            self._send(event)
-        except Exception:  # whatever a caller's function raises is that caller's own trouble
-            logger.exception("The receiver of a request's events failed; the request has ended.")
-            self.finished = True
-
-    def _usage(self) -> Usage:
-        return Usage(
-            prompt_tokens=len(self.request.prompt),
-            completion_tokens=self.output_length,
-            reasoning_tokens=self._output.reasoning_tokens,
-            cached_tokens=self._cached_tokens or 0,
-        )
 
 
 def _guide(request: Request, tokenizer: Tokenizer) -> Guide | None:

@@ -1,116 +1,125 @@
-"""One output's tokens as events: split, cut at stop strings, with their log-probabilities."""
+"""The text of one output: decoded, cut at a stop string, with tool calls and log-probabilities."""
 
+import codecs
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob, ToolCallEvent
-from magistral_mlx.text.reasoning import Delta, OutputParser, OutputState
+from magistral_mlx.text.reasoning import OutputState, SplitBytes, SplitKind
 from magistral_mlx.text.stop_strings import StopStrings
-from magistral_mlx.text.tokenizer import Tokenizer
 from magistral_mlx.text.tool_calls import Piece, ToolCallParser
 
 TextEvent = ReasoningText | AnswerText | ToolCallEvent
 
 
-class OutputText:
-    """Tokens in, events of text and tool calls out.
+@dataclass(frozen=True, slots=True)
+class OutputToken:
+    """One token of an output, split but not yet decoded.
 
-    Stop strings are looked for in the answer only, not in tool calls. The log-probability of a
-    token comes with the piece of text that the token completes, or that holds its beginning where
-    a stop string cuts it. Those of think tags, of tool calls and behind the cut are in no event.
+    pieces: the bytes that it completed; before, after: the state of the output around it.
+    may_stop: whether its text may be part of a stop string.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        *,
-        state: OutputState = "auto",
-        stop: Sequence[str] = (),
-        tool_calls: bool = True,
-    ) -> None:
-        """Start before the first token; `state` and `tool_calls` as for OutputParser."""
-        self._parser = OutputParser(tokenizer, state=state, tool_calls=tool_calls)
+    pieces: Sequence[SplitBytes]
+    before: OutputState
+    after: OutputState
+    logprob: TokenLogprob | None = None
+    may_stop: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Decoded text of one kind; never empty."""
+
+    kind: SplitKind
+    text: str
+
+
+class OutputText:
+    """Makes events of the tokens of one output.
+
+    Stop strings count in the answer only, not in tool calls. The log-probability of a token comes
+    with the text that the token completes, or with the text that holds its beginning if a stop
+    string cuts it. Log-probabilities of think tags, of tool calls and of tokens after a stop
+    string are dropped.
+    """
+
+    def __init__(self, *, stop: Sequence[str] = ()) -> None:
+        """Start before the first token."""
+        self._decoder = Decoder()
         self._calls = ToolCallParser()
         self._stop = StopStrings(stop)
         self._waiting: list[TokenLogprob] = []  # of tokens that have not completed any text
         self._behind_tag = False
-        # Of each piece of the answer that is not told yet: characters, and what comes with it.
+        # For each piece of the answer not yet shown: characters, and its log-probabilities.
         self._held: deque[tuple[int, list[TokenLogprob]]] = deque()
 
     @property
-    def state(self) -> OutputState:
-        """Where the output stands after the tokens pushed so far."""
-        return self._parser.state
-
-    @property
-    def reasoning_tokens(self) -> int:
-        """See OutputParser."""
-        return self._parser.reasoning_tokens
-
-    @property
     def stop_string(self) -> str | None:
-        """The stop string that the answer came to; nothing is told after it."""
+        """The stop string that ended the answer, if one did. No text follows it."""
         return self._stop.found
 
-    def push(
-        self, token: int, *, logprob: TokenLogprob | None = None, may_stop: bool = True
-    ) -> list[TextEvent]:
-        """What this token completes; `may_stop`: its text may be of a stop string."""
-        before = self._parser.state
-        deltas = self._parser.push(token)
-        arrived = [] if logprob is None else [logprob]
-        if before != self.state and "reasoning" in (before, self.state):
-            return self._pass_tag(deltas, arrived, may_stop=may_stop)
+    def push(self, token: OutputToken) -> list[TextEvent]:
+        """The events that this token completes."""
+        deltas = self._decoder.decode(token.pieces)
+        arrived = [] if token.logprob is None else [token.logprob]
+        if token.before != token.after and "reasoning" in (token.before, token.after):
+            return self._pass_tag(deltas, arrived, token)
         if not (self._behind_tag and not deltas and _only_newlines(arrived)):
             self._waiting += arrived
-        return self._tell(deltas, may_stop=may_stop)
+        return self._events(deltas, may_stop=token.may_stop)
 
-    def finish(self) -> list[TextEvent]:
-        """What was held back."""
-        events = self._tell(self._parser.finish(), may_stop=True)
-        events += self._tell_call(self._calls.finish(), may_stop=True)
-        return events + self._tell_answer(self._stop.finish())
+    def finish(self, pieces: Sequence[SplitBytes]) -> list[TextEvent]:
+        """The last events, for the bytes that the splitter held back."""
+        events = self._events(self._decoder.decode(pieces), may_stop=True)
+        events += self._call_events(self._calls.finish(), may_stop=True)
+        return events + self._answer_events(self._stop.finish())
 
     def _pass_tag(
-        self, deltas: list[Delta], arrived: list[TokenLogprob], *, may_stop: bool
+        self, deltas: list[Delta], arrived: list[TokenLogprob], token: OutputToken
     ) -> list[TextEvent]:
-        """A tag is complete. Its last token may hold the first text of the next part as well."""
-        events = self._tell([d for d in deltas if d.kind != self.state], may_stop=may_stop)
-        rest = [d for d in deltas if d.kind == self.state]
-        self._waiting = arrived if rest else []
-        self._behind_tag = self.state == "answer"
-        return events + self._tell(rest, may_stop=may_stop)
+        """A tag is complete. Its last token may also hold the first text of the next part."""
+        old = [delta for delta in deltas if delta.kind != token.after]
+        new = [delta for delta in deltas if delta.kind == token.after]
+        events = self._events(old, may_stop=token.may_stop)
+        self._waiting = arrived if new else []
+        self._behind_tag = token.after == "answer"
+        return events + self._events(new, may_stop=token.may_stop)
 
-    def _tell(self, deltas: list[Delta], *, may_stop: bool) -> list[TextEvent]:
+    def _events(self, deltas: list[Delta], *, may_stop: bool) -> list[TextEvent]:
         events: list[TextEvent] = []
         for delta in deltas:
             logprobs, self._waiting = self._waiting, []
             if delta.kind == "reasoning":
                 events.append(ReasoningText(delta.text, tuple(logprobs)))
             elif delta.kind == "answer":
-                events += self._show(delta.text, logprobs, may_stop=may_stop)
+                events += self._add_answer(delta.text, logprobs, may_stop=may_stop)
             elif delta.kind == "control":
-                events += self._tell_call(self._calls.control(delta.text), may_stop=may_stop)
+                events += self._call_events(self._calls.control(delta.text), may_stop=may_stop)
             else:
-                events += self._tell_call(self._calls.text(delta.text), may_stop=may_stop)
+                events += self._call_events(self._calls.text(delta.text), may_stop=may_stop)
         return events
 
-    def _tell_call(self, pieces: Sequence[Piece], *, may_stop: bool) -> list[TextEvent]:
+    def _call_events(self, pieces: Sequence[Piece], *, may_stop: bool) -> list[TextEvent]:
         events: list[TextEvent] = []
         for piece in pieces:
             if isinstance(piece, str):
-                events += self._show(piece, [], may_stop=may_stop)
+                events += self._add_answer(piece, [], may_stop=may_stop)
             elif self._stop.found is None:
-                # What is held back before a call does not become a stop string any more.
-                events += [*self._tell_answer(self._stop.finish()), piece]
+                # Text held back before a call can no longer become a stop string.
+                events += [*self._answer_events(self._stop.finish()), piece]
         return events
 
-    def _show(self, text: str, logprobs: list[TokenLogprob], *, may_stop: bool) -> list[TextEvent]:
+    def _add_answer(
+        self, text: str, logprobs: list[TokenLogprob], *, may_stop: bool
+    ) -> list[TextEvent]:
         self._behind_tag = False
         self._held.append((len(text), logprobs))
-        return self._tell_answer(self._stop.push(text) if may_stop else text)
+        return self._answer_events(self._stop.push(text) if may_stop else text)
 
-    def _tell_answer(self, text: str) -> list[TextEvent]:
+    def _answer_events(self, text: str) -> list[TextEvent]:
         """An event for the next characters of the answer, if there are any."""
         if not text:
             return []
@@ -125,6 +134,22 @@ class OutputText:
         return [AnswerText(text, tuple(logprobs))]
 
 
+class Decoder:
+    """Decodes split bytes as UTF-8; holds back the bytes of an incomplete character."""
+
+    def __init__(self) -> None:
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def decode(self, pieces: Sequence[SplitBytes]) -> list[Delta]:
+        """The text of each kind. A character left incomplete where a kind ends becomes U+FFFD."""
+        texts = [(piece.kind, self._utf8.decode(piece.data, piece.ends)) for piece in pieces]
+        joined = [
+            Delta(kind, "".join(text for _, text in group))
+            for kind, group in groupby(texts, key=lambda part: part[0])
+        ]
+        return [delta for delta in joined if delta.text]
+
+
 def _only_newlines(arrived: list[TokenLogprob]) -> bool:
-    """Whether a token is nothing but newlines, which belong to the tag before it."""
+    """Whether a token is only newlines, which belong to the tag before it."""
     return all(not logprob.text.strip(b"\n") for logprob in arrived)

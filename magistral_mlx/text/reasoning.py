@@ -1,11 +1,8 @@
 """One output's tokens, split into reasoning and answer while they stream."""
 
-import codecs
 import re
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal
 
 from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
@@ -17,25 +14,25 @@ OutputState = Literal["auto", "reasoning", "answer"]
 _TOOL_CONTROLS = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]")
 _WHITE = b" \t\r\n\v\f"
 
-
-DeltaKind = Literal["reasoning", "answer", "control", "call"]
+SplitKind = Literal["reasoning", "answer", "control", "call"]
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of text that a token completed; never empty.
+class SplitBytes:
+    """Bytes that a token completed, all of one kind.
 
     From a [TOOL_CALLS] token on, "control" is the name of a tool call's control token, and "call"
-    the text between and after them.
+    the text between and after them. `ends`: the text of this kind ends here.
     """
 
-    kind: DeltaKind
-    text: str
+    kind: SplitKind
+    data: bytes
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SplitText:
-    """A whole text, split as OutputParser splits a stream of v11."""
+    """A whole text, split as OutputSplitter splits a stream of v11."""
 
     reasoning: str | None
     """None where the text does not open with "<think>"."""
@@ -54,7 +51,7 @@ def split_reasoning(text: str) -> SplitText:
     return SplitText(reasoning=block[1], answer=text[block.end() :], closed=bool(block[2]))
 
 
-class OutputParser:
+class OutputSplitter:
     """Splits one output into reasoning and answer, token by token.
 
     Reasoning stands between "<think>" (v13: [THINK]), which opens the output but for white
@@ -87,7 +84,6 @@ class OutputParser:
         self._state: OutputState = state
         self._skip_newlines: Literal["none", "one", "all"] = "none"
         self._held = _HeldBytes()
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     @property
     def state(self) -> OutputState:
@@ -104,33 +100,33 @@ class OutputParser:
         held = self._held.uncounted_tokens if self._state == "reasoning" else 0
         return self._held.counted_tokens + held
 
-    def push(self, token_id: int) -> list[Delta]:
+    def push(self, token_id: int) -> list[SplitBytes]:
         """What this token completes: nothing, a piece, or the end of one kind and the next."""
         if (name := self._tool_controls.get(token_id)) is not None:
-            return _joined([*self._end_text(), self._control(name)])
+            return [*self._end_text(), self._control(name)]
         if token_id == self._tokenizer.think_open_id:
             return self._open_by_control()
         if token_id == self._tokenizer.think_close_id:
             return self._close_by_control()
         self._held.append(self._tokenizer.token_bytes(token_id))
-        return _joined(self._advance())
+        return self._advance()
 
-    def finish(self) -> list[Delta]:
+    def finish(self) -> list[SplitBytes]:
         """What was held back. An output of nothing but white space is an answer."""
         if self._state == "auto":
             self._state = "answer"
-        return _joined([*self._release(len(self._held)), *self._flush()])
+        return self._release(len(self._held), ends=True)
 
-    def _advance(self) -> list[Delta]:
+    def _advance(self) -> list[SplitBytes]:
         if self._state == "auto":
             self._decide()
-        deltas: list[Delta] = []
+        pieces: list[SplitBytes] = []
         if self._state == "reasoning":
-            deltas += self._advance_reasoning()
+            pieces += self._advance_reasoning()
         if self._state == "answer":
             self._drop_newlines()
-            deltas += self._release(len(self._held))
-        return deltas
+            pieces += self._release(len(self._held))
+        return pieces
 
     def _decide(self) -> None:
         start = self._held.data.lstrip(_WHITE)
@@ -141,7 +137,7 @@ class OutputParser:
         else:
             self._state = "answer"
 
-    def _advance_reasoning(self) -> list[Delta]:
+    def _advance_reasoning(self) -> list[SplitBytes]:
         self._drop_newlines()
         end = self._held.data.find(self._close) if self._close else -1
         if end < 0:
@@ -156,35 +152,36 @@ class OutputParser:
         starts = (size for size in sizes if _begins_either(data[-size:], closing, self._close))
         return next(starts, 0)
 
-    def _open_by_control(self) -> list[Delta]:
+    def _open_by_control(self) -> list[SplitBytes]:
         if self._state == "auto":
             self._enter_reasoning(len(self._held))
         return []
 
-    def _close_by_control(self) -> list[Delta]:
+    def _close_by_control(self) -> list[SplitBytes]:
         if self._state != "reasoning":
             return []
         # All that is held back then is the newline that belongs to the tag.
-        return _joined(self._close_reasoning(0, tag=len(self._held)))
+        return self._close_reasoning(0, tag=len(self._held))
 
     def _enter_reasoning(self, tag: int) -> None:
         self._held.take(tag, count=False)
         self._state, self._skip_newlines = "reasoning", "one"
 
-    def _close_reasoning(self, thought: int, *, tag: int) -> list[Delta]:
-        deltas = [*self._release(thought), *self._flush()]
+    def _close_reasoning(self, thought: int, *, tag: int) -> list[SplitBytes]:
+        pieces = self._release(thought, ends=True)
         self._held.take(tag, count=False)
         self._state, self._skip_newlines = "answer", "all"
-        return deltas
+        return pieces
 
-    def _end_text(self) -> list[Delta]:
-        deltas = [*self._release(len(self._held)), *self._flush()]
+    def _end_text(self) -> list[SplitBytes]:
+        pieces = self._release(len(self._held), ends=True)
         self._state, self._skip_newlines = "answer", "none"
-        return deltas
+        return pieces
 
-    def _control(self, name: str) -> Delta:
+    def _control(self, name: str) -> SplitBytes:
         self._calling |= self._tool_calls and name == _TOOL_CONTROLS[0]
-        return Delta("control" if self._calling else "answer", name)
+        kind: SplitKind = "control" if self._calling else "answer"
+        return SplitBytes(kind, name.encode(), ends=True)
 
     def _drop_newlines(self) -> None:
         if self._skip_newlines == "none":
@@ -195,18 +192,12 @@ class OutputParser:
         if len(self._held) or (self._skip_newlines == "one" and dropped):
             self._skip_newlines = "none"
 
-    def _release(self, size: int) -> list[Delta]:
+    def _release(self, size: int, *, ends: bool = False) -> list[SplitBytes]:
         data = self._held.take(size, count=self._state == "reasoning")
-        return self._delta(self._decoder.decode(data))
-
-    def _flush(self) -> list[Delta]:
-        return self._delta(self._decoder.decode(b"", final=True))
-
-    def _delta(self, text: str) -> list[Delta]:
-        kind: DeltaKind = "call" if self._calling else "answer"
+        kind: SplitKind = "call" if self._calling else "answer"
         if self._state == "reasoning":
             kind = "reasoning"
-        return [Delta(kind, text)] if text else []
+        return [SplitBytes(kind, data, ends)] if data or ends else []
 
 
 class _HeldBytes:
@@ -243,8 +234,3 @@ class _HeldBytes:
 
 def _begins_either(data: bytes, one: bytes, other: bytes) -> bool:
     return one.startswith(data) or other.startswith(data)
-
-
-def _joined(deltas: Sequence[Delta]) -> list[Delta]:
-    groups = groupby(deltas, key=lambda delta: delta.kind)
-    return [Delta(kind, "".join(delta.text for delta in group)) for kind, group in groups]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistral_mlx.engine.kv_budget import KVBudget
+from magistral_mlx.engine.output import Output
 from magistral_mlx.engine.request import Request, limits
 from magistral_mlx.engine.scheduler import (
     FEW,
@@ -59,11 +60,17 @@ class Desk:
             options=OutputOptions(priority=priority, max_tokens=max_tokens, stop_repetition=False),
         )
         send = events.append if events is not None else (lambda _: None)
+        output = Output(
+            send,
+            stop=(),
+            on_stop=lambda tokens: sequence.end("stop", tokens),
+            on_failure=lambda: None,
+        )
         sequence = Sequence(
             request,
             limits(request, window=WINDOW),
             self.tokenizer,
-            send,
+            output.take,
             precision=kv_precision(kv_bits),
         )
         self.scheduler.add(sequence)

@@ -17,8 +17,9 @@ from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.text.output_text import OutputText, TextEvent
+from magistral_mlx.text.output_text import TextEvent
 from magistral_mlx.text.tokenizer import Tokenizer
+from tests.text.token_streams import TokenText
 from tests.tiny_engine import prompt, run, with_options
 
 # Flat enough that tokens are drawn again in full.
@@ -87,7 +88,7 @@ def test_greedy_tokens_are_the_first_alternative(engine: Engine) -> None:
         assert replace(token, top=()) == token.top[0]
 
 
-def told(output: OutputText, tokenizer: Tokenizer, text: str) -> list[tuple[str, str, bytes]]:
+def told(output: TokenText, tokenizer: Tokenizer, text: str) -> list[tuple[str, str, bytes]]:
     """Push a text token by token; of every event, its kind, its text and its tokens' bytes."""
     told: list[TextEvent] = []
     for token in tokenizer.encode(text):
@@ -110,7 +111,7 @@ def joined(pieces: list[tuple[str, str, bytes]], kind: str) -> tuple[str, bytes]
 
 def test_tokens_come_with_their_part_and_those_of_the_tags_with_none(tokenizer: Tokenizer) -> None:
     text = "<think>\nIch zähle 1 </thi 2.\n</think>\n\nDrei – 3 €."
-    pieces = told(OutputText(tokenizer), tokenizer, text)
+    pieces = told(TokenText(tokenizer), tokenizer, text)
     thought, tokens = joined(pieces, "reasoning")
     assert thought == "Ich zähle 1 </thi 2."
     assert tokens.decode().strip("\n").rstrip(".") == thought.rstrip(".")
@@ -119,7 +120,7 @@ def test_tokens_come_with_their_part_and_those_of_the_tags_with_none(tokenizer: 
 
 
 def test_tokens_behind_a_stop_string_are_not_told(tokenizer: Tokenizer) -> None:
-    output = OutputText(tokenizer, state="answer", stop=("c def",))
+    output = TokenText(tokenizer, state="answer", stop=("c def",))
     pieces = told(output, tokenizer, "a b c de c def g h")
     shown, tokens = joined(pieces, "answer")
     assert shown == "a b c de "

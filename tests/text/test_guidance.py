@@ -36,8 +36,9 @@ from magistral_mlx.text.guidance import (
     ToolCalls,
     open_guide,
 )
-from magistral_mlx.text.reasoning import OutputParser, OutputState
+from magistral_mlx.text.reasoning import OutputState
 from magistral_mlx.text.tokenizer import Tokenizer
+from tests.text.token_streams import OutputParser
 from tests.tiny_engine import prompt, run, with_options
 
 HOT = SamplingParams(temperature=5, top_p=1, seed=1)
@@ -282,9 +283,9 @@ def walk(
         if token == tokenizer.eos_id:
             break
         guide.take(token)
-        for delta in parser.push(token):
+        for delta in parser.push_text(token):
             split[delta.kind] += delta.text
-    for delta in parser.finish():
+    for delta in parser.finish_text():
         split[delta.kind] += delta.text
     return split
 

@@ -4,16 +4,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from magistral_mlx.text.reasoning import (
-    Delta,
-    DeltaKind,
-    OutputParser,
-    OutputState,
-    SplitText,
-    split_reasoning,
-)
+from magistral_mlx.text.output_text import Delta
+from magistral_mlx.text.reasoning import OutputState, SplitKind, SplitText, split_reasoning
 from magistral_mlx.text.tokenizer import Tokenizer
-from tests.text.token_streams import byte_ids, cut_ids
+from tests.text.token_streams import OutputParser, byte_ids, cut_ids
 
 # Pieces that make tags, halves of tags, and what may stand beside them.
 pieces = st.sampled_from(
@@ -95,7 +89,7 @@ def test_only_what_may_still_become_a_closing_tag_is_held_back(
     shown = ""
     for end, character in enumerate(text, start=1):
         for token_id in byte_ids(character.encode()):
-            shown += "".join(delta.text for delta in parser.push(token_id))
+            shown += "".join(delta.text for delta in parser.push_text(token_id))
         held = text[:end].removeprefix(shown)
         assert shown + held == text[:end]
         assert "\n</think>".startswith(held) or "</think>".startswith(held)
@@ -109,7 +103,7 @@ def test_an_answer_is_shown_at_once(tokenizer_v11: Tokenizer, text: str, cuts: s
     detokenizer = tokenizer_v11.detokenizer()
     for token_id in ids:
         expected = detokenizer.push(token_id)
-        assert "".join(delta.text for delta in parser.push(token_id)) == expected
+        assert "".join(delta.text for delta in parser.push_text(token_id)) == expected
 
 
 @settings(deadline=None, max_examples=200)
@@ -124,7 +118,7 @@ def test_reasoning_tokens_are_those_that_carry_reasoning_text(
     parser = OutputParser(tokenizer_v11)
     expected, position = 0, 0
     for token_id in ids:
-        parser.push(token_id)
+        parser.push_text(token_id)
         start, position = position, position + len(tokenizer_v11.token_bytes(token_id))
         expected += max(start, first) < min(position, last)
     assert parser.reasoning_tokens == expected
@@ -135,10 +129,10 @@ def test_tags_that_are_tokens_of_their_own_are_not_counted(tokenizer_v11: Tokeni
     answer = tokenizer_v11.encode("**42**")
     parser = OutputParser(tokenizer_v11)
     for token_id in [*tokenizer_v11.think_open_ids, *thought]:
-        parser.push(token_id)
+        parser.push_text(token_id)
     assert parser.reasoning_tokens == len(thought)
     for token_id in [*tokenizer_v11.think_close_ids, *answer]:
-        parser.push(token_id)
+        parser.push_text(token_id)
     assert parser.reasoning_tokens == len(thought)
 
 
@@ -156,11 +150,13 @@ def test_a_forced_close_ends_the_reasoning_at_any_point(
     tokenizer: Tokenizer = request.getfixturevalue(f"tokenizer_{version}")
     parser = OutputParser(tokenizer, state="reasoning" if opened else "auto")
     ids = [] if opened else tokenizer.think_open_ids
-    deltas = [d for token_id in ids + cut_ids(tokenizer, data, cuts) for d in parser.push(token_id)]
+    deltas = [
+        d for token_id in ids + cut_ids(tokenizer, data, cuts) for d in parser.push_text(token_id)
+    ]
     spent = parser.reasoning_tokens
     for token_id in [*tokenizer.think_close_ids, *tokenizer.encode("So: 42")]:
-        deltas += parser.push(token_id)
-    deltas += parser.finish()
+        deltas += parser.push_text(token_id)
+    deltas += parser.finish_text()
     thought = data if opened or version == "v11" else data.removeprefix(b"\n")
     if version == "v13":  # its closing token takes the newline before it; v11's has its own
         thought = thought.removesuffix(b"\n")
@@ -179,11 +175,11 @@ def test_a_partial_tag_held_back_at_a_forced_close_is_reasoning(
 ) -> None:
     parser = OutputParser(tokenizer_v11, state="reasoning")
     ids = byte_ids(thought.encode())
-    deltas = [delta for token_id in ids for delta in parser.push(token_id)]
+    deltas = [delta for token_id in ids for delta in parser.push_text(token_id)]
     assert _text(deltas, "reasoning") + held == thought
     assert parser.reasoning_tokens == len(ids)
     for token_id in tokenizer_v11.think_close_ids:
-        deltas += parser.push(token_id)
+        deltas += parser.push_text(token_id)
     assert (_text(deltas, "reasoning"), parser.state) == (thought, "answer")
     assert parser.reasoning_tokens == len(ids)
 
@@ -290,14 +286,18 @@ def test_a_tool_call_ends_the_reasoning_and_is_told_apart(
         tokenizer_v11.eos_id,
     ]
     parser = OutputParser(tokenizer_v11)
-    deltas = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
+    deltas = [
+        delta for token_id in ids for delta in parser.push_text(token_id)
+    ] + parser.finish_text()
     reasoned = start.startswith("<think>")
     assert _text(deltas, "reasoning") == (start.removeprefix("<think>\n") if reasoned else "")
     assert _text(deltas, "answer") == ("" if reasoned else start)
     assert _text(deltas, "control") == "[TOOL_CALLS][ARGS]"
     assert _text(deltas, "call") == 'weather{"city": "Oslo"}'
     plain = OutputParser(tokenizer_v11, tool_calls=False)
-    deltas = [delta for token_id in ids for delta in plain.push(token_id)] + plain.finish()
+    deltas = [
+        delta for token_id in ids for delta in plain.push_text(token_id)
+    ] + plain.finish_text()
     assert _text(deltas, "answer").endswith('[TOOL_CALLS]weather[ARGS]{"city": "Oslo"}')
 
 
@@ -307,18 +307,18 @@ def _parse(
     parser = OutputParser(tokenizer, state=state)
     deltas = []
     for token_id in ids:
-        new = parser.push(token_id)
+        new = parser.push_text(token_id)
         assert all(delta.text for delta in new)
         assert len({delta.kind for delta in new}) == len(new)
         deltas += new
-    deltas += parser.finish()
-    assert parser.finish() == []
+    deltas += parser.finish_text()
+    assert parser.finish_text() == []
     kinds = [delta.kind for delta in deltas]
     assert kinds == sorted(kinds, reverse=True), "an answer came before the end of the reasoning"
     return _text(deltas, "reasoning"), _text(deltas, "answer"), parser.state
 
 
-def _text(deltas: list[Delta], kind: DeltaKind) -> str:
+def _text(deltas: list[Delta], kind: SplitKind) -> str:
     return "".join(delta.text for delta in deltas if delta.kind == kind)
 
 

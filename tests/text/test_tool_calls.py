@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from magistral_mlx.events import AnswerText, ReasoningText, ToolCallArguments, ToolCallEvent
 from magistral_mlx.text.conversation import Message, ToolCall, prompt_ids
-from magistral_mlx.text.output_text import OutputText, TextEvent
+from magistral_mlx.text.output_text import TextEvent
 from magistral_mlx.text.tokenizer import Tokenizer
 from magistral_mlx.text.tool_calls import ToolCallCollector
-from tests.text.token_streams import cut_ids
+from tests.text.token_streams import TokenText, cut_ids
 
 Part = str | tuple[str]
 """Text, or the name of a control token in a tuple."""
@@ -57,7 +57,7 @@ def test_any_calls_come_out_as_they_went_in_however_tokens_cut_them(
 
 
 def test_arguments_are_told_while_they_come(tokenizer_v11: Tokenizer) -> None:
-    output = OutputText(tokenizer_v11)
+    output = TokenText(tokenizer_v11)
     ids = encoded(tokenizer_v11, [CALL, "write", ARGS, '{"text": "one two three"}'])
     pieces = [[e for e in output.push(i) if isinstance(e, ToolCallArguments)] for i in ids]
     assert sum(bool(piece) for piece in pieces) >= 5
@@ -83,7 +83,7 @@ def test_what_mistral_common_writes_into_a_history_is_read_back(tokenizer_v11: T
     begin, end = tokenizer_v11.control_id("[TOOL_CALLS]"), tokenizer_v11.eos_id
     assert begin is not None
     written = ids[ids.index(begin) : ids.index(end)]
-    output = OutputText(tokenizer_v11)
+    output = TokenText(tokenizer_v11)
     events = [event for token in written for event in output.push(token)] + output.finish()
     assert collected(events) == (call,)
 
@@ -131,7 +131,7 @@ def test_text_that_looks_like_a_call_is_text(tokenizer_v11: Tokenizer) -> None:
 
 
 def test_stop_strings_are_not_looked_for_in_calls(tokenizer_v11: Tokenizer) -> None:
-    output = OutputText(tokenizer_v11, stop=("END", "--"))
+    output = TokenText(tokenizer_v11, stop=("END", "--"))
     ids = encoded(tokenizer_v11, ["text EN", CALL, "f", ARGS, '{"a": "END--"}'])
     events = [event for token in ids for event in output.push(token)] + output.finish()
     assert output.stop_string is None
@@ -140,7 +140,7 @@ def test_stop_strings_are_not_looked_for_in_calls(tokenizer_v11: Tokenizer) -> N
 
 
 def told(tokenizer: Tokenizer, parts: list[Part], cuts: set[int] | None = None) -> list[TextEvent]:
-    output = OutputText(tokenizer)
+    output = TokenText(tokenizer)
     ids = encoded(tokenizer, parts, cuts or set())
     return [event for token in ids for event in output.push(token)] + output.finish()
 
