@@ -8,7 +8,7 @@ from rich.console import Console
 
 from magistral_mlx.app.launch import Address, check_address, open_in_browser, parse_auth, serve_page
 from magistral_mlx.app.panels.services import open_services
-from magistral_mlx.convert.sources.locations import DEMO
+from magistral_mlx.convert import DEMO
 from magistral_mlx.folders import data_folder
 from magistral_mlx.opening import Opening
 

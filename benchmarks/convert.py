@@ -22,8 +22,8 @@ from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.memory.byte_counts import weight_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = "from magistral_mlx.convert import convert; convert({source!r}, {output!r})"
-OURS_ROUNDED = OURS.replace("{output!r}", "{output!r}, rtn=True")
+OURS = "import magistral_mlx.convert as c; c.convert({source!r}, {output!r})"
+OURS_ROUNDED = OURS.replace("{output!r}", "{output!r}, c.ConversionOptions(rtn=True)")
 THEIRS = "import mlx_lm; mlx_lm.convert({source!r}, {output!r}, quantize=True)"
 PEAK = """
 import pathlib, re, resource, sys

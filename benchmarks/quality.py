@@ -26,8 +26,8 @@ from rich.console import Console
 from magistral_mlx import spec
 from magistral_mlx.bench.report_parts import figures_table, json_line
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.convert import convert
-from magistral_mlx.convert.output.stored_model import StoredModel, open_stored
+from magistral_mlx.convert import ConversionOptions, convert
+from magistral_mlx.convert.output.manifest import StoredModel, open_stored
 from magistral_mlx.convert.rounding.calibration import embedded_pieces, load_stored
 from magistral_mlx.convert.rounding.importance import EMBEDDING, write_importance
 from magistral_mlx.convert.rounding.layer_walk import product, walk
@@ -134,7 +134,7 @@ def main() -> None:
     options = arguments()
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        plain = convert(options.source, work / "bf16", recipe="bf16")
+        plain = convert(options.source, work / "bf16", ConversionOptions(recipe="bf16"))
         pieces = text_pieces(open_tokenizer(plain), options)
         exact = open_stored(plain)
         expected, tied = ModelStates.of(exact, pieces), exact.checkpoint.config.tie_word_embeddings
@@ -235,14 +235,16 @@ def convert_ours(
     return convert(
         options.source,
         work / "converted",
-        recipe=setting.recipe,
-        group_size=setting.group_size,
-        target_bits=setting.target_bits,
-        modules=options.module,
-        rtn=setting.method == ROUNDED,
-        importance=importance,
-        calibrate=options.calibration if setting.method in (CALIBRATED, BOTH) else None,
-        force=True,
+        ConversionOptions(
+            recipe=setting.recipe,
+            group_size=setting.group_size,
+            target_bits=setting.target_bits,
+            modules=options.module,
+            rtn=setting.method == ROUNDED,
+            importance=importance,
+            calibrate=options.calibration if setting.method in (CALIBRATED, BOTH) else None,
+            force=True,
+        ),
     )
 
 

@@ -1,13 +1,15 @@
-"""The conversion: check everything, stream the weights, verify, publish."""
+"""The conversion: check everything, convert the weights, verify, and give the folder its name."""
 
-from collections.abc import Sequence
 from hashlib import sha256
 from math import prod
 from pathlib import Path
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import INDEX_FILE, open_checkpoint
+from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 from magistral_mlx.convert.model_card import model_card
-from magistral_mlx.convert.output.journal import Finished, check_task, read_task
+from magistral_mlx.convert.options import ConversionOptions, default_output
+from magistral_mlx.convert.output.journal import check_task, read_task
 from magistral_mlx.convert.output.manifest import MANIFEST_FILE, manifest_json
 from magistral_mlx.convert.output.model_files import (
     config_json,
@@ -24,111 +26,68 @@ from magistral_mlx.convert.output.output_folder import (
     publish,
 )
 from magistral_mlx.convert.output.shards import SHARD_BYTES, index_json
-from magistral_mlx.convert.plan import ConversionPlan, make_plan
+from magistral_mlx.convert.plan import ConversionPlan, plan_conversion
+from magistral_mlx.convert.progress import NoteCallback, ProgressCallback
 from magistral_mlx.convert.rounding.calibration import calibration_note
-from magistral_mlx.convert.rounding.progress import ProgressCallback
-from magistral_mlx.convert.rounding.recipe import recipe_of
 from magistral_mlx.convert.rounding.rounder import NotFiniteError
-from magistral_mlx.convert.rounding.settings import Settings
-from magistral_mlx.convert.size_note import size_note
-from magistral_mlx.convert.sources.hub import hub_name
-from magistral_mlx.convert.sources.locations import default_output
-from magistral_mlx.convert.sources.open_source import is_gguf, open_source, source_path
-from magistral_mlx.convert.weights import NoteCallback, write_weights
+from magistral_mlx.convert.sources.open_source import needs_fetched, open_source, source_path
+from magistral_mlx.convert.weights import write_weights
+from magistral_mlx.device import on_cpu
 from magistral_mlx.errors import CheckpointError
+from magistral_mlx.machine import machine_limit
+from magistral_mlx.memory.byte_counts import weight_bytes
+from magistral_mlx.memory.needs import Workload
+from magistral_mlx.memory.plan import MemoryPlanError, gigabytes
+from magistral_mlx.memory.plan import plan as plan_memory
 from magistral_mlx.spec import HUB_ID
 
 SPARE_BYTES = 64 << 20
-"""Room on the disk beyond the weights: tokenizer, headers, the file system's own."""
+"""Disk space beyond the weights, for tokenizer, headers and the file system."""
 
 
 def convert(
     source: str | Path = HUB_ID,
     output: str | Path | None = None,
+    options: ConversionOptions | None = None,
     *,
-    bits: int = 4,
-    group_size: int = 64,
-    recipe: str | None = None,
-    target_bits: float | None = None,
-    modules: Sequence[str] = (),
-    rtn: bool = False,
-    importance: Path | None = None,
-    calibrate: Path | None = None,
-    dtype: str = "bfloat16",
-    force: bool = False,
-    restart: bool = False,
-    revision: str | None = None,
-    keep_source: bool = False,
-    tokenizer: Path | None = None,
     shard_bytes: int = SHARD_BYTES,
     on_progress: ProgressCallback | None = None,
     on_note: NoteCallback | None = None,
 ) -> Path:
-    """Convert a checkpoint to an MLX folder with quantised matrices, and return the folder.
+    """Convert a checkpoint to a quantised MLX folder, and return the folder.
 
-    `source` is a folder of the Hugging Face or the Mistral layout, a GGUF file (with the
-    tekken.json of `tokenizer`, or one rebuilt from its vocabulary), OWNER/NAME on the Hub, or the
-    word "demo". What is on the Hub is read at `revision` by byte range and not stored, unless its
-    cache has the files, or `keep_source` asks for that. `output` defaults to
-    `default_output(source, bits=bits, recipe=recipe)`; it appears under its name only when it is
-    complete and verified, and `force` replaces an older one then. Peak memory is a few hundred MB
-    whatever the model: a few blocks of rows are in memory at a time.
+    `source` is a folder in the Hugging Face or the Mistral layout, a GGUF file, OWNER/NAME on the
+    Hub, or "demo". Weights on the Hub are read by byte range and not stored, unless its cache has
+    them or `options.keep_source` is set. `output` defaults to `default_output`; it appears under
+    its name only when it is complete and verified. Peak memory is a few hundred MB for a model of
+    any size, more with `options.calibrate`.
 
-    `recipe` names how the matrices are stored (recipe.RECIPES) instead of `bits`; `target_bits` is
-    for "mixed"; `modules` are exceptions, "PATTERN=RECIPE". Scale and bias of a group are chosen
-    for the least squared error; `rtn` rounds plainly, as mlx-lm does. `importance` is a file that
-    says what the error of each column counts (importance.write_importance); `calibrate` a text
-    that is run through the model layer by layer, so that later columns make up for the error of
-    earlier ones. It takes more memory, which a note says, and is better.
+    An interrupted conversion keeps its finished tensors: the same call resumes, and gives the same
+    bytes. `shard_bytes` is the largest size of a weight file. `on_note` receives sentences for the
+    user.
 
-    A run that ends early, however, leaves what it has finished: the same call goes on from there
-    and gives the same bytes. `restart` begins anew. `on_note` gets sentences for the person.
-
-    Raises CheckpointError, before any work, when the source cannot be converted as asked, the
-    output cannot be written there, or a run was begun with another source or other settings; and
-    during the work when a disk fails.
+    Raises CheckpointError before any work when the source cannot be converted with these options,
+    the output cannot be written there, or an interrupted conversion had another source or other
+    options; and during the work when a disk fails.
     """
-    asked = recipe_of(
-        recipe, bits=bits, group_size=group_size, target_bits=target_bits, modules=modules
-    )
-    settings = Settings(asked, dtype, "rtn" if rtn else "optimal")
-    fetches = hub_name(source) is not None or is_gguf(source)
-    folder = (
-        Path(output).expanduser() if output else default_output(source, bits=bits, recipe=recipe)
-    )
-    place = Workplace(folder.resolve())
+    options = options or ConversionOptions()
+    options.matrices()  # refuses wrong options before anything is read
+    notes = on_note or (lambda note: None)
+    place = _workplace(source, output, options)
     if not place.is_published:
-        check_output(place.output, source_path(source), force=force)
-
-    def planned() -> ConversionPlan:
-        opened = open_source(
-            source,
-            fetched=place.fetched,
-            revision=revision,
-            keep_source=keep_source,
-            tokenizer=tokenizer,
-        )
-        plan = make_plan(
-            opened,
-            settings,
-            shard_bytes=shard_bytes,
-            importance=importance,
-            calibrate=calibrate,
-        )
-        check_space(place.output, plan.nbytes + SPARE_BYTES)
-        return plan
-
-    # What a folder is refused for leaves nothing behind; small files need the workplace.
-    early = None if fetches else planned()
+        check_output(place.output, source_path(source), force=options.force)
+    # Without small files to fetch, a refusal leaves no trace on the disk.
+    early = None if needs_fetched(source) else _plan(source, options, place, shard_bytes)
     try:
         with locked(place):
-            plan = early or planned()
+            plan = early or _plan(source, options, place, shard_bytes)
             if place.is_published and read_task(place.journal) == plan.task:
                 return place.output
-            check_output(place.output, None, force=force)
-            _prepare(plan, place, restart=restart)
-            notes = on_note or _nobody
-            _tell(plan, notes)
+            check_output(place.output, None, force=options.force)
+            if options.restart or place.is_published or read_task(place.journal) is None:
+                begin_anew(place)
+            check_task(place.journal, plan.task, place.output)
+            _announce(plan, notes)
             _write(plan, place, on_progress, notes)
             publish(place)
     except OSError as error:
@@ -139,19 +98,50 @@ def convert(
     return place.output
 
 
-def _tell(plan: ConversionPlan, on_note: NoteCallback) -> None:
-    """What a person should know before the work begins."""
+def _workplace(
+    source: str | Path, output: str | Path | None, options: ConversionOptions
+) -> Workplace:
+    if output is None:
+        output = default_output(source, bits=options.bits, recipe=options.recipe)
+    return Workplace(Path(output).expanduser().resolve())
+
+
+def _plan(
+    source: str | Path, options: ConversionOptions, place: Workplace, shard_bytes: int
+) -> ConversionPlan:
+    opened = open_source(
+        source,
+        fetched=place.fetched,
+        revision=options.revision,
+        keep_source=options.keep_source,
+        tokenizer=options.tokenizer,
+    )
+    plan = plan_conversion(opened, options, shard_bytes=shard_bytes)
+    check_space(place.output, plan.nbytes + SPARE_BYTES)
+    return plan
+
+
+def _announce(plan: ConversionPlan, on_note: NoteCallback) -> None:
     for note in plan.source.notes:
         on_note(note)
-    on_note(size_note(plan.config, plan.settings.recipe.name))
+    on_note(_size_note(plan.config, plan.recipe.name))
     if plan.calibration is not None:
         on_note(calibration_note(plan.config, plan.calibration))
 
 
-def _prepare(plan: ConversionPlan, place: Workplace, *, restart: bool) -> None:
-    if restart or place.is_published or read_task(place.journal) is None:
-        begin_anew(place)
-    check_task(place.journal, plan.task, place.output)
+def _size_note(config: ModelConfig, recipe: str) -> str:
+    """One line: bytes, bits per weight, and the window that fits this machine."""
+    nbytes = weight_bytes(config, config.dtype)
+    weights = sum(prod(shape) for shape in plain_shapes(config).values())
+    size = f"{recipe}: {gigabytes(nbytes)}, {8 * nbytes / weights:.2f} bits per weight."
+    try:
+        fit = plan_memory(config, machine_limit(), Workload(on_gpu=not on_cpu()))
+    except MemoryPlanError as error:
+        return f"{size} {error}"
+    return (
+        f"{size} On this machine ({gigabytes(fit.limit)}): a window of {fit.window:,} tokens, "
+        f"KV cache {gigabytes(fit.kv)} at {fit.kv_bits} bits, {gigabytes(fit.headroom)} left."
+    )
 
 
 def _write(
@@ -160,35 +150,30 @@ def _write(
     on_progress: ProgressCallback | None,
     on_note: NoteCallback,
 ) -> None:
-    # First, because it may be refused, and before the weights there is most memory for it.
+    # The tokenizer first: it may be refused, and it needs the memory that weights take later.
     write_tokenizer_files(place.model, plan.source, plan.vocabulary)
     try:
         finished = write_weights(plan, place, on_progress=on_progress, on_note=on_note)
     except NotFiniteError:
-        begin_anew(place)  # going on would end here again
+        begin_anew(place)  # resuming would fail again
         raise
-    _write_small_files(plan, place.model, finished)
-    _verify(plan, place.model)
-
-
-def _write_small_files(plan: ConversionPlan, folder: Path, finished: dict[str, Finished]) -> None:
     parameters = sum(prod(tensor.shape) for tensor in plan.source.tensors)
-    write_json(folder / INDEX_FILE, index_json(plan.shards, parameters=parameters))
-    config = config_json(plan.source, plan.config, plan.vocabulary)
+    write_json(place.model / INDEX_FILE, index_json(plan.shards, parameters=parameters))
     file_digests = write_model_files(
-        folder,
-        config=config,
+        place.model,
+        config=config_json(plan.source, plan.config, plan.vocabulary),
         vocabulary=plan.vocabulary,
         card=model_card(plan, finished),
     )
     manifest = manifest_json(
         plan.source, plan.settings, plan.shards, finished=finished, file_digests=file_digests
     )
-    write_json(folder / MANIFEST_FILE, manifest)
+    write_json(place.model / MANIFEST_FILE, manifest)
+    _verify(plan, place.model)
 
 
 def _verify(plan: ConversionPlan, folder: Path) -> None:
-    """What was written opens again, is what was planned, and has the source's tokenizer."""
+    """Open the output, and compare config and tokenizer with the plan's."""
     checkpoint = open_checkpoint(folder)
     if checkpoint.config != plan.config:
         raise CheckpointError(
@@ -197,7 +182,3 @@ def _verify(plan: ConversionPlan, folder: Path) -> None:
     before, after = plan.source.tokenizer_file, checkpoint.tokenizer_file
     if sha256(before.read_bytes()).digest() != sha256(after.read_bytes()).digest():
         raise CheckpointError(f"{before} changed while it was copied: run this again.")
-
-
-def _nobody(_: str) -> None:
-    """The caller does not want notes."""

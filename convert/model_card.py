@@ -1,16 +1,16 @@
-"""README.md of a converted folder: what it was made from, how, and how exact it is."""
+"""README.md of a converted folder: its source, how it was converted, and its error."""
 
 from collections.abc import Mapping
 
-from magistral_mlx.convert.output.journal import Finished
+from magistral_mlx.convert.output.journal import FinishedTensor
 from magistral_mlx.convert.output.manifest import package_versions
 from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.rounding.weight_error import SAMPLED_ROWS
 
 
-def model_card(plan: ConversionPlan, finished: Mapping[str, Finished]) -> str:
-    """The card, with the Hub's header. It holds no date: the same conversion gives the same."""
-    source, settings = plan.source, plan.settings
+def model_card(plan: ConversionPlan, finished: Mapping[str, FinishedTensor]) -> str:
+    """The card, with the Hub's header. It has no date: the same conversion gives the same bytes."""
+    source = plan.source
     revision = f" at commit {source.revision}" if source.revision else ""
     versions = ", ".join(f"{name} {value}" for name, value in package_versions().items())
     lines = [
@@ -28,10 +28,10 @@ def model_card(plan: ConversionPlan, finished: Mapping[str, Finished]) -> str:
         f"Converted for MLX from {source.name}{revision} ({source.layout} layout) with {versions}.",
         "",
         f"- Weights: {plan.nbytes / 1e9:.2f} GB, {_kind(plan)}, scales and norms in "
-        f"{settings.dtype}.",
+        f"{plan.config.dtype}.",
         f"- {_method(plan)}",
         f"- {_error(finished)}",
-        f"- Licence: {source.licence or 'that of the model it was converted from'}.",
+        f"- Licence: {source.licence or 'as for the source'}.",
         "",
         "`conversion.json` lists every tensor with its checksum and error.",
         "",
@@ -47,36 +47,35 @@ def _kind(plan: ConversionPlan) -> str:
     if quantization.mode != "affine":
         kind += f" ({quantization.mode})"
     own = len(plan.config.module_quantization)
-    return f"{kind}, {own} modules otherwise" if own else kind
+    return f"{kind}, {own} modules with other bits" if own else kind
 
 
 def _method(plan: ConversionPlan) -> str:
     if plan.config.quantization is None:
-        return "Weights are the source's, in that type."
-    if plan.settings.method == "rtn" or not plan.config.quantization.has_biases:
-        return "Weights were rounded to the nearest step."
+        return "The weights are the source's, cast to that type."
+    if plan.recipe.rtn or not plan.config.quantization.has_biases:
+        return "The weights were rounded to the nearest step."
     if plan.calibration is not None:
         tokens = sum(map(len, plan.calibration))
         return (
-            f"Weights were calibrated on {tokens:,} tokens of a text: columns make up for the "
-            "error of those before them (GPTQ), which the error below does not show."
+            f"The weights were calibrated on {tokens:,} tokens of text: later columns compensate "
+            "the error of earlier ones (GPTQ), which the error below does not show."
         )
-    chosen = "Scale and bias of every group were chosen for the least squared error of its weights"
-    return chosen + (", weighted by importance." if plan.importance is not None else ".")
+    weighted = ", weighted by importance" if plan.importance is not None else ""
+    return f"Scales and biases were chosen for the least squared error of the weights{weighted}."
 
 
-def _error(finished: Mapping[str, Finished]) -> str:
+def _error(finished: Mapping[str, FinishedTensor]) -> str:
     errors = {
         name.removesuffix(".weight"): done.error.mean
-        for name, done in finished.items()
+        for name, done in sorted(finished.items())
         if done.error is not None
     }
     if not errors:
         return "No tensor was quantised."
-    worst = max(sorted(errors), key=lambda name: errors[name])
-    mean = sum(errors[name] for name in sorted(errors)) / len(errors)
+    worst = max(errors, key=errors.__getitem__)
+    mean = sum(errors.values()) / len(errors)
     return (
         f"Error of the weights (norm of the difference over norm of the weights, every "
-        f"{SAMPLED_ROWS}th row): {mean:.2%} in the mean of the tensors, {errors[worst]:.2%} at "
-        f"most ({worst})."
+        f"{SAMPLED_ROWS}th row): {mean:.2%} on average, {errors[worst]:.2%} at most ({worst})."
     )

@@ -1,4 +1,4 @@
-"""What a conversion's command line takes."""
+"""The options of a conversion, on the command line and in Python."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,113 +6,114 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.convert.conversion import convert
-from magistral_mlx.convert.rounding.progress import ProgressCallback
-from magistral_mlx.convert.rounding.recipe import RECIPES, TARGET_BITS
-from magistral_mlx.convert.weights import NoteCallback
+from magistral_mlx.checkpoint.quantization import Quantization
+from magistral_mlx.convert.rounding.recipe import RECIPES, TARGET_BITS, Recipe
+from magistral_mlx.convert.sources.open_source import source_name
+from magistral_mlx.folders import models_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Converting:
-    """How to convert; see `magistral_mlx.convert.convert`."""
+class ConversionOptions:
+    """How to convert a checkpoint.
 
-    bits: Annotated[int, typer.Option(help="Bits a weight: 2, 3, 4, 5, 6 or 8.")] = 4
+    Without `recipe`, matrices are stored in `bits` bits. `target_bits` is for the recipe "mixed",
+    and `modules` has exceptions, "PATTERN=RECIPE". Scales and biases are chosen for the least
+    squared error; `rtn` rounds plainly, as mlx-lm does. `importance` is a file that weights the
+    error of each column (`rounding.importance.write_importance`). `calibrate` is a text that runs
+    through the model layer by layer, so that later columns compensate the error of earlier ones:
+    more exact, and slower. `force` replaces an existing output once the new one is complete;
+    `restart` discards an interrupted conversion. `revision` and `keep_source` are for sources on
+    the Hub, `tokenizer` for GGUF files.
+    """
+
+    bits: Annotated[int, typer.Option(help="Bits per weight: 2, 3, 4, 5, 6 or 8.")] = 4
     group_size: Annotated[int, typer.Option(help="Weights that share a scale: 32, 64 or 128.")] = 64
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="How the matrices are stored, instead of --bits: " + ", ".join(RECIPES) + ".",
+            help="Quantization recipe, instead of --bits: " + ", ".join(RECIPES) + ".",
             show_default="q4",
         ),
     ] = None
     target_bits: Annotated[
         float | None,
         typer.Option(
-            help="Bits a weight of the recipe mixed, scales included.",
+            help="Average bits per weight for recipe mixed, scales included.",
             show_default=str(TARGET_BITS),
         ),
     ] = None
-    module: Annotated[
+    modules: Annotated[
         list[str] | None,
         typer.Option(
-            help="An exception, as '*.v_proj=q6' or 'lm_head=q8/32'; may be repeated.",
+            "--module",
+            help="Another recipe for some modules, for example '*.v_proj=q6' or 'lm_head=q8/32'; "
+            "may be repeated.",
             show_default=False,
         ),
     ] = None
     rtn: Annotated[
-        bool, typer.Option("--rtn", help="Round plainly, as mlx-lm does: faster, less exact.")
+        bool,
+        typer.Option("--rtn", help="Round to nearest, as mlx-lm does: faster, less exact."),
     ] = False
     importance: Annotated[
         Path | None,
         typer.Option(
-            help="A file that says what the error of each column counts; the command importance "
-            "makes one.",
-            show_default=False,
+            help="Importance matrix: a file made by the command importance.", show_default=False
         ),
     ] = None
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="A text to run through the model while it is quantised: slower, more exact. An "
-            "embedding that is the head too takes --importance beside it.",
+            help="Calibration text, for GPTQ: slower, more exact. --importance may be added if the "
+            "embedding is also the head.",
             show_default=False,
         ),
     ] = None
     dtype: Annotated[
         str, typer.Option(help="Type of scales and norms: bfloat16, float16 or float32.")
     ] = "bfloat16"
-    force: Annotated[bool, typer.Option("--force", help="Replace an older output.")] = False
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Do not go on from a run that ended early.")
-    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False
+    restart: Annotated[bool, typer.Option("--restart", help="Start again instead of resuming.")] = (
+        False
+    )
     revision: Annotated[
         str | None,
         typer.Option(help="Branch, tag or commit on the Hub.", show_default=False),
     ] = None
     keep_source: Annotated[
         bool,
-        typer.Option("--keep-source", help="Download the Hub's files and keep them in its cache."),
+        typer.Option("--keep-source", help="Download the files to the Hub's cache and keep them."),
     ] = False
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="tekken.json or tokenizer.json for a GGUF file, instead of one rebuilt from its "
-            "vocabulary.",
+            help="tekken.json or tokenizer.json for a GGUF file, instead of its vocabulary.",
             show_default=False,
         ),
     ] = None
 
     @property
     def kind(self) -> str:
-        """What the matrices become, in a few words."""
+        """For example "4 bits", or the recipe's name."""
         return self.recipe or f"{self.bits} bits"
 
-    def run(
-        self,
-        source: str,
-        output: Path | None,
-        *,
-        on_progress: ProgressCallback,
-        on_note: NoteCallback,
-    ) -> Path:
-        """The folder that was written. Raises what `convert` raises."""
-        return convert(
-            source,
-            output,
-            bits=self.bits,
-            group_size=self.group_size,
-            recipe=self.recipe,
-            target_bits=self.target_bits,
-            modules=self.module or (),
-            rtn=self.rtn,
-            importance=self.importance,
-            calibrate=self.calibrate,
+    def matrices(self) -> Recipe:
+        """The recipe. Raises CheckpointError for options that do not exist or contradict."""
+        name = self.recipe or f"q{self.bits}"
+        if name not in RECIPES and self.recipe is None:
+            Quantization(self.bits, self.group_size)  # refuses with the bits that exist
+        return Recipe(
+            name,
+            self.group_size,
+            self.target_bits,
+            tuple(self.modules or ()),
             dtype=self.dtype,
-            force=self.force,
-            restart=self.restart,
-            revision=self.revision,
-            keep_source=self.keep_source,
-            tokenizer=self.tokenizer,
-            on_progress=on_progress,
-            on_note=on_note,
+            rtn=self.rtn,
         )
+
+
+def default_output(source: str | Path, *, bits: int, recipe: str | None = None) -> Path:
+    """The folder for a source's conversion, named from the source and the bits or recipe."""
+    name = recipe or f"q{bits}"
+    suffix = f"{name[1:]}bit" if name[0] == "q" and name[1:].isdigit() else name
+    return models_folder() / f"{source_name(source)}-{suffix}"

@@ -1,7 +1,8 @@
-"""A conversion's bar on the terminal."""
+"""The progress of a conversion, and its bar on the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
@@ -13,37 +14,40 @@ from rich.progress import (
 )
 from rich.progress import Progress as ProgressBar
 
-from magistral_mlx.convert.rounding.progress import Progress, ProgressCallback
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Source bytes that are converted, of the total, and the current tensor."""
+
+    done: int
+    total: int
+    tensor: str
+
+
+ProgressCallback = Callable[[Progress], None]
+NoteCallback = Callable[[str], None]
+"""Receives sentences for the user."""
 
 
 @contextmanager
 def conversion_bar(console: Console) -> Iterator[ProgressCallback]:
-    """Show bytes of source weights, their rate and the time left; yields `convert`'s on_progress.
+    """Show bytes, rate and time left; yields `on_progress` for `convert`.
 
-    A console that is no terminal shows nothing.
+    Shows nothing if the console is not a terminal.
     """
-    with _bar(console) as bar:
-        task = bar.add_task("Checking", total=None)
-
-        def show(progress: Progress) -> None:
-            bar.update(
-                task,
-                completed=progress.done,
-                total=progress.total,
-                description=progress.tensor.removesuffix(".weight"),
-            )
-
-        yield show
-
-
-def _bar(console: Console) -> ProgressBar:
-    return ProgressBar(
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
     )
+    disable = not console.is_terminal
+    with ProgressBar(*columns, console=console, transient=True, disable=disable) as bar:
+        task = bar.add_task("Checking", total=None)
+
+        def show(progress: Progress) -> None:
+            name = progress.tensor.removesuffix(".weight")
+            bar.update(task, completed=progress.done, total=progress.total, description=name)
+
+        yield show

@@ -1,6 +1,6 @@
-"""Whether a converted folder is whole: shapes, checksums, token ids, text, and its source."""
+"""Checks of a converted folder: shapes, checksums, token ids, a short text, and its source."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -8,14 +8,14 @@ from typing import cast
 import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import Checkpoint
-from magistral_mlx.convert.output.checksums import wrong_tensors
+from magistral_mlx.convert.output.manifest import StoredModel, open_stored
 from magistral_mlx.convert.output.model_files import file_digest
-from magistral_mlx.convert.output.stored_model import StoredModel, open_stored
-from magistral_mlx.convert.rounding.rounder import stored_names
+from magistral_mlx.convert.output.shards import wrong_tensors
+from magistral_mlx.convert.rounding.stored_form import stored_as, stored_names
 from magistral_mlx.convert.rounding.weight_error import ErrorMeter, WeightError
-from magistral_mlx.convert.sources.read_ahead import Block, read_ahead
+from magistral_mlx.convert.sources.read_ahead import read_ahead
 from magistral_mlx.convert.sources.source import Source, as_array
-from magistral_mlx.convert.sources.tensors import FileTensor
+from magistral_mlx.convert.sources.tensors import local_tensor
 from magistral_mlx.convert.vocabulary.open_vocabulary import check_ids, open_vocabulary
 from magistral_mlx.convert.vocabulary.tekken_json import TOKENIZER_JSON
 from magistral_mlx.device import compute_dtype, dtype_name
@@ -28,10 +28,13 @@ from magistral_mlx.model.token_axis import Segment
 NEW_TOKENS = 8
 PROMPT = "What is 12 + 30?"
 
+LARGEST_ERROR = 0.6
+"""Two bits leave a relative error of about 0.5; other weights differ by 1.4."""
+
 
 @dataclass(slots=True)
 class Verification:
-    """What was found: sentences, and the error of every tensor when a source was given."""
+    """What was checked, as sentences, and the error of every tensor if a source was given."""
 
     passed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -40,9 +43,9 @@ class Verification:
 
 
 def verify(folder: Path, *, source: Source | None = None) -> Verification:
-    """Check a converted folder, and its weights against the source that it was made from.
+    """Check a converted folder and, with a source, every weight.
 
-    A folder that does not open at all raises CheckpointError; everything else is reported.
+    Raises CheckpointError for a folder that does not open; anything else is reported.
     """
     stored = open_stored(folder)
     found = Verification()
@@ -56,87 +59,52 @@ def verify(folder: Path, *, source: Source | None = None) -> Verification:
     return found
 
 
-def weight_errors(stored: StoredModel, source: Source) -> Iterator[tuple[str, WeightError]]:
-    """The error of every quantised tensor over all of its rows, read block by block."""
-    meter: ErrorMeter | None = None
-    for block, rows in read_ahead(source.tensors, readers=source.readers):
-        name = block.tensor.name
-        module = name.removesuffix(".weight")
-        is_matrix = len(block.tensor.shape) > 1
-        quantization = stored.checkpoint.config.quantization_of(module) if is_matrix else None
-        if block.start == 0:
-            meter = ErrorMeter(quantization, every=1)
-        assert meter is not None, "a tensor begins with its first row"
-        names = stored_names(name, quantization)
-        meter.add(as_array(rows, block.tensor.dtype), _stored_block(stored, names, block))
-        if block.is_last:
-            yield name, meter.error
-            mx.clear_cache()
-
-
-def _stored_block(
-    stored: StoredModel, names: tuple[str, ...], block: Block
-) -> tuple[mx.array, ...]:
-    parts = []
-    for name in names:
-        path, entry = stored.places[name]
-        rows = FileTensor(name, path, entry).read_rows(block.start, block.stop)
-        parts.append(as_array(rows, entry.dtype))
-    return tuple(parts)
-
-
 def _verify_checksums(stored: StoredModel, found: Verification) -> None:
     if not stored.has_manifest:
-        found.skipped.append("Checksums: the folder was not converted here and records none.")
+        found.skipped.append("Checksums: the folder has no conversion.json of this converter.")
         return
-    unknown = sorted(stored.places.keys() ^ stored.tensor_digests.keys())
-    wrong = wrong_tensors(stored.places, _known(stored.tensor_digests, stored.places))
-    found.failed += [f"Tensor {name} is not among those that were converted." for name in unknown]
+    places, folder = stored.places, stored.checkpoint.folder
+    known = {name: digest for name, digest in stored.tensor_digests.items() if name in places}
     found.failed += [
-        f"Tensor {name} in {stored.places[name][0].name} is not what was converted: convert the "
+        f"Tensor {name} is not listed in conversion.json, or missing: convert the model again."
+        for name in sorted(places.keys() ^ stored.tensor_digests.keys())
+    ]
+    found.failed += [
+        f"Tensor {name} in {places[name][0].name} was changed after the conversion: convert the "
         "model again."
-        for name in wrong
+        for name in wrong_tensors(places, known)
     ]
     found.failed += [
         f"{name} is missing or was changed after the conversion: copy it from the source."
         for name, digest in stored.file_digests.items()
-        if not _is_file(stored.checkpoint.folder / name, digest)
+        if not (folder / name).is_file() or file_digest(folder / name) != digest
     ]
     if not found.failed:
         count = len(stored.tensor_digests) + len(stored.file_digests)
-        found.passed.append(f"{count} checksums of tensors and files are those of the conversion.")
-
-
-def _known(digests: Mapping[str, str], places: Mapping[str, object]) -> dict[str, str]:
-    return {name: digest for name, digest in digests.items() if name in places}
-
-
-def _is_file(path: Path, digest: str) -> bool:
-    return path.is_file() and file_digest(path) == digest
+        found.passed.append(f"{count} checksums of tensors and files match conversion.json.")
 
 
 def _verify_tokens(checkpoint: Checkpoint, found: Verification) -> None:
     path = checkpoint.tokenizer_file
+    has_json = (checkpoint.folder / TOKENIZER_JSON).is_file()
     try:
         vocabulary = open_vocabulary(path, vocab_size=checkpoint.config.vocab_size)
         count = len(vocabulary.check())
-        has_json = (checkpoint.folder / TOKENIZER_JSON).is_file()
         if has_json:
             check_ids(checkpoint.folder, vocabulary)
     except CheckpointError as error:
         found.failed.append(str(error))
         return
-    found.passed.append(f"The {count} tokens of a multilingual text decode to it again.")
+    found.passed.append(f"The {count} tokens of a multilingual text decode to the same text.")
     if has_json and path.name != TOKENIZER_JSON:
         found.passed.append(f"{TOKENIZER_JSON} gives the same ids for it as {path.name}.")
 
 
 def _verify_text(checkpoint: Checkpoint, found: Verification) -> None:
-    """A few greedy tokens: weights that are numbers, and a decoder that takes them."""
-    dtype = dtype_name(compute_dtype(checkpoint.config.dtype))
+    """Generate a few greedy tokens: the logits must be finite."""
     limit = machine_limit().bytes
-    if weight_bytes(checkpoint.config, dtype) > limit:
-        found.skipped.append(f"Text: the weights do not fit into {limit / 1e9:.1f} GB here.")
+    if weight_bytes(checkpoint.config, dtype_name(compute_dtype(checkpoint.config.dtype))) > limit:
+        found.skipped.append(f"Text: the weights do not fit in {limit / 1e9:.1f} GB of memory.")
         return
     vocabulary = open_vocabulary(checkpoint.tokenizer_file, vocab_size=checkpoint.config.vocab_size)
     decoder = load_decoder(checkpoint)
@@ -156,10 +124,12 @@ def _verify_text(checkpoint: Checkpoint, found: Verification) -> None:
 
 def _verify_against(stored: StoredModel, source: Source, found: Verification) -> None:
     config = stored.checkpoint.config
-    if {tensor.name for tensor in source.tensors} != set(_plain_names(stored)):
-        found.failed.append(f"{source.name} has other tensors than the folder: another model.")
+    parts = (".scales", ".biases")
+    names = {name for name in stored.places if not name.endswith(parts)}
+    if {tensor.name for tensor in source.tensors} != names:
+        found.failed.append(f"{source.name} has other tensors: give the source of this folder.")
         return
-    found.errors = dict(weight_errors(stored, source))
+    found.errors = dict(_weight_errors(stored, source))
     large = [name for name, error in found.errors.items() if error.mean > LARGEST_ERROR]
     bits = config.dtype if config.quantization is None else f"{config.quantization.bits} bits"
     if large:
@@ -172,10 +142,18 @@ def _verify_against(stored: StoredModel, source: Source, found: Verification) ->
         found.passed.append(f"All weights are those of {source.name} at {bits}.")
 
 
-LARGEST_ERROR = 0.6
-"""Two bits leave a relative error of about 0.5; other weights differ by 1.4."""
-
-
-def _plain_names(stored: StoredModel) -> list[str]:
-    parts = (".scales", ".biases")
-    return [name for name in stored.places if not name.endswith(parts)]
+def _weight_errors(stored: StoredModel, source: Source) -> Iterator[tuple[str, WeightError]]:
+    """The error of every tensor over all of its rows, read block by block."""
+    meter: ErrorMeter | None = None
+    for block, rows in read_ahead(source.tensors, readers=source.readers):
+        name = block.tensor.name
+        quantization = stored_as(block.tensor, stored.checkpoint.config)
+        if block.start == 0:
+            meter = ErrorMeter(quantization, every=1)
+        assert meter is not None, "a tensor begins with its first row"
+        tensors = [local_tensor(n, stored.places[n]) for n in stored_names(name, quantization)]
+        parts = (as_array(t.read_rows(block.start, block.stop), t.dtype) for t in tensors)
+        meter.add(as_array(rows, block.tensor.dtype), tuple(parts))
+        if block.is_last:
+            yield name, meter.error
+            mx.clear_cache()

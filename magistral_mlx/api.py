@@ -124,10 +124,10 @@ def _plan(config: ModelConfig, workload: Workload, team: Team) -> MemoryPlan:
 
 def _demo_folder() -> Path:
     # The runtime needs the converter for nothing else.
-    from magistral_mlx.convert import convert, default_output
+    from magistral_mlx.convert import ConversionOptions, convert, default_output
 
     folder = default_output("demo", bits=4)
-    return folder if folder.is_dir() else convert("demo", rtn=True)
+    return folder if folder.is_dir() else convert("demo", options=ConversionOptions(rtn=True))
 
 
 def _kv_store(limit: int | None, checkpoint: Checkpoint, dtype: mx.Dtype | None) -> KVStore | None:

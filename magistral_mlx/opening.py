@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magistral_mlx.api import open_model
-from magistral_mlx.convert.sources.locations import DEMO
+from magistral_mlx.convert import DEMO
 from magistral_mlx.engine.status import StepReport
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.folders import models_folder

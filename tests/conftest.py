@@ -8,7 +8,7 @@ import pytest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
-from magistral_mlx.convert import convert, default_output
+from magistral_mlx.convert import ConversionOptions, convert, default_output
 from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import write_hf
@@ -40,7 +40,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def demo_folder(folders_of_their_own: None) -> Path:
     """The nano at 4 bits, where `open_model("demo")` finds it too. Not to be written to."""
     folder = default_output("demo", bits=4)
-    return folder if folder.is_dir() else convert("demo", rtn=True)
+    return folder if folder.is_dir() else convert("demo", options=ConversionOptions(rtn=True))
 
 
 @pytest.fixture(scope="session")

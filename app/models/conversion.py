@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from magistral_mlx.app.models.fits import Fit, what_fits
-from magistral_mlx.convert import Progress, convert
+from magistral_mlx.convert import ConversionOptions, Progress, convert
 from magistral_mlx.device import mlx_thread
 from magistral_mlx.errors import UserError
 
@@ -91,7 +91,9 @@ class Conversion:
     def _convert(self, source: str, bits: int, force: bool) -> None:
         ending = replace(self.snapshot(), state="failed", message="It failed: see the log.")
         try:
-            folder = convert(source, bits=bits, force=force, on_progress=self._take)
+            folder = convert(
+                source, options=ConversionOptions(bits=bits, force=force), on_progress=self._take
+            )
             ending = replace(ending, state="done", folder=folder, message=None)
         except _Cancelled:
             ending = replace(ending, state="cancelled", message=None)

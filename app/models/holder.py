@@ -10,7 +10,7 @@ from typing import Literal
 
 from magistral_mlx.app.runs.registry import RunRegistry
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.convert.sources.locations import DEMO, default_output
+from magistral_mlx.convert import DEMO, default_output
 from magistral_mlx.device import mlx_thread
 from magistral_mlx.errors import CheckpointError, EngineError, UserError
 from magistral_mlx.folders import models_folder

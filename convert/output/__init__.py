@@ -1,4 +1,4 @@
-"""The folder that is written: shards, journal, manifest, model card, checksums.
+"""The output folder: weight files, journal, manifest, config and tokenizer files.
 
-It must not know where the weights come from.
+It must not know how sources are read or weights rounded.
 """

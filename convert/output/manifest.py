@@ -1,14 +1,19 @@
-"""The record of a conversion, written beside the weights."""
+"""conversion.json, the manifest of a finished conversion: writing and reading it."""
 
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from magistral_mlx.convert.output.journal import Finished
+from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint, read_entries
+from magistral_mlx.checkpoint.json_file import read_json
+from magistral_mlx.checkpoint.safetensors_header import TensorEntry
+from magistral_mlx.convert.output.journal import FinishedTensor
 from magistral_mlx.convert.output.shards import Shard
-from magistral_mlx.convert.rounding.settings import Settings
-from magistral_mlx.convert.rounding.weight_error import SAMPLED_ROWS
+from magistral_mlx.convert.rounding.weight_error import SAMPLED_ROWS, WeightError
 from magistral_mlx.convert.sources.source import Source
+from magistral_mlx.errors import CheckpointError
 
 MANIFEST_FILE = "conversion.json"
 FORMAT_VERSION = 2
@@ -17,15 +22,15 @@ PACKAGES = ("magistral-mlx", "mlx", "mistral-common")
 
 def manifest_json(
     source: Source,
-    settings: Settings,
+    settings: Mapping[str, object],
     shards: tuple[Shard, ...],
     *,
-    finished: Mapping[str, Finished],
+    finished: Mapping[str, FinishedTensor],
     file_digests: Mapping[str, str],
 ) -> dict[str, object]:
-    """Source, settings, versions, and the SHA-256 of every tensor's bytes and every other file.
+    """Source, settings, versions, and the SHA-256 of every tensor and every other file.
 
-    It holds no date and no path: the same conversion gives the same bytes.
+    It has no date and no path: the same conversion gives the same bytes.
     """
     ordered = [finished[tensor.name] for tensor in source.tensors]
     digests = {name: value for done in ordered for name, value in done.digests.items()}
@@ -37,10 +42,10 @@ def manifest_json(
             "revision": source.revision,
             "licence": source.licence,
             "layout": source.layout,
-            "dtype": _source_dtypes(source),
+            "dtype": sorted({tensor.dtype for tensor in source.tensors}),
             "fingerprint": source.fingerprint,
         },
-        "settings": settings.as_json(),
+        "settings": dict(settings),
         "versions": {"python": platform.python_version()} | package_versions(),
         "error": {
             "rows": f"every {SAMPLED_ROWS}th of a block",
@@ -58,12 +63,8 @@ def manifest_json(
     }
 
 
-def _source_dtypes(source: Source) -> list[str]:
-    return sorted({tensor.dtype for tensor in source.tensors})
-
-
 def package_versions() -> dict[str, str]:
-    """The packages that the output's bytes depend on."""
+    """The versions of the packages that determine the output's bytes."""
     return {name: _version(name) for name in PACKAGES}
 
 
@@ -72,3 +73,59 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """An MLX folder and, if it has a manifest, its checksums (SHA-256, hex) and errors."""
+
+    checkpoint: Checkpoint
+    places: Mapping[str, tuple[Path, TensorEntry]]
+    tensor_digests: Mapping[str, str]
+    file_digests: Mapping[str, str]
+    errors: Mapping[str, WeightError]
+    has_manifest: bool
+
+
+def open_stored(folder: Path) -> StoredModel:
+    """Open an MLX folder with its manifest. Raises CheckpointError when a file is damaged."""
+    folder = Path(folder).expanduser()
+    checkpoint = open_checkpoint(folder)
+    path = folder / MANIFEST_FILE
+    manifest = read_json(path) if path.is_file() else {}
+    errors = _mapping(manifest.get("error") or {}, path).get("tensors", {})
+    return StoredModel(
+        checkpoint=checkpoint,
+        places=read_entries(checkpoint.weight_files),
+        tensor_digests=_digests(manifest.get("tensors", {}), path),
+        file_digests=_digests(manifest.get("files", {}), path),
+        errors={
+            name: WeightError(_number(value, "mean", path), _number(value, "largest", path))
+            for name, value in _mapping(errors, path).items()
+        },
+        has_manifest=path.is_file(),
+    )
+
+
+def _digests(values: object, path: Path) -> dict[str, str]:
+    return {
+        name: str(_mapping(value, path).get("sha256"))
+        for name, value in _mapping(values, path).items()
+    }
+
+
+def _number(value: object, field: str, path: Path) -> float:
+    found = _mapping(value, path).get(field)
+    if not isinstance(found, float | int):
+        raise _damaged(path)
+    return float(found)
+
+
+def _mapping(value: object, path: Path) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise _damaged(path)
+    return value
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged: restore it, or convert the model again.")

@@ -15,17 +15,17 @@ from magistral_mlx.convert.vocabulary.open_vocabulary import Vocabulary
 SYSTEM_PROMPT_FILE = "SYSTEM_PROMPT.txt"
 
 LEFT_OUT = ("_name_or_path", "transformers_version", "dtype")
-"""Fields of the source's config.json that are about its own export; torch_dtype is set anew."""
+"""Fields of the source's config.json about its export; torch_dtype is replaced."""
 
 NULLS = ("sliding_window",)
-"""Fields whose null must stay: without it transformers takes a window of 4,096."""
+"""Fields whose null is kept: without it, transformers assumes a window of 4,096."""
 
 
 def config_json(source: Source, config: ModelConfig, vocabulary: Vocabulary) -> dict[str, object]:
     """config.json as mlx-lm writes it.
 
-    rope_theta and tie_word_embeddings are always at the top: mlx-lm falls back to 10,000 and to
-    true when a config of transformers 5 has them elsewhere or nowhere.
+    rope_theta and tie_word_embeddings are always at the top level. A config of transformers 5 may
+    have them elsewhere, where mlx-lm does not look: it assumes 10,000 and true.
     """
     kept = {
         key: value
@@ -43,28 +43,10 @@ def config_json(source: Source, config: ModelConfig, vocabulary: Vocabulary) -> 
     return dict(sorted(fields.items()))
 
 
-def _quantization_json(config: ModelConfig) -> dict[str, object]:
-    """As mlx-lm writes it: modules that are stored otherwise by name, false for not quantised."""
-    if config.quantization is None:
-        return {}
-    stored: dict[str, object] = dict(_format_json(config.quantization))
-    for name, own in config.module_quantization:
-        stored[name] = False if own is None else _format_json(own)
-    return {"quantization": stored, "quantization_config": stored}
-
-
-def _format_json(quantization: Quantization) -> dict[str, int | str]:
-    return {
-        "bits": quantization.bits,
-        "group_size": quantization.group_size,
-        "mode": quantization.mode,
-    }
-
-
 def write_tokenizer_files(folder: Path, source: Source, vocabulary: Vocabulary) -> None:
-    """Write and copy what needs no weights: tokenizer, chat template, system prompt.
+    """Write tokenizer and chat template, and copy the small files.
 
-    Raises CheckpointError when the tokenizer cannot be written for other programs as it is.
+    Raises CheckpointError when the tokenizer cannot be written for other programs.
     """
     for path in source.companions:
         shutil.copyfile(path, folder / path.name)
@@ -79,12 +61,13 @@ def write_tokenizer_files(folder: Path, source: Source, vocabulary: Vocabulary) 
 def write_model_files(
     folder: Path, *, config: Mapping[str, object], vocabulary: Vocabulary, card: str
 ) -> dict[str, str]:
-    """Write config and model card; the SHA-256 (hex) of each file beside the weights."""
+    """Write config and model card; returns the SHA-256 (hex) of each file beside the weights."""
     write_json(folder / "config.json", config)
     (folder / "README.md").write_text(card, encoding="utf-8")
     if not (folder / "generation_config.json").exists():
         write_json(folder / "generation_config.json", _special_ids(vocabulary))
-    return {path.name: file_digest(path) for path in sorted(folder.iterdir()) if _is_small(path)}
+    small = (path for path in sorted(folder.iterdir()) if path.suffix != ".safetensors")
+    return {path.name: file_digest(path) for path in small if path.name != MANIFEST_FILE}
 
 
 def write_json(path: Path, data: Mapping[str, object]) -> None:
@@ -105,5 +88,19 @@ def _special_ids(vocabulary: Vocabulary) -> dict[str, object]:
     }
 
 
-def _is_small(path: Path) -> bool:
-    return path.name != MANIFEST_FILE and path.suffix != ".safetensors"
+def _quantization_json(config: ModelConfig) -> dict[str, object]:
+    """As mlx-lm writes it: exceptions by module name, false for not quantised."""
+    if config.quantization is None:
+        return {}
+    stored = _format_json(config.quantization)
+    for name, own in config.module_quantization:
+        stored[name] = False if own is None else _format_json(own)
+    return {"quantization": stored, "quantization_config": stored}
+
+
+def _format_json(quantization: Quantization) -> dict[str, object]:
+    return {
+        "bits": quantization.bits,
+        "group_size": quantization.group_size,
+        "mode": quantization.mode,
+    }

@@ -1,7 +1,7 @@
-"""A folder that appears under its name only when it is complete, and the work that leads to it.
+"""A folder that appears under its name only when it is complete.
 
-Beside the output NAME lies .NAME.partial while it is made: the journal, the lock, what is read from
-the network, and `model`, the folder that takes the name at the end.
+Until then there is .NAME.partial beside it, with the journal, the lock, small files from the
+network, and `model`, the folder that gets the name at the end.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from magistral_mlx.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where an output is made; it survives the run when the journal holds finished tensors."""
+    """Where an output is made. It is kept after the run if the journal has finished tensors."""
 
     output: Path
 
@@ -49,12 +49,12 @@ class Workplace:
 
     @property
     def is_published(self) -> bool:
-        """A run was killed after the output got its name and before its leftovers were gone."""
+        """Whether a run was killed after the output got its name, but before the cleanup."""
         return self.journal.is_file() and not self.model.exists() and self.output.is_dir()
 
 
 def check_output(output: Path, source: Path | None, *, force: bool) -> None:
-    """Refuse an output that exists, or that --force must not delete. Raises CheckpointError."""
+    """Refuse an existing output, unless --force may delete it. Raises CheckpointError."""
     if source is not None and (output == source or output in source.parents):
         raise CheckpointError(
             f"{output} holds the source itself: choose another folder for the output."
@@ -63,7 +63,7 @@ def check_output(output: Path, source: Path | None, *, force: bool) -> None:
         return
     if not force:
         raise CheckpointError(
-            f"{output} exists already: choose another folder, or replace it with --force."
+            f"{output} already exists: choose another folder, or replace it with --force."
         )
     if not output.is_dir() or (any(output.iterdir()) and not (output / "config.json").is_file()):
         raise CheckpointError(
@@ -75,11 +75,11 @@ def check_output(output: Path, source: Path | None, *, force: bool) -> None:
 def check_space(output: Path, needed: int) -> None:
     """Refuse when the output's disk has fewer than `needed` bytes free. Raises CheckpointError.
 
-    What an earlier run left counts as free: it is part of what is needed, or deleted.
+    The files of an interrupted run count as free: they are reused or deleted.
     """
     parent = next(folder for folder in output.parents if folder.exists())
     leftovers = _beside(output, "partial").rglob("*")
-    # Blocks, not lengths: the weight files are as long as they will be from the start.
+    # Blocks, not lengths: weight files have their final length from the start.
     held = sum(512 * path.stat().st_blocks for path in leftovers if path.is_file())
     free = shutil.disk_usage(parent).free + held
     if free < needed:
@@ -93,7 +93,7 @@ def check_space(output: Path, needed: int) -> None:
 def locked(place: Workplace) -> Iterator[None]:
     """Hold the workplace while the block runs.
 
-    It is deleted when the block ends well, and on an error or Ctrl-C when no tensor was finished.
+    Afterwards it is deleted, except when the block raised and the journal has finished tensors.
     Raises CheckpointError while another process writes the same output.
     """
     place.folder.mkdir(parents=True, exist_ok=True)
@@ -110,14 +110,14 @@ def locked(place: Workplace) -> Iterator[None]:
 
 
 def begin_anew(place: Workplace) -> None:
-    """Delete what an earlier run has done."""
+    """Delete the work of an earlier run."""
     place.journal.unlink(missing_ok=True)
     shutil.rmtree(place.model, ignore_errors=True)
     place.model.mkdir()
 
 
 def publish(place: Workplace) -> None:
-    """Give the finished folder its name; an older output is gone after that."""
+    """Give the finished folder its name, and delete an older output."""
     _sync(place.model, *place.model.iterdir())
     try:
         if place.output.exists():
@@ -144,14 +144,14 @@ def _take(lock: BinaryIO, output: Path) -> None:
 
 
 def _recover(place: Workplace) -> None:
-    """A run that was killed between the two renames of `publish` left the old folder aside."""
+    """Undo a `publish` that was killed between its two renames: put the old folder back."""
     if place.replaced.exists() and not place.output.exists():
         place.replaced.rename(place.output)
     shutil.rmtree(place.replaced, ignore_errors=True)
 
 
 def _clean_up(place: Workplace) -> None:
-    # The journal goes last but for the lock: without it, what is left of the rest says nothing.
+    # The journal last, before the lock: without a journal, the model folder is worthless.
     shutil.rmtree(place.model, ignore_errors=True)
     shutil.rmtree(place.fetched, ignore_errors=True)
     place.journal.unlink(missing_ok=True)
@@ -159,7 +159,7 @@ def _clean_up(place: Workplace) -> None:
 
 
 def _sync(*paths: Path) -> None:
-    """Put files on the disk, and folders, without which names do not survive a power cut."""
+    """Flush files, and folders, which hold the names, to the disk."""
     for path in paths:
         handle = os.open(path, os.O_RDONLY)
         try:

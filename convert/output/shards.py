@@ -1,26 +1,31 @@
-"""The output's safetensors files: planned whole, then filled block by block."""
+"""The output's safetensors files: planned, written block by block, and checked."""
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import mlx.core as mx
 import numpy as np
 
 from magistral_mlx.checkpoint.safetensors_header import LENGTH_BYTES, TensorEntry, TensorSpec
+from magistral_mlx.errors import CheckpointError
 
 SHARD_BYTES = 5 << 30
 """mlx-lm's MAX_FILE_SIZE_GB."""
 
+READ_BYTES = 4 << 20
+READ_THREADS = 4
+"""hashlib releases the interpreter lock, so checksums are computed in parallel."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file: its header, and the byte range of every tensor in the file."""
+    """One file: its header, and the byte range of every tensor."""
 
     file_name: str
     header: bytes
@@ -36,7 +41,7 @@ def plan_shards(
 ) -> tuple[Shard, ...]:
     """Distribute tensors over files of at most `shard_bytes`, in order, as mlx-lm does.
 
-    A tensor that is larger gets a file of its own.
+    A larger tensor gets a separate file.
     """
     groups: list[list[TensorSpec]] = [[]]
     size = 0
@@ -52,10 +57,9 @@ def plan_shards(
 
 
 class ShardWriter:
-    """Writes planned files by appending rows to each tensor in it, in any order of tensors.
+    """Writes the planned files by appending rows to their tensors, in any order of tensors.
 
-    Files that an earlier run began are gone on with. A context manager: leaving it closes the
-    files.
+    Keeps what an earlier run wrote. A context manager, which closes the files.
     """
 
     def __init__(self, folder: Path, shards: tuple[Shard, ...]) -> None:
@@ -83,7 +87,7 @@ class ShardWriter:
         self._written[name] += len(data)
 
     def close_tensors(self, names: Iterable[str]) -> dict[str, str]:
-        """Hand whole tensors to the operating system; the SHA-256 (hex) of their bytes."""
+        """Flush complete tensors to the operating system; returns their SHA-256 (hex)."""
         digests = {}
         for name in names:
             file_name, entry = self._places[name]
@@ -93,20 +97,15 @@ class ShardWriter:
         return digests
 
     def sync(self) -> None:
-        """Put everything on the disk."""
+        """Flush everything to the disk."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
 
-    def __enter__(self) -> "ShardWriter":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for file in self._files.values():
             file.close()
 
@@ -121,6 +120,39 @@ def index_json(shards: tuple[Shard, ...], *, parameters: int) -> dict[str, objec
     }
 
 
+def wrong_tensors(
+    places: Mapping[str, tuple[Path, TensorEntry]], digests: Mapping[str, str]
+) -> list[str]:
+    """The tensors of `digests` whose bytes on disk have another SHA-256.
+
+    Raises CheckpointError when a file cannot be read.
+    """
+
+    def is_right(name: str) -> bool:
+        path, entry = places[name]
+        return path.is_file() and _digest(path, entry) == digests[name]
+
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        results = threads.map(is_right, digests)
+        return [name for name, right in zip(digests, results, strict=True) if not right]
+
+
+def _digest(path: Path, entry: TensorEntry) -> str:
+    digest = sha256()
+    try:
+        with path.open("rb") as file:
+            file.seek(entry.start)
+            left = entry.stop - entry.start
+            while left and (data := file.read(min(READ_BYTES, left))):
+                digest.update(data)
+                left -= len(data)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}): check the disk and run this again."
+        ) from error
+    return digest.hexdigest()
+
+
 def _open(path: Path) -> BinaryIO:
     return path.open("r+b" if path.exists() else "xb")
 
@@ -131,32 +163,26 @@ def _file_name(number: int, count: int) -> str:
 
 def _shard(file_name: str, tensors: list[TensorSpec]) -> Shard:
     header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
-    offsets: dict[str, tuple[int, int]] = {}
     position = 0
     for tensor in tensors:
-        offsets[tensor.name] = (position, position + tensor.nbytes)
         header[tensor.name] = {
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
-            "data_offsets": list(offsets[tensor.name]),
+            "data_offsets": [position, position + tensor.nbytes],
         }
         position += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    data = LENGTH_BYTES + len(text)
-    entries = {
-        tensor.name: TensorEntry(
-            tensor.dtype,
-            tensor.shape,
-            data + offsets[tensor.name][0],
-            data + offsets[tensor.name][1],
-        )
-        for tensor in tensors
-    }
+    entries = {}
+    position = LENGTH_BYTES + len(text)
+    for tensor in tensors:
+        stop = position + tensor.nbytes
+        entries[tensor.name] = TensorEntry(tensor.dtype, tensor.shape, position, stop)
+        position = stop
     return Shard(file_name, len(text).to_bytes(LENGTH_BYTES, "little") + text, entries)
 
 
 def _plain_bytes(rows: mx.array) -> memoryview:
-    """The array's own bytes; two-byte floats as whole numbers, for NumPy has no bfloat16."""
+    """The array's bytes; two-byte floats as integers, because NumPy has no bfloat16."""
     numbers = np.asarray(rows.view(mx.uint16) if rows.dtype.size == 2 else rows)
     return np.ascontiguousarray(numbers).reshape(-1).view(np.uint8).data

@@ -1,6 +1,6 @@
-"""Importance of columns: the mean square of what goes into them while a text runs.
+"""Importance of a matrix's columns: the mean square of their inputs while a text runs.
 
-A file holds one vector of float32 for every module, by mlx-lm's names.
+A file has one float32 vector for every module, by mlx-lm's names.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,14 +17,12 @@ from safetensors.numpy import load_file, save_file
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 from magistral_mlx.convert.rounding.calibration import (
-    Pieces,
     calibration_pieces,
     embed,
     gathered,
     load_source,
 )
 from magistral_mlx.convert.rounding.layer_walk import walk
-from magistral_mlx.convert.rounding.progress import Progress, ProgressCallback
 from magistral_mlx.convert.sources.source import Source
 from magistral_mlx.convert.vocabulary.open_vocabulary import open_vocabulary
 from magistral_mlx.device import compute_dtype
@@ -36,26 +34,24 @@ Importance = Mapping[str, Vector]
 EMBEDDING = "model.embed_tokens"
 
 UNLIKELY = 0.01
-"""Of a module's mean, added to every column: what the text lacks is not worth nothing."""
+"""Fraction of a module's mean that is added to every column: inputs that the text lacks count."""
 
 
-def write_importance(
-    source: Source, text: Path, output: Path, *, on_progress: ProgressCallback | None = None
-) -> int:
-    """Run a text through a source's weights, layer by layer, and write the file; its tokens.
+def write_importance(source: Source, text: Path, output: Path) -> int:
+    """Run a text through a source's weights, layer by layer, and write the file.
 
-    Raises CheckpointError when the text or the output cannot be used.
+    Returns the number of tokens. Raises CheckpointError when the text cannot be read or the output
+    not written.
     """
     vocabulary = open_vocabulary(source.tokenizer_file, vocab_size=source.config.vocab_size)
     pieces = calibration_pieces(text, vocabulary)
     found: dict[str, Vector] = {}
-    for stage in walk(source.config, _embedded(source, pieces), load_source(source)):
-        squares = mean_squares(stage.inputs())
-        found |= dict.fromkeys(stage.modules, squares)
-        if on_progress is not None:
-            on_progress(Progress(len(found), len(_modules(source.config)), stage.modules[-1]))
+    dtype = compute_dtype(source.config.dtype)
+    embedded = embed(pieces, partial(gathered, source.tensors[0]), dtype)
+    for stage in walk(source.config, embedded, load_source(source)):
+        found |= dict.fromkeys(stage.modules, mean_squares(stage.inputs()))
     if source.config.tie_word_embeddings:
-        # As a head it multiplies; as an embedding it is only looked up.
+        # The head multiplies inputs; the embedding is only looked up.
         found[EMBEDDING] = found.pop("lm_head")
     try:
         save_file(found, output)
@@ -67,12 +63,12 @@ def write_importance(
 
 
 def read_importance(path: Path, config: ModelConfig) -> Importance:
-    """A file's vectors, checked against the model. Raises CheckpointError."""
+    """Read a file and check it against the model. Raises CheckpointError when it does not fit."""
     try:
         found = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as a file of importances ({error}): make one with "
+            f"{path} is not an importance file ({error}): make one with "
             "python -m magistral_mlx.convert importance."
         ) from error
     wanted = _modules(config)
@@ -83,7 +79,9 @@ def read_importance(path: Path, config: ModelConfig) -> Importance:
                 "another model."
             )
         if not np.isfinite(found[module]).all() or found[module].min() < 0:
-            raise CheckpointError(f"{path}: the importance of {module} is no positive number.")
+            raise CheckpointError(
+                f"{path}: the importance of {module} is negative or not finite: make it again."
+            )
     return {module: _likely(found[module].astype(np.float32)) for module in wanted}
 
 
@@ -96,7 +94,7 @@ def importance_digest(importance: Importance) -> str:
 
 
 def mean_squares(inputs: Iterable[mx.array]) -> Vector:
-    """Of every column, over all pieces."""
+    """The mean square of every column, over all pieces (tokens, columns)."""
     total, count = np.float64(0), 0
     for piece in inputs:
         numbers = np.asarray(piece.astype(mx.float32)).astype(np.float64)
@@ -110,14 +108,8 @@ def _likely(squares: Vector) -> Vector:
     return squares / mean + np.float32(UNLIKELY) if mean > 0 else np.ones_like(squares)
 
 
-def _embedded(source: Source, pieces: Pieces) -> list[mx.array]:
-    """The rows of the embedding that the text has, piece by piece."""
-    dtype = compute_dtype(source.config.dtype)
-    return embed(pieces, partial(gathered, source.tensors[0]), dtype)
-
-
 def _modules(config: ModelConfig) -> dict[str, int]:
-    """Modules that have an importance, and their columns."""
+    """Modules with an importance, and their numbers of columns."""
     return {
         name.removesuffix(".weight"): shape[1]
         for name, shape in plain_shapes(config).items()

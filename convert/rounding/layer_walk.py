@@ -1,6 +1,6 @@
-"""The forward pass over a text, one layer in memory at a time, and what goes into every matrix.
+"""A forward pass that yields the input of every matrix, with one layer in memory at a time.
 
-The arithmetic is that of model.py, without a KV cache: pieces of text, each from its beginning.
+The arithmetic is that of `model.decoder`, without KV cache: each piece of text is a sequence.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,47 +13,48 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.device import on_cpu
 
 Load = Callable[[str], mx.array]
-"""A tensor by its name, in the type to compute in. Called when the walk gets there."""
+"""Loads a tensor by name, in the compute type, when the walk needs it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """Modules that take the same input, and that input, piece by piece: (tokens, columns).
+class WalkStage:
+    """Modules with a common input, and that input, piece by piece: (tokens, columns).
 
-    What the modules' matrices are is asked for after the stage: they may be made from its input.
+    Their matrices are loaded after the stage, so the receiver may first make them from its input.
     """
 
     modules: tuple[str, ...]
     inputs: Callable[[], Iterator[mx.array]]
 
 
-def walk(config: ModelConfig, pieces: Sequence[mx.array], load: Load) -> Iterator[Stage]:
-    """All stages in the order of the forward pass.
+def walk(config: ModelConfig, pieces: Sequence[mx.array], load: Load) -> Iterator[WalkStage]:
+    """Yield all stages in the order of the forward pass.
 
-    pieces: embedded tokens, (tokens, hidden) each. They are held for all pieces, and the output
-    of one layer's attention; everything else for one piece at a time.
+    pieces: embedded tokens, (tokens, hidden) each. In memory are the hidden states of all pieces
+    and the output of one layer's attention; anything else is computed piece by piece.
     """
     hidden = list(pieces)
     for layer in range(config.num_hidden_layers):
         yield from _layer(config, f"model.layers.{layer}", hidden, load)
     norm = load("model.norm.weight")
-    yield Stage(("lm_head",), lambda: _normed(config, hidden, norm))
+    yield WalkStage(("lm_head",), lambda: _normed(config, hidden, norm))
 
 
 def product(inputs: mx.array, matrix: mx.array) -> mx.array:
-    """Rows by a matrix (out, in). MLX's own on the CPU is many times slower than NumPy's."""
+    """Multiply rows (tokens, in) by a matrix (out, in)."""
     return _matmul(inputs, matrix.T)
 
 
-def _layer(config: ModelConfig, name: str, hidden: list[mx.array], load: Load) -> Iterator[Stage]:
+def _layer(
+    config: ModelConfig, name: str, hidden: list[mx.array], load: Load
+) -> Iterator[WalkStage]:
     norm = load(f"{name}.input_layernorm.weight")
     queries, keys, values = (f"{name}.self_attn.{part}_proj" for part in "qkv")
-    before = norm
-    yield Stage((queries, keys, values), lambda: _normed(config, hidden, before))
+    yield WalkStage((queries, keys, values), lambda: _normed(config, hidden, norm))
     matrices = [load(f"{module}.weight") for module in (queries, keys, values)]
     attended = [_evaluated(_attend(config, x, matrices)) for x in _normed(config, hidden, norm)]
     del matrices
-    yield Stage((f"{name}.self_attn.o_proj",), lambda: iter(attended))
+    yield WalkStage((f"{name}.self_attn.o_proj",), lambda: iter(attended))
     matrix = load(f"{name}.self_attn.o_proj.weight")
     for index, x in enumerate(attended):
         hidden[index] = _evaluated(hidden[index] + product(x, matrix))
@@ -61,13 +62,13 @@ def _layer(config: ModelConfig, name: str, hidden: list[mx.array], load: Load) -
     del matrix
     after = load(f"{name}.post_attention_layernorm.weight")
     gate, up, down = (f"{name}.mlp.{part}_proj" for part in ("gate", "up", "down"))
-    yield Stage((gate, up), lambda: _normed(config, hidden, after))
-    opening = load(f"{gate}.weight"), load(f"{up}.weight")
+    yield WalkStage((gate, up), lambda: _normed(config, hidden, after))
+    opening = [load(f"{module}.weight") for module in (gate, up)]
 
     def inner() -> Iterator[mx.array]:
         return (_gated(x, *opening) for x in _normed(config, hidden, after))
 
-    yield Stage((down,), inner)
+    yield WalkStage((down,), inner)
     matrix = load(f"{down}.weight")
     for index, x in enumerate(inner()):
         hidden[index] = _evaluated(hidden[index] + product(x, matrix))
@@ -78,8 +79,8 @@ def _normed(config: ModelConfig, hidden: Sequence[mx.array], norm: mx.array) -> 
 
 
 def _gated(x: mx.array, gate: mx.array, up: mx.array) -> mx.array:
-    opened = product(x, gate)
-    return opened * mx.sigmoid(opened) * product(x, up)
+    gated = product(x, gate)
+    return gated * mx.sigmoid(gated) * product(x, up)
 
 
 def _attend(config: ModelConfig, x: mx.array, matrices: Sequence[mx.array]) -> mx.array:
@@ -96,7 +97,7 @@ def _attend(config: ModelConfig, x: mx.array, matrices: Sequence[mx.array]) -> m
 
 
 def _heads(x: mx.array, head_dim: int) -> mx.array:
-    """(tokens, heads * head_dim) as (heads, tokens, head_dim)."""
+    """(tokens, heads * head_dim) to (heads, tokens, head_dim)."""
     return x.reshape(x.shape[0], -1, head_dim).swapaxes(0, 1)
 
 
@@ -109,6 +110,7 @@ def _rotated(x: mx.array, config: ModelConfig) -> mx.array:
 def _matmul(left: mx.array, right: mx.array) -> mx.array:
     if not on_cpu():
         return left @ right
+    # NumPy is many times faster than MLX on the CPU.
     return mx.array(np.matmul(np.asarray(left), np.asarray(right)))
 
 

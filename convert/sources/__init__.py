@@ -1,4 +1,4 @@
-"""Where weights come from: Hugging Face and Mistral folders, GGUF files, the Hub.
+"""Reading checkpoints: Hugging Face and Mistral folders, GGUF files, repositories on the Hub.
 
 It must not know how weights are rounded or written.
 """

@@ -1,51 +1,33 @@
-"""GGUF files of llama.cpp, Ollama and LM Studio: config, names and weights, whole or split."""
+"""GGUF files of llama.cpp, Ollama and LM Studio: config, tensors and vocabulary, also split."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, ReaderTensor
+from gguf import GGML_QUANT_SIZES, GGUFReader, ReaderTensor
 from gguf.quants import dequantize
 
-from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.weight_shapes import check_shapes, weight_shapes
-from magistral_mlx.convert.sources.fingerprint import SAMPLE_BYTES
-from magistral_mlx.convert.sources.gguf_fields import GGUFFields, config_of
-from magistral_mlx.convert.sources.other_layouts import ROTATED, RotaryRows, hf_config_of
+from magistral_mlx.checkpoint.config import ROPE_THETA, ModelConfig
+from magistral_mlx.checkpoint.json_file import JsonFields
+from magistral_mlx.checkpoint.weight_shapes import check_shapes, plain_shapes
+from magistral_mlx.convert.sources.local_folder import SAMPLE_BYTES
+from magistral_mlx.convert.sources.other_layouts import GGUF_NAMES, HfTensor, hf_config_of
 from magistral_mlx.convert.sources.source import Rows, Source, SourceTensor
-from magistral_mlx.convert.vocabulary.gguf_tekken import write_tekken_of
-from magistral_mlx.convert.vocabulary.gguf_vocabulary import write_json_of
+from magistral_mlx.convert.vocabulary.gguf_vocabulary import write_tokenizer
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.text.tokenizer import TEKKEN_FILE
 
+ARCHITECTURES = ("llama", "mistral3")
 SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 EXACT = ("F32", "F16", "BF16")
 IGNORED = ("rope_freqs.weight",)
 
-TOP = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-LAYER = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class GGUFTensor:
-    """Rows of one tensor, dequantised to float32 as they are read."""
+    """A tensor of a GGUF file, dequantised to float32 as it is read."""
 
     name: str
     stored: ReaderTensor
@@ -70,27 +52,29 @@ class GGUFTensor:
 
 
 def open_gguf(path: Path, *, name: str, tokenizer: Path | None, fetched: Path) -> Source:
-    """Check a GGUF file, or all files of a split one, and present it under mlx-lm's names.
+    """Open a GGUF file, or all files of a split one, under Hugging Face's tensor names.
 
-    tokenizer: a tekken.json or tokenizer.json; without it, one is written to `fetched` from the
+    tokenizer: a tekken.json or tokenizer.json. Without it, one is written to `fetched` from the
     file's vocabulary.
     Raises CheckpointError when the file is damaged or holds another kind of model.
     """
     parts = _parts(path)
     readers = [_open(part) for part in parts]
     _check_numbers(parts, readers)
-    fields = GGUFFields(readers[0], path)
-    found = {
+    stored = {
         tensor.name: tensor
         for reader in readers
         for tensor in reader.tensors
         if tensor.name not in IGNORED
     }
-    config = config_of(fields, tied="output.weight" not in found)
-    tensors = _tensors(found, config, path)
+    config = _config(readers[0], path, tied="output.weight" not in stored)
+    tensors = _tensors(stored, config, path)
     if tokenizer is None:
         fetched.mkdir(parents=True, exist_ok=True)
-        tokenizer = _write_tokenizer(fields, fetched)
+        template = _field(readers[0], "tokenizer.chat_template")
+        vocabulary = _fields(readers[0], "tokenizer.ggml.") | {"chat_template": template}
+        tokenizer = write_tokenizer(vocabulary, fetched, path)
+    licence = _field(readers[0], "general.license")
     return Source(
         name=name,
         layout="gguf",
@@ -98,33 +82,14 @@ def open_gguf(path: Path, *, name: str, tokenizer: Path | None, fetched: Path) -
         hf_config=hf_config_of(config),
         tensors=tensors,
         tokenizer_file=tokenizer,
-        companions=(),
-        fingerprint=_fingerprint(found, tokenizer),
-        licence=fields.text("general.license"),
-        notes=_notes(found),
+        fingerprint=_fingerprint(stored, tokenizer),
+        licence=licence if isinstance(licence, str) else None,
+        notes=_notes(stored),
     )
 
 
-def _write_tokenizer(fields: GGUFFields, folder: Path) -> Path:
-    """Tekken's vocabulary, or a plain Llama-architecture model's."""
-    vocabulary = dict(fields.values("tokenizer.ggml."))
-    if vocabulary.get("pre") == "tekken":
-        write_tekken_of(vocabulary, folder / TEKKEN_FILE, fields.path)
-        return folder / TEKKEN_FILE
-    vocabulary["chat_template"] = fields.get("tokenizer.chat_template")
-    return write_json_of(vocabulary, folder, fields.path)
-
-
-def gguf_name(name: str) -> str:
-    """llama.cpp's name: model.layers.3.mlp.up_proj.weight is blk.3.ffn_up.weight."""
-    if name in TOP:
-        return TOP[name]
-    _, _, index, rest = name.split(".", 3)
-    return f"blk.{index}.{LAYER[rest.removesuffix('.weight')]}.weight"
-
-
 def _parts(path: Path) -> list[Path]:
-    """All files of a split model, whichever of them was named."""
+    """All files of a split model; `path` may be any of them."""
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: give a GGUF file.")
     match = SPLIT.search(path.name)
@@ -144,7 +109,7 @@ def _parts(path: Path) -> list[Path]:
 def _open(path: Path) -> GGUFReader:
     try:
         return GGUFReader(path)
-    # The reader raises these for what it cannot make sense of.
+    # What the reader raises for a file that it cannot parse.
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(
             f"{path} is damaged or no GGUF file ({error}): download it again."
@@ -152,15 +117,78 @@ def _open(path: Path) -> GGUFReader:
 
 
 def _check_numbers(parts: list[Path], readers: list[GGUFReader]) -> None:
-    """A split file knows which one it is, whatever its name says."""
+    """A split file records its number: compare it with the name's."""
     for number, (part, reader) in enumerate(zip(parts, readers, strict=True)):
-        field = reader.get_field("split.no")
-        found = number if field is None else field.contents()
-        if found != number:
+        found = _field(reader, "split.no")
+        if isinstance(found, int) and found != number:
             raise CheckpointError(
                 f"{part} says that it is file {found + 1} of its model: give the files the names "
                 "they were downloaded with."
             )
+
+
+def _field(reader: GGUFReader, name: str) -> object:
+    field = reader.get_field(name)
+    return None if field is None else field.contents()
+
+
+def _fields(reader: GGUFReader, prefix: str) -> dict[str, object]:
+    names = [name for name in reader.fields if name.startswith(prefix)]
+    return {name.removeprefix(prefix): _field(reader, name) for name in names}
+
+
+def _config(reader: GGUFReader, path: Path, *, tied: bool) -> ModelConfig:
+    """The model's shape. Raises CheckpointError when the decoder does not support it."""
+    kind = _field(reader, "general.architecture")
+    if kind not in ARCHITECTURES:
+        raise CheckpointError(
+            f"{path} is of architecture {kind!r}: give a Mistral model (llama or mistral3)."
+        )
+    fields = JsonFields(_fields(reader, f"{kind}."), str(path))
+    if fields.data.get("rope.scaling.type") not in (None, "none"):
+        raise CheckpointError(f"{path} scales its rope, which is not supported: use another model.")
+    if fields.data.get("expert_count"):
+        raise CheckpointError(
+            f"{path} is a mixture of experts, which is not supported: use another model."
+        )
+    hidden = fields.size("embedding_length")
+    heads = fields.size("attention.head_count")
+    has_theta = fields.data.get("rope.freq_base") is not None
+    tokens = _field(reader, "tokenizer.ggml.tokens")
+    return ModelConfig(
+        vocab_size=fields.size(
+            "vocab_size", default=len(tokens) if isinstance(tokens, list) else None
+        ),
+        hidden_size=hidden,
+        intermediate_size=fields.size("feed_forward_length"),
+        num_hidden_layers=fields.size("block_count"),
+        num_attention_heads=heads,
+        num_key_value_heads=fields.size("attention.head_count_kv", default=heads),
+        head_dim=fields.size("attention.key_length", default=hidden // heads),
+        rms_norm_eps=_shortest(fields.number("attention.layer_norm_rms_epsilon")),
+        rope_theta=_shortest(fields.number("rope.freq_base")) if has_theta else ROPE_THETA,
+        max_position_embeddings=fields.size("context_length"),
+        tie_word_embeddings=tied,
+        dtype="bfloat16",
+        quantization=None,
+    )
+
+
+def _shortest(number: float) -> float:
+    """The shortest decimal of a float32: 1e-5 is stored as 9.99999974e-6."""
+    return float(str(np.float32(number)))
+
+
+def _tensors(
+    stored: Mapping[str, ReaderTensor], config: ModelConfig, path: Path
+) -> tuple[SourceTensor, ...]:
+    names = plain_shapes(config)
+    ours = {GGUF_NAMES.of(name): name for name in names}
+    tensors = {ours.get(name, name): GGUFTensor(name, tensor) for name, tensor in stored.items()}
+    check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()}, path)
+    for tensor in stored.values():
+        _check_type(tensor, path)
+    return tuple(HfTensor(name, tensors[name], config.head_dim) for name in names)
 
 
 def _check_type(tensor: ReaderTensor, path: Path) -> None:
@@ -174,28 +202,9 @@ def _check_type(tensor: ReaderTensor, path: Path) -> None:
         ) from error
 
 
-def _tensors(
-    found: Mapping[str, ReaderTensor], config: ModelConfig, path: Path
-) -> tuple[SourceTensor, ...]:
-    ours = {gguf_name(name): name for name in weight_shapes(config)}
-    tensors = {
-        ours.get(name, name): GGUFTensor(ours.get(name, name), tensor)
-        for name, tensor in found.items()
-    }
-    check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()}, path)
-    for tensor in found.values():
-        _check_type(tensor, path)
-    return tuple(_in_hf_order(tensors[name], config.head_dim) for name in ours.values())
-
-
-def _in_hf_order(tensor: GGUFTensor, head_dim: int) -> SourceTensor:
-    """llama.cpp lays query and key rows in pairs, as the Mistral layout does."""
-    return RotaryRows(tensor, head_dim) if tensor.name.endswith(ROTATED) else tensor
-
-
-def _fingerprint(found: Mapping[str, ReaderTensor], tokenizer: Path) -> str:
+def _fingerprint(stored: Mapping[str, ReaderTensor], tokenizer: Path) -> str:
     digest = sha256(tokenizer.read_bytes())
-    for name, tensor in sorted(found.items()):
+    for name, tensor in sorted(stored.items()):
         digest.update(f"{name} {tensor.tensor_type.name} {tensor.shape.tolist()}".encode())
         data = tensor.data.reshape(-1).view(np.uint8)
         middle = max(0, len(data) - SAMPLE_BYTES) // 2
@@ -203,18 +212,11 @@ def _fingerprint(found: Mapping[str, ReaderTensor], tokenizer: Path) -> str:
     return digest.hexdigest()
 
 
-def _notes(found: Mapping[str, ReaderTensor]) -> tuple[str, ...]:
-    lossy = sorted(set(_rounded_types(found)))
+def _notes(stored: Mapping[str, ReaderTensor]) -> tuple[str, ...]:
+    lossy = sorted({tensor.tensor_type.name for tensor in stored.values()} - {*EXACT})
     if not lossy:
         return ()
     return (
-        f"The file's weights were rounded before ({', '.join(lossy)}): that error stays and adds "
-        "to this conversion's. Convert the bfloat16 release where there is one.",
+        f"The file's weights were rounded before ({', '.join(lossy)}), and that error adds to this "
+        "conversion's: convert the bfloat16 release if there is one.",
     )
-
-
-def _rounded_types(found: Mapping[str, ReaderTensor]) -> Iterator[str]:
-    for tensor in found.values():
-        kind = GGMLQuantizationType(tensor.tensor_type).name
-        if kind not in EXACT:
-            yield kind

@@ -1,4 +1,4 @@
-"""A repository of the Hub: its files, its commit, and what can go wrong on the way there."""
+"""A repository on the Hub: its files at one commit, and errors as sentences."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -27,9 +27,9 @@ TIMEOUT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class HubRepository:
-    """A repository at one commit; nothing changes in it while it is read.
+    """A repository at one commit.
 
-    revision: the branch or tag that was asked for, under which the local cache finds it again.
+    revision: the requested branch or tag, under which the local cache keeps it.
     """
 
     name: str
@@ -39,13 +39,13 @@ class HubRepository:
     files: Mapping[str, RemoteFile]
 
     def cached(self, names: tuple[str, ...]) -> Path | None:
-        """The folder of the Hub's local cache, when it holds all these files of this commit."""
+        """The folder in the Hub's local cache, if it holds all these files of this commit."""
         found = [try_to_load_from_cache(self.name, name, revision=self.commit) for name in names]
         paths = [Path(path) for path in found if isinstance(path, str) and Path(path).is_file()]
         return paths[0].parent if paths and len(paths) == len(names) else None
 
     def download(self, names: tuple[str, ...]) -> Path:
-        """Put the files into the Hub's local cache, as `hf download` does; their folder."""
+        """Download the files to the Hub's local cache, as `hf download` does."""
         with hub_errors(self.name, self.revision):
             return Path(
                 snapshot_download(self.name, revision=self.revision, allow_patterns=list(names))
@@ -53,7 +53,7 @@ class HubRepository:
 
 
 def hub_name(source: str | Path) -> str | None:
-    """OWNER/NAME, when the source is that and no folder of this machine."""
+    """The source, if it is OWNER/NAME and not a local path."""
     if not isinstance(source, str) or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
         return None
     return None if Path(source).exists() else source
@@ -62,8 +62,8 @@ def hub_name(source: str | Path) -> str | None:
 def open_repository(name: str, *, revision: str | None) -> HubRepository:
     """Ask the Hub for a repository's files and commit.
 
-    HF_TOKEN and HF_ENDPOINT are huggingface-hub's. Raises CheckpointError with one sentence when
-    there is no such repository or revision, no permission, or no network.
+    HF_TOKEN and HF_ENDPOINT work as in huggingface-hub. Raises NoHubError without network, and
+    CheckpointError when the repository or revision does not exist or needs a permission.
     """
     api = HfApi()
     with hub_errors(name, revision):
@@ -86,7 +86,7 @@ def open_repository(name: str, *, revision: str | None) -> HubRepository:
 
 
 def cached_snapshot(name: str, *, revision: str | None) -> Path | None:
-    """What the local cache holds of a repository when the Hub cannot be asked."""
+    """The repository's folder in the local cache, for use without network."""
     for file in ("config.json", "params.json"):
         found = try_to_load_from_cache(name, file, revision=revision)
         if isinstance(found, str):
@@ -95,12 +95,12 @@ def cached_snapshot(name: str, *, revision: str | None) -> Path | None:
 
 
 class NoHubError(CheckpointError):
-    """The Hub cannot be reached, so that the local cache may stand in for it."""
+    """The Hub cannot be reached; the local cache may have the files."""
 
 
 @contextmanager
 def hub_errors(name: str, revision: str | None) -> Iterator[None]:
-    """Turn what huggingface-hub raises into one sentence. Raises CheckpointError."""
+    """Turn errors of huggingface-hub into CheckpointError with one sentence."""
     try:
         yield
     except GatedRepoError as error:
@@ -119,24 +119,22 @@ def hub_errors(name: str, revision: str | None) -> Iterator[None]:
         ) from error
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
-            f"{name} could not be downloaded whole: check the network and run this again, it goes "
-            "on from there."
+            f"{name} could not be downloaded completely: check the network and run this again; the "
+            "download resumes."
         ) from error
     except HFValidationError as error:
-        raise CheckpointError(f"{name} is no name of a repository: give OWNER/NAME.") from error
+        raise CheckpointError(f"{name} is not a repository's name: give OWNER/NAME.") from error
     except HfHubHTTPError as error:
         raise CheckpointError(
-            f"{name}: the Hub answered {error.response.status_code}: run this again later."
+            f"{name}: the Hub answered HTTP {error.response.status_code}: run this again later."
         ) from error
     except (httpx2.TransportError, OfflineModeIsEnabled) as error:
         raise NoHubError(
-            f"{name} cannot be looked up, for the Hub cannot be reached: check the network (and "
-            "HF_ENDPOINT, HF_HUB_OFFLINE), or give the folder of a downloaded checkpoint."
+            "The Hub cannot be reached: check the network (and HF_ENDPOINT, HF_HUB_OFFLINE), or "
+            f"give the folder of a downloaded checkpoint instead of {name}."
         ) from error
 
 
 def _licence(info: ModelInfo) -> str | None:
-    for tag in info.tags or []:
-        if tag.startswith("license:"):
-            return tag.removeprefix("license:")
-    return None
+    licences = (tag for tag in info.tags or [] if tag.startswith("license:"))
+    return next(licences, "").removeprefix("license:") or None

@@ -1,4 +1,4 @@
-"""Blocks of rows, read by threads ahead of the conversion: network, disk and device overlap."""
+"""Reading tensors block by block in threads, ahead of the conversion."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,11 +9,11 @@ from itertools import islice
 from magistral_mlx.convert.sources.source import Rows, SourceTensor, row_bytes
 
 BLOCK_BYTES = 16 << 20
-"""Source bytes a block. Rows are quantised independently: any size, same result."""
+"""Source bytes of a block. Rows are quantised independently: the size changes no result."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class RowBlock:
     """Rows [start, stop) of a tensor."""
 
     tensor: SourceTensor
@@ -28,37 +28,35 @@ class Block:
     def is_last(self) -> bool:
         return self.stop == self.tensor.shape[0]
 
+    def read(self) -> Rows:
+        """Read the rows. Raises CheckpointError when they cannot be read."""
+        return self.tensor.read_rows(self.start, self.stop)
 
-def read_ahead(
-    tensors: Iterable[SourceTensor], *, readers: int, block_bytes: int | None = None
-) -> Iterator[tuple[Block, Rows]]:
-    """Every block of the tensors in order, with its rows; `readers` are being read meanwhile.
 
-    Memory holds `readers` blocks and the one that was yielded. Raises what read_rows raises.
+def read_ahead(tensors: Iterable[SourceTensor], *, readers: int) -> Iterator[tuple[RowBlock, Rows]]:
+    """Yield every block of the tensors in order, while `readers` threads read the next ones.
+
+    Memory holds `readers` blocks and the yielded one. Raises what `read_rows` raises.
     """
-    blocks = _blocks(tensors, block_bytes or BLOCK_BYTES)
+    blocks = _blocks(tensors)
     with ThreadPoolExecutor(readers, thread_name_prefix="read-ahead") as threads:
-        waiting: deque[tuple[Block, Future[Rows]]] = deque()
+        waiting: deque[tuple[RowBlock, Future[Rows]]] = deque()
         try:
             for block in islice(blocks, readers):
-                waiting.append((block, threads.submit(_read, block)))
+                waiting.append((block, threads.submit(block.read)))
             while waiting:
                 block, reading = waiting.popleft()
                 rows = reading.result()
                 for following in islice(blocks, 1):
-                    waiting.append((following, threads.submit(_read, following)))
+                    waiting.append((following, threads.submit(following.read)))
                 yield block, rows
         finally:
             for _, reading in waiting:
                 reading.cancel()
 
 
-def _blocks(tensors: Iterable[SourceTensor], block_bytes: int) -> Iterator[Block]:
+def _blocks(tensors: Iterable[SourceTensor]) -> Iterator[RowBlock]:
     for tensor in tensors:
-        step = max(1, block_bytes // row_bytes(tensor))
+        step = max(1, BLOCK_BYTES // row_bytes(tensor))
         for start in range(0, tensor.shape[0], step):
-            yield Block(tensor, start, min(start + step, tensor.shape[0]))
-
-
-def _read(block: Block) -> Rows:
-    return block.tensor.read_rows(block.start, block.stop)
+            yield RowBlock(tensor, start, min(start + step, tensor.shape[0]))

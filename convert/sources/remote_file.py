@@ -1,4 +1,4 @@
-"""A file on a server, read by byte range; cut connections are gone on with."""
+"""A file on a server, read by byte range. A cut connection is resumed."""
 
 import re
 import time
@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import httpx2
-import numpy as np
 from huggingface_hub import get_session
 
-from magistral_mlx.checkpoint.safetensors_header import TensorEntry
-from magistral_mlx.convert.sources.source import READ_AS, Rows, row_bytes
 from magistral_mlx.errors import CheckpointError
 
 TIMEOUT = 30.0
-"""Seconds without a byte, after which a range is asked for again."""
+"""Seconds without a byte before the range is requested again."""
 
 ATTEMPTS = 8
-"""Requests in a row that bring nothing, before it is given up."""
+"""Requests in a row without a byte before reading fails."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -26,7 +23,7 @@ REFUSED = (401, 403)
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """Name, address and length of a file; headers carry the token."""
+    """Name, address and size of a file; headers carry the token."""
 
     name: str
     url: str
@@ -34,9 +31,9 @@ class RemoteFile:
     headers: Mapping[str, str]
 
     def read(self, start: int, stop: int) -> bytearray:
-        """Bytes [start, stop), from as many requests as it takes.
+        """Bytes [start, stop), from as many requests as needed.
 
-        Raises CheckpointError when the server refuses, or brings nothing several times in a row.
+        Raises CheckpointError when the server refuses, or fails several times in a row.
         """
         buffer = bytearray(stop - start)
         filled = failures = 0
@@ -46,15 +43,15 @@ class RemoteFile:
             failures = 0 if reply.count else failures + 1
             if failures == ATTEMPTS:
                 raise CheckpointError(
-                    f"{self.name} cannot be read from {_host(self.url)} ({reply.problem}): check "
-                    "the network and run this again, it goes on from here."
+                    f"{self.name} cannot be read from {self._host} ({reply.problem}): check the "
+                    "network and run this again; the conversion resumes."
                 )
             if filled < len(buffer):
                 time.sleep(max(reply.wait, min(LONGEST_WAIT, FIRST_WAIT * 2**failures)))
         return buffer
 
     def _request(self, view: memoryview, start: int) -> "_Reply":
-        """One request into `view`; the bytes that came, and what was wrong with it."""
+        """Send one request and read its reply into `view`."""
         count = 0
         headers = {
             **self.headers,
@@ -79,8 +76,8 @@ class RemoteFile:
     def _problem(self, response: httpx2.Response, start: int, length: int) -> str | None:
         if response.status_code in REFUSED:
             raise CheckpointError(
-                f"{self.name} is refused by {_host(self.url)} (HTTP {response.status_code}): "
-                "accept the model's terms on its page and set HF_TOKEN to a token of that account."
+                f"{self._host} refuses {self.name} (HTTP {response.status_code}): accept the "
+                "model's terms on its page and set HF_TOKEN to a token of that account."
             )
         if response.status_code in TRY_AGAIN:
             return f"HTTP {response.status_code}"
@@ -88,49 +85,25 @@ class RemoteFile:
             # A server may answer a range that is the whole file with the whole file.
             return None if response.headers.get("content-length") == str(length) else "wrong length"
         if response.status_code != 206:
-            return f"HTTP {response.status_code} where a byte range was asked for"
+            return f"HTTP {response.status_code} instead of a byte range"
         expected = f"bytes {start}-{start + length - 1}/{self.size}"
         found = response.headers.get("content-range", "none")
-        return None if found == expected else f"range {found!r} where {expected!r} was asked for"
+        return None if found == expected else f"range {found!r} instead of {expected!r}"
+
+    @property
+    def _host(self) -> str:
+        return httpx2.URL(self.url).host
 
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """Bytes that a request brought; why there are not more; seconds the server asks to wait."""
+    """The number of bytes received, why there are not more, and seconds to wait (Retry-After)."""
 
     count: int
     problem: str
     wait: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteTensor:
-    """Rows of one tensor of a remote safetensors file; nothing of it is stored."""
-
-    name: str
-    file: RemoteFile
-    entry: TensorEntry
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.entry.shape
-
-    @property
-    def dtype(self) -> str:
-        return self.entry.dtype
-
-    def read_rows(self, start: int, stop: int) -> Rows:
-        """Rows [start, stop) in the file's type. Raises what RemoteFile.read raises."""
-        width = row_bytes(self)
-        first = self.entry.start + start * width
-        data = self.file.read(first, first + (stop - start) * width)
-        return np.frombuffer(data, dtype=READ_AS[self.dtype]).reshape(stop - start, *self.shape[1:])
-
-
 def _retry_after(response: httpx2.Response) -> float:
     value = response.headers.get("retry-after", "")
     return min(LONGEST_WAIT, float(value)) if re.fullmatch(r"\d+", value) else 0.0
-
-
-def _host(url: str) -> str:
-    return httpx2.URL(url).host

@@ -1,4 +1,4 @@
-"""What is converted: tensors that can be read by rows, whatever they lie in."""
+"""A checkpoint to convert: its config, and tensors that are read by rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 from magistral_mlx.device import SAFETENSORS_DTYPES
 
-# NumPy has no bfloat16: two-byte floats are read as whole numbers and viewed as what they are.
+# NumPy has no bfloat16: two-byte floats are read as integers, and MLX views them as floats.
 READ_AS = {
     "BF16": np.uint16,
     "F16": np.uint16,
@@ -24,11 +23,11 @@ READ_AS = {
 }
 
 Rows = npt.NDArray[np.unsignedinteger]
-"""Rows of a tensor as the source stores them, each element a whole number of its size."""
+"""Rows of a tensor as the source stores them, each element an unsigned integer of its size."""
 
 
 class SourceTensor(Protocol):
-    """One tensor by its name and row order of the output; nothing is read before read_rows."""
+    """A tensor with the name and row order of the output. Only `read_rows` reads data."""
 
     @property
     def name(self) -> str: ...
@@ -42,30 +41,22 @@ class SourceTensor(Protocol):
         ...
 
     def read_rows(self, start: int, stop: int) -> Rows:
-        """Rows [start, stop) of the first axis, in the tensor's own type.
+        """Rows [start, stop) of the first axis, in the tensor's type.
 
-        Called from several threads, so it touches no MLX array. Raises CheckpointError when the
+        Several threads call it, so it must not touch MLX arrays. Raises CheckpointError when the
         rows cannot be read.
         """
         ...
 
 
-class StoredTensor(SourceTensor, Protocol):
-    """A tensor of a safetensors file, here or on a server."""
-
-    @property
-    def entry(self) -> TensorEntry: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkpoint that was checked and can be converted.
+    """A checked checkpoint.
 
-    hf_config is what config.json will hold but for the quantisation; companions are small files
-    that are copied as they are. tensors come in the order of the forward pass. fingerprint
-    changes with the weights, the tokenizer or the config; revision is the Hub's commit.
-    readers: blocks that are read at once, ahead of the one being converted. notes: what the person
-    should know about the source.
+    hf_config: the content of config.json, without quantisation. tensors: in the order of the
+    forward pass. companions: small files to copy unchanged. fingerprint: changes with the weights,
+    the tokenizer or the config. revision: the commit on the Hub. readers: how many blocks to read
+    at once, ahead of the conversion. notes: sentences for the user.
     """
 
     name: str
@@ -74,8 +65,8 @@ class Source:
     hf_config: Mapping[str, object]
     tensors: tuple[SourceTensor, ...]
     tokenizer_file: Path
-    companions: tuple[Path, ...]
     fingerprint: str
+    companions: tuple[Path, ...] = ()
     revision: str | None = None
     licence: str | None = None
     readers: int = 2
@@ -83,7 +74,7 @@ class Source:
 
 
 def as_array(rows: Rows, dtype: str) -> mx.array:
-    """The rows as MLX's array of the safetensors type they were stored in."""
+    """The rows as an MLX array of the given safetensors type."""
     return mx.array(rows).view(SAFETENSORS_DTYPES[dtype])
 
 

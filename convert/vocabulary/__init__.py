@@ -1,4 +1,1 @@
-"""The tokenizer of a checkpoint, as tekken.json and tokenizer.json.
-
-It must not know weights.
-"""
+"""The tokenizer of a checkpoint, as tekken.json and tokenizer.json. It must not know weights."""

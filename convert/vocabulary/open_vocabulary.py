@@ -1,4 +1,4 @@
-"""A source's tokenizer: read by who has the authority over it, and written for every program."""
+"""A source's tokenizer: reading it, checking it, and writing it for other programs."""
 
 import json
 import shutil
@@ -30,20 +30,22 @@ SAMPLE = (
     "答えは何ですか。답은 무엇입니까? Сколько будет? ما هو الجواب؟ উত্তর কত? 等于多少？\n"
     "<think>\n42\n</think>\n\tx = y² ≠ 🧮👩🏽‍🔬"
 )
-"""Scripts of the card's languages, the thinking tags, white space and emoji."""
+"""The scripts of the model card's languages, the thinking tags, white space and emoji."""
 
 TEMPLATE_FILES = (TOKENIZER_CONFIG, CHAT_TEMPLATE, "special_tokens_map.json", "added_tokens.json")
-"""What may lie beside a tokenizer.json and belongs to it."""
+"""Files that belong to a tokenizer.json, where they exist."""
 
 
 class Vocabulary(Protocol):
-    """Token ids of a checkpoint, and the files that carry them."""
+    """Token ids of a checkpoint, and the files that define them."""
 
     @property
     def bos_id(self) -> int | None: ...
 
     @property
-    def begin_ids(self) -> list[int]: ...
+    def begin_ids(self) -> list[int]:
+        """The ids that every text begins with."""
+        ...
 
     @property
     def end_ids(self) -> tuple[int, ...]: ...
@@ -52,12 +54,10 @@ class Vocabulary(Protocol):
         """Plain text to ids, without bos and eos."""
         ...
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Ids to text."""
-        ...
+    def decode(self, ids: Sequence[int]) -> str: ...
 
     def check(self) -> list[int]:
-        """The ids of SAMPLE. Raises CheckpointError when the vocabulary damages it."""
+        """The ids of SAMPLE. Raises CheckpointError when they do not decode to it."""
         ...
 
     def write(self, folder: Path, *, window: int, system_prompt: str | None) -> None:
@@ -66,50 +66,59 @@ class Vocabulary(Protocol):
 
 
 def open_vocabulary(path: Path, *, vocab_size: int) -> Vocabulary:
-    """Open tekken.json or tokenizer.json, checked against the embedding's rows.
+    """Open tekken.json or tokenizer.json. vocab_size: rows of the model's embedding.
 
     Raises CheckpointError when the file is damaged or belongs to another model.
     """
+    vocabulary: TekkenVocabulary | JsonVocabulary
     if path.name == TOKENIZER_JSON:
-        tokenizer = TemplateTokenizer.open(path)
-        _check_size(path, tokenizer.vocab_size, vocab_size)
-        return JsonVocabulary(path, tokenizer)
-    try:
-        tekken = Tekkenizer.from_file(path)
-    except (TokenizerException, ValueError, TypeError, KeyError, AssertionError) as error:
+        vocabulary = JsonVocabulary(path, TemplateTokenizer.open(path))
+    else:
+        try:
+            vocabulary = TekkenVocabulary(path, Tekkenizer.from_file(path), _digest(path))
+        except (TokenizerException, ValueError, TypeError, KeyError, AssertionError) as error:
+            raise CheckpointError(
+                f"{path} is not a Tekken vocabulary ({error}): copy it from the original "
+                "checkpoint."
+            ) from error
+    if vocabulary.size > vocab_size:
         raise CheckpointError(
-            f"{path} is not a Tekken vocabulary ({error}): copy it from the original checkpoint."
-        ) from error
-    _check_size(path, tekken.n_words, vocab_size)
-    return TekkenVocabulary(path, tekken, _digest(path))
-
-
-def check_ids(folder: Path, vocabulary: Vocabulary) -> None:
-    """Compare a folder's tokenizer.json with its authority. Raises CheckpointError."""
-    path = folder / TOKENIZER_JSON
-    _compare_ids(JsonTokenizer.from_file(str(path)), vocabulary, path)
+            f"{path} has {vocabulary.size:,} tokens and the model {vocab_size:,}: copy the "
+            f"{path.name} of this model."
+        )
+    return vocabulary
 
 
 def vocabulary_file(folder: Path) -> Path:
-    """The file of a source that decides about its token ids: tekken.json, where there is one."""
+    """tekken.json, or tokenizer.json where a folder has only that."""
     tekken, other = folder / TEKKEN_FILE, folder / TOKENIZER_JSON
     return other if other.is_file() and not tekken.is_file() else tekken
 
 
 def tokenizer_files(path: Path) -> tuple[Path, ...]:
-    """A tokenizer's file, and what lies beside a tokenizer.json and belongs to it."""
+    """A tokenizer's file and, beside a tokenizer.json, the files that belong to it."""
     beside = TEMPLATE_FILES if path.name == TOKENIZER_JSON else ()
     others = (path.with_name(name) for name in beside)
     return (path, *(other for other in others if other.is_file()))
 
 
+def check_ids(folder: Path, vocabulary: Vocabulary) -> None:
+    """Compare a folder's tokenizer.json with the vocabulary. Raises CheckpointError."""
+    path = folder / TOKENIZER_JSON
+    _compare_ids(JsonTokenizer.from_file(str(path)), vocabulary, path)
+
+
 @dataclass(frozen=True, slots=True)
 class TekkenVocabulary:
-    """tekken.json, read by mistral-common."""
+    """tekken.json, read by mistral-common. digest: SHA-256 (hex) of the file."""
 
     path: Path
     tekken: Tekkenizer
     digest: str
+
+    @property
+    def size(self) -> int:
+        return self.tekken.n_words
 
     @property
     def bos_id(self) -> int:
@@ -128,12 +137,12 @@ class TekkenVocabulary:
         return self.tekken.encode(text, bos=False, eos=False)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Ids to text; control tokens and ids beyond the vocabulary give none."""
-        known = [token for token in ids if token < self.tekken.n_words]
+        """Ids to text, without control tokens and ids beyond the vocabulary."""
+        known = [token for token in ids if token < self.size]
         return self.tekken.decode(known, special_token_policy=SpecialTokenPolicy.IGNORE)
 
     def check(self) -> list[int]:
-        """The ids of SAMPLE, once they decode to it again."""
+        """The ids of SAMPLE. Raises CheckpointError when they do not decode to it."""
         ids = self.encode(SAMPLE)
         if self.tekken.decode(ids) != SAMPLE:
             raise CheckpointError(
@@ -143,14 +152,14 @@ class TekkenVocabulary:
         return ids
 
     def write(self, folder: Path, *, window: int, system_prompt: str | None) -> None:
-        """tekken.json as it is, and the same as tokenizer.json with a chat template."""
+        """Copy tekken.json, and write its equivalent tokenizer.json with a chat template."""
         copy = folder / TEKKEN_FILE
         shutil.copyfile(self.path, copy)
         if _digest(copy) != self.digest:
             raise CheckpointError(f"{self.path} changed while it was copied: run this again.")
         tokenizer, path = tokenizer_of(self.tekken, copy), folder / TOKENIZER_JSON
         tokenizer.save(str(path), pretty=False)
-        # Not what was saved: reading it takes 100 MB.
+        # Not the file: reading it takes 100 MB.
         _compare_ids(tokenizer, self, path)
         config = json.dumps(tokenizer_config(self.tekken, window=window), indent=2)
         (folder / TOKENIZER_CONFIG).write_text(config + "\n", encoding="utf-8")
@@ -165,6 +174,10 @@ class JsonVocabulary:
 
     path: Path
     tokenizer: TemplateTokenizer
+
+    @property
+    def size(self) -> int:
+        return self.tokenizer.vocab_size
 
     @property
     def bos_id(self) -> int | None:
@@ -188,11 +201,11 @@ class JsonVocabulary:
         return self.tokenizer.decode(ids)
 
     def check(self) -> list[int]:
-        """The ids of SAMPLE; vocabularies for one language may not hold all of its characters."""
+        """The ids of SAMPLE. A vocabulary for one language may lack some of its characters."""
         return self.encode(SAMPLE)
 
     def write(self, folder: Path, *, window: int, system_prompt: str | None) -> None:
-        """tokenizer.json and what lies beside it, as they are."""
+        """Copy tokenizer.json and the files that belong to it."""
         for path in tokenizer_files(self.path):
             shutil.copyfile(path, folder / path.name)
 
@@ -208,11 +221,3 @@ def _compare_ids(tokenizer: JsonTokenizer, vocabulary: Vocabulary, path: Path) -
 
 def _digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
-
-
-def _check_size(path: Path, tokens: int, vocab_size: int) -> None:
-    if tokens > vocab_size:
-        raise CheckpointError(
-            f"{path} has {tokens:,} tokens and the model {vocab_size:,}: copy the {path.name} of "
-            "this model."
-        )

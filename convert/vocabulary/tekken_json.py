@@ -1,7 +1,8 @@
-"""tokenizer.json and chat template from tekken.json: what LM Studio and mlx-swift read.
+"""tokenizer.json and chat template from tekken.json, for LM Studio, mlx-swift and others.
 
-Tekken's tokens are ranks of byte strings, and the lowest rank is joined first. As BPE with merges
-that is: for every token, all pairs of tokens that it can be joined from, in the order of ranks.
+Tekken is byte-level BPE without a list of merges: the pair whose joined bytes have the lowest rank
+is merged first. The equivalent list has, for each token by rank, all pairs of tokens that join to
+it.
 """
 
 import json
@@ -28,7 +29,7 @@ ROLES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_tok
 
 
 def tokenizer_of(tekken: Tekkenizer, path: Path) -> Tokenizer:
-    """The tokenizer of a tekken.json, which lies at `path`, as the tokenizers library has it."""
+    """The tokenizer of the tekken.json at `path`, for the tokenizers library."""
     first = tekken.num_special_tokens
     pieces = [
         tekken.id_to_byte_piece(token, SpecialTokenPolicy.RAISE)
@@ -41,14 +42,15 @@ def tokenizer_of(tekken: Tekkenizer, path: Path) -> Tokenizer:
     vocabulary |= {name: token for token, name in enumerate(special)}
     merges = [(names[left], names[right]) for left, right in _merges(pieces)]
     tokenizer = Tokenizer(BPE(vocabulary, merges, fuse_unk=False, ignore_merges=True))
+    words = Regex(word_pattern(path.read_text(encoding="utf-8")))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_pattern(path)), behavior="isolated", invert=False),
+            pre_tokenizers.Split(words, behavior="isolated", invert=False),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    # In a sequence: mlx-lm takes a bare ByteLevel as a promise that the tokens are spelled in this
-    # alphabet, while transformers hands it mistral-common's where that is installed.
+    # In a sequence: from a bare ByteLevel, mlx-lm concludes that tokens are spelled in this
+    # alphabet, but gets mistral-common's spelling from transformers if that is installed.
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel()])
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in special])
     bos = tekken.id_to_piece(tekken.bos_id)
@@ -59,7 +61,7 @@ def tokenizer_of(tekken: Tekkenizer, path: Path) -> Tokenizer:
 
 
 def tokenizer_config(tekken: Tekkenizer, *, window: int) -> dict[str, object]:
-    """tokenizer_config.json: what transformers, mlx-lm and swift-transformers ask of it."""
+    """tokenizer_config.json for transformers, mlx-lm and swift-transformers."""
     named = {role: name for role, name in ROLES.items() if tekken.is_special(name)}
     return {
         **named,
@@ -70,9 +72,9 @@ def tokenizer_config(tekken: Tekkenizer, *, window: int) -> dict[str, object]:
 
 
 def chat_template(path: Path, system_prompt: str | None) -> str | None:
-    """The Jinja template of a tekken.json, by mistral-common; None where that has none for it.
+    """The Jinja template for a tekken.json; None if mistral-common has none for its version.
 
-    system_prompt: what stands in for a conversation without a system message.
+    system_prompt: for conversations without a system message.
     """
     try:
         return convert_tokenizer_to_chat_template(path, system_prompt)
@@ -80,18 +82,18 @@ def chat_template(path: Path, system_prompt: str | None) -> str | None:
         return None
 
 
+def word_pattern(tekken: str) -> str:
+    """The regular expression that splits text into words, from the text of a tekken.json."""
+    pattern = json.loads(tekken)["config"]["pattern"]
+    assert isinstance(pattern, str), "mistral-common has read the file"
+    return pattern
+
+
 def _merges(pieces: list[bytes]) -> Iterator[tuple[int, int]]:
-    """Pairs of ranks that join to a token, for all tokens in the order of their ranks."""
+    """Pairs of ranks that join to a token, for all tokens by rank."""
     ranks = {piece: rank for rank, piece in enumerate(pieces)}
     for piece in pieces:
         pairs = ((ranks.get(piece[:cut]), ranks.get(piece[cut:])) for cut in range(1, len(piece)))
         yield from sorted(
             (left, right) for left, right in pairs if left is not None and right is not None
         )
-
-
-def _pattern(path: Path) -> str:
-    """How text is cut into words."""
-    pattern = json.loads(path.read_text(encoding="utf-8"))["config"]["pattern"]
-    assert isinstance(pattern, str), "mistral-common has read the file"
-    return pattern

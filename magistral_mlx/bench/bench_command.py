@@ -18,7 +18,7 @@ from magistral_mlx.bench.case_results import Outcome, run_cases
 from magistral_mlx.bench.cases import Axes
 from magistral_mlx.bench.compared import MLX_LM, Compared, check_installed
 from magistral_mlx.bench.report_parts import this_machine
-from magistral_mlx.convert.sources.locations import DEMO
+from magistral_mlx.convert import DEMO
 from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.folders import state_folder
 from magistral_mlx.machine import machine_limit

@@ -13,7 +13,7 @@ from magistral_mlx.bench.cases import SMALL_VOCABULARY
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
 from magistral_mlx.checkpoint.quantization import Quantization
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.demo.random_model import random_tensors, write_random_model
 from magistral_mlx.demo.tekken import write_tekken
 from magistral_mlx.device import DeviceOptions, compute_dtype, dtype_name, on_cpu
@@ -178,7 +178,7 @@ class SideBySide:
     @cached_property
     def demo(self) -> Path:
         """The demo model at 4 bits: mostly head and host time."""
-        return convert("demo", self.scratch / "demo", dtype=self.dtype)
+        return convert("demo", self.scratch / "demo", ConversionOptions(dtype=self.dtype))
 
     @cached_property
     def wide(self) -> Path:

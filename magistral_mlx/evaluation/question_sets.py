@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from magistral_mlx.convert.sources.locations import DEMO
+from magistral_mlx.convert import DEMO
 from magistral_mlx.demo.questions import held_out_questions
 from magistral_mlx.errors import UserError
 from magistral_mlx.evaluation.language_questions import language_questions

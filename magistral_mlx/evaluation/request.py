@@ -9,8 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 from rich.console import Console
 
-from magistral_mlx.convert import convert, default_output
-from magistral_mlx.convert.sources.locations import DEMO
+from magistral_mlx.convert import DEMO, ConversionOptions, convert, default_output
 from magistral_mlx.demo.expand import demo_source
 from magistral_mlx.device import compute_dtype, dtype_name
 from magistral_mlx.errors import CheckpointError
@@ -127,4 +126,4 @@ def _demo_at(bits: int) -> Path:
     if bits == 16:
         return demo_source()
     folder = default_output(DEMO, bits=bits)
-    return folder if folder.is_dir() else convert(DEMO, folder, bits=bits)
+    return folder if folder.is_dir() else convert(DEMO, folder, ConversionOptions(bits=bits))

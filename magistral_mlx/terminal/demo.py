@@ -8,9 +8,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from magistral_mlx.convert import DEMO, ConversionOptions
 from magistral_mlx.convert.cli import run_conversion
-from magistral_mlx.convert.options import Converting
-from magistral_mlx.convert.sources.locations import DEMO
 from magistral_mlx.opening import Opening
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import SamplingParams
@@ -29,7 +28,7 @@ def demo_command() -> None:
     console, errors = consoles()
     with exit_codes(errors):
         print_dim(errors, "Converting the demo model, which comes with the package, to 4-bit MLX")
-        run_conversion(DEMO, None, Converting(force=True, rtn=True))
+        run_conversion(DEMO, None, ConversionOptions(force=True, rtn=True))
         with open_chosen(DEMO, Opening(), errors=errors) as model:
             completed = all(_ask(model, each, console, errors) for each in QUESTIONS)
         if not completed:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from magistral_mlx.convert.sources.locations import DEMO
+from magistral_mlx.convert import DEMO
 from magistral_mlx.errors import UserError
 from magistral_mlx.folders import state_folder
 from magistral_mlx.opening import choose_model

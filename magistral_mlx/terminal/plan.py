@@ -12,8 +12,7 @@ from rich.text import Text
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.convert import default_output
-from magistral_mlx.convert.sources.locations import DEMO
+from magistral_mlx.convert import DEMO, default_output
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import state_folder
 from magistral_mlx.machine import (

@@ -65,7 +65,7 @@ def test_a_conversion_is_watched_to_its_end(models: Path) -> None:
     conversion.start("demo")
     again = until(conversion, ended)[-1]
     assert again.state == "failed"
-    assert "exists already" in (again.message or "")
+    assert "already exists" in (again.message or "")
 
 
 @pytest.mark.slow

@@ -15,7 +15,13 @@ from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from magistral_mlx.checkpoint.folder import Quantization, load_weights, open_checkpoint
-from magistral_mlx.convert import Progress, convert, default_output, models_folder
+from magistral_mlx.convert import (
+    ConversionOptions,
+    Progress,
+    convert,
+    default_output,
+    models_folder,
+)
 from magistral_mlx.convert.sources import read_ahead
 from magistral_mlx.demo.expand import nano_digest
 from tests.sample_checkpoints import (
@@ -67,7 +73,11 @@ def assert_same(ours: dict[str, mx.array], theirs: dict[str, mx.array]) -> None:
 def test_tensors_are_bit_identical_to_mlx_lm(
     hf: Path, tmp_path: Path, bits: int, group_size: int, dtype: str
 ) -> None:
-    ours = convert(hf, tmp_path / "ours", bits=bits, group_size=group_size, rtn=True, dtype=dtype)
+    ours = convert(
+        hf,
+        tmp_path / "ours",
+        ConversionOptions(bits=bits, group_size=group_size, rtn=True, dtype=dtype),
+    )
     mlx_lm.convert(
         str(hf),
         str(tmp_path / "theirs"),
@@ -89,7 +99,10 @@ def test_other_source_types_are_cast_as_mlx_lm_casts_them(
 ) -> None:
     source = write_hf(tmp_path / "hf", random_weights(dtype=source_dtype))
     mlx_lm.convert(str(source), str(tmp_path / "theirs"), quantize=True, dtype="bfloat16")
-    assert_same(read(convert(source, tmp_path / "ours", rtn=True)), read(tmp_path / "theirs"))
+    assert_same(
+        read(convert(source, tmp_path / "ours", ConversionOptions(rtn=True))),
+        read(tmp_path / "theirs"),
+    )
 
 
 @pytest.mark.parametrize(("block_rows", "rtn"), [(1, True), (3, True), (64, False), (100, False)])
@@ -101,9 +114,9 @@ def test_the_size_of_the_row_blocks_changes_nothing(
     The search is made anew for each block, so it gets larger ones.
     """
     source = write_mistral(tmp_path / "mistral")
-    whole = convert(source, tmp_path / "whole", rtn=rtn)
+    whole = convert(source, tmp_path / "whole", ConversionOptions(rtn=rtn))
     monkeypatch.setattr(read_ahead, "BLOCK_BYTES", block_rows * 256)
-    assert_same(read(convert(source, tmp_path / "blocks", rtn=rtn)), read(whole))
+    assert_same(read(convert(source, tmp_path / "blocks", ConversionOptions(rtn=rtn))), read(whole))
 
 
 def test_both_layouts_give_identical_folders(hf: Path, tmp_path: Path) -> None:
@@ -169,7 +182,9 @@ def test_token_ids_in_mlx_lm_are_mistral_commons(hf: Path, tmp_path: Path) -> No
 
 
 def test_our_own_reader_opens_the_folder(hf: Path, tmp_path: Path) -> None:
-    checkpoint = open_checkpoint(convert(hf, tmp_path / "out", dtype="float16", bits=8))
+    checkpoint = open_checkpoint(
+        convert(hf, tmp_path / "out", ConversionOptions(dtype="float16", bits=8))
+    )
     assert checkpoint.config.quantization == Quantization(bits=8, group_size=64)
     assert checkpoint.config.dtype == "float16"
     assert load_weights(checkpoint)["model.norm.weight"].dtype == mx.float16
@@ -201,7 +216,7 @@ def test_the_mistral_layout_gets_the_files_it_lacks(tmp_path: Path) -> None:
 
 
 def test_the_manifest_names_the_checksum_of_everything(hf: Path, tmp_path: Path) -> None:
-    folder = convert(hf, tmp_path / "out", bits=5, shard_bytes=100_000)
+    folder = convert(hf, tmp_path / "out", ConversionOptions(bits=5), shard_bytes=100_000)
     manifest = json.loads((folder / "conversion.json").read_text())
     assert (
         manifest["source"].items()
@@ -261,7 +276,11 @@ def test_outputs_go_to_one_folder_named_from_source_and_bits(
     hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAGISTRAL_MLX_MODELS", str(tmp_path / "models"))
-    assert convert(hf, bits=8) == tmp_path / "models" / "hf-8bit" == default_output(hf, bits=8)
+    assert (
+        convert(hf, options=ConversionOptions(bits=8))
+        == tmp_path / "models" / "hf-8bit"
+        == default_output(hf, bits=8)
+    )
     assert default_output("demo", bits=4) == models_folder() / f"demo-{nano_digest()}-4bit"
 
 
@@ -284,7 +303,10 @@ def test_tied_embeddings_are_stored_once(tmp_path: Path) -> None:
     source = write_hf(tmp_path / "tied", weights)
     edit_json(source / "config.json", tie_word_embeddings=True)
     mlx_lm.convert(str(source), str(tmp_path / "theirs"), quantize=True)
-    assert_same(read(convert(source, tmp_path / "ours", rtn=True)), read(tmp_path / "theirs"))
+    assert_same(
+        read(convert(source, tmp_path / "ours", ConversionOptions(rtn=True))),
+        read(tmp_path / "theirs"),
+    )
 
 
 def test_the_source_is_left_as_it_was(hf: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.convert import Progress, conversion_bar, convert
+from magistral_mlx.convert import ConversionOptions, Progress, conversion_bar, convert
 from magistral_mlx.convert.output.output_folder import Workplace, locked
 from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import random_weights, write_hf
@@ -81,11 +81,11 @@ def test_while_it_runs_nothing_has_the_final_name(source: Path, place: Path) -> 
 
 KILLED = """
     import os, signal, sys
-    from magistral_mlx.convert import convert
+    from magistral_mlx.convert import ConversionOptions, convert
     def kill(progress):
         if progress.done > progress.total // 2:
             os.kill(os.getpid(), signal.SIGKILL)
-    convert(sys.argv[1], sys.argv[2], force=True, on_progress=kill)
+    convert(sys.argv[1], sys.argv[2], ConversionOptions(force=True), on_progress=kill)
 """
 
 
@@ -100,23 +100,23 @@ def test_a_killed_run_leaves_no_output_and_the_next_one_works(source: Path, plac
 def test_a_killed_replacement_leaves_the_older_output(
     source: Path, place: Path, tmp_path: Path
 ) -> None:
-    convert(source, place / "out", bits=8)
+    convert(source, place / "out", ConversionOptions(bits=8))
     assert run(KILLED, source, place / "out").returncode == -signal.SIGKILL
     assert open_checkpoint(place / "out").config.quantization.bits == 8  # type: ignore[union-attr]
 
 
 def test_force_replaces_the_older_output_whole(source: Path, place: Path) -> None:
-    convert(source, place / "out", bits=8, shard_bytes=40_000)
-    convert(source, place / "out", bits=4, force=True)
+    convert(source, place / "out", ConversionOptions(bits=8), shard_bytes=40_000)
+    convert(source, place / "out", ConversionOptions(bits=4, force=True))
     assert open_checkpoint(place / "out").config.quantization.bits == 4  # type: ignore[union-attr]
     assert len(list((place / "out").glob("*.safetensors"))) == 1
     assert [path.name for path in place.iterdir()] == ["out"]
 
 
 def test_a_kill_between_the_two_renames_loses_nothing(source: Path, place: Path) -> None:
-    convert(source, place / "out", bits=8)
+    convert(source, place / "out", ConversionOptions(bits=8))
     (place / "out").rename(place / ".out.replaced")
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         convert(source, place / "out")
     assert open_checkpoint(place / "out").config.quantization.bits == 8  # type: ignore[union-attr]
     assert [path.name for path in place.iterdir()] == ["out"]
@@ -125,15 +125,15 @@ def test_a_kill_between_the_two_renames_loses_nothing(source: Path, place: Path)
 def test_ctrl_c_says_so_and_leaves_no_output(source: Path, place: Path) -> None:
     program = """
         import os, signal, sys
-        from magistral_mlx.convert import cli, options
-        convert = options.convert
+        from magistral_mlx.convert import cli
+        convert = cli.convert
         def interrupted(*arguments, on_progress, **options):
             def interrupt(progress):
                 on_progress(progress)
                 if progress.done > progress.total // 2:
                     os.kill(os.getpid(), signal.SIGINT)
             return convert(*arguments, on_progress=interrupt, **options)
-        options.convert = interrupted
+        cli.convert = interrupted
         cli.main()
     """
     ended = run(program, source, place / "out")

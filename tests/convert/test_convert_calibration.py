@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.checkpoint.quantization import Quantization
-from magistral_mlx.convert import Progress, convert
+from magistral_mlx.convert import ConversionOptions, Progress, convert
 from magistral_mlx.convert.cli import app
-from magistral_mlx.convert.output.stored_model import open_stored
+from magistral_mlx.convert.output.manifest import open_stored
+from magistral_mlx.convert.rounding.affine_fit import fitted
 from magistral_mlx.convert.rounding.calibration import (
     calibration_pieces,
     embedded_pieces,
@@ -24,8 +25,7 @@ from magistral_mlx.convert.rounding.calibration import (
 from magistral_mlx.convert.rounding.feedback import Feedback
 from magistral_mlx.convert.rounding.importance import read_importance, write_importance
 from magistral_mlx.convert.rounding.layer_walk import product, walk
-from magistral_mlx.convert.rounding.rounder import fitted
-from magistral_mlx.convert.rounding.weight_error import dequantise
+from magistral_mlx.convert.rounding.stored_form import dequantise
 from magistral_mlx.convert.sources.open_source import open_source
 from magistral_mlx.convert.verification import verify
 from magistral_mlx.convert.vocabulary.open_vocabulary import open_vocabulary
@@ -115,7 +115,9 @@ def test_importance_lowers_the_error_that_it_weighs() -> None:
 def test_the_walk_computes_what_the_decoder_does(source: Path, tmp_path: Path) -> None:
     """Quantised and mixed, so that every way of reading a tensor back is walked."""
     folder = convert(
-        source, tmp_path / "out", recipe="q4", group_size=32, modules=["*.o_proj=q8/64"]
+        source,
+        tmp_path / "out",
+        ConversionOptions(recipe="q4", group_size=32, modules=["*.o_proj=q8/64"]),
     )
     stored = open_stored(folder)
     config = stored.checkpoint.config
@@ -180,12 +182,15 @@ def divergence(folder: Path, exact: Path, ids: list[int]) -> float:
 def test_a_calibrated_model_is_nearer_to_its_source_and_mlx_lm_reads_it(
     source: Path, text: Path, tmp_path: Path
 ) -> None:
-    exact = convert(source, tmp_path / "bf16", recipe="bf16")
+    exact = convert(source, tmp_path / "bf16", ConversionOptions(recipe="bf16"))
     notes: list[str] = []
     calibrated = convert(
-        source, tmp_path / "a", recipe="q3", group_size=32, calibrate=text, on_note=notes.append
+        source,
+        tmp_path / "a",
+        ConversionOptions(recipe="q3", group_size=32, calibrate=text),
+        on_note=notes.append,
     )
-    fit = convert(source, tmp_path / "b", recipe="q3", group_size=32)
+    fit = convert(source, tmp_path / "b", ConversionOptions(recipe="q3", group_size=32))
     vocabulary = open_vocabulary(source / "tokenizer.json", vocab_size=VOCAB)
     other = vocabulary.encode((ROOT / "CONTRIBUTING.md").read_text())[:400]
     assert divergence(calibrated, exact, other) < 0.9 * divergence(fit, exact, other)
@@ -200,7 +205,7 @@ def test_a_calibrated_model_is_nearer_to_its_source_and_mlx_lm_reads_it(
 def test_an_interrupted_calibration_goes_on_to_the_same_bytes(
     source: Path, text: Path, tmp_path: Path
 ) -> None:
-    whole = convert(source, tmp_path / "whole", group_size=32, calibrate=text)
+    whole = convert(source, tmp_path / "whole", ConversionOptions(group_size=32, calibrate=text))
     reached: list[str] = []
 
     def interrupt(progress: Progress) -> None:
@@ -209,13 +214,17 @@ def test_an_interrupted_calibration_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(source, tmp_path / "again", group_size=32, calibrate=text, on_progress=interrupt)
+        convert(
+            source,
+            tmp_path / "again",
+            ConversionOptions(group_size=32, calibrate=text),
+            on_progress=interrupt,
+        )
     seen: list[str] = []
     again = convert(
         source,
         tmp_path / "again",
-        group_size=32,
-        calibrate=text,
+        ConversionOptions(group_size=32, calibrate=text),
         on_progress=lambda progress: seen.append(progress.tensor),
     )
     assert not set(reached[:-1]) & set(seen)
@@ -229,24 +238,31 @@ def test_another_text_is_another_conversion(source: Path, text: Path, tmp_path: 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(source, tmp_path / "out", group_size=32, calibrate=text, on_progress=stop)
+        convert(
+            source,
+            tmp_path / "out",
+            ConversionOptions(group_size=32, calibrate=text),
+            on_progress=stop,
+        )
     other = tmp_path / "other.txt"
     other.write_text(text.read_text()[500:])
     with pytest.raises(CheckpointError, match="calibration"):
-        convert(source, tmp_path / "out", group_size=32, calibrate=other)
+        convert(source, tmp_path / "out", ConversionOptions(group_size=32, calibrate=other))
 
 
 def test_what_cannot_be_calibrated_is_refused(source: Path, text: Path, tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("Too short.")
     with pytest.raises(CheckpointError, match="at least 512"):
-        convert(source, tmp_path / "out", group_size=32, calibrate=short)
+        convert(source, tmp_path / "out", ConversionOptions(group_size=32, calibrate=short))
     with pytest.raises(CheckpointError, match="--rtn"):
-        convert(source, tmp_path / "out", group_size=32, calibrate=text, rtn=True)
+        convert(
+            source, tmp_path / "out", ConversionOptions(group_size=32, calibrate=text, rtn=True)
+        )
     with pytest.raises(CheckpointError, match="bf16"):
-        convert(source, tmp_path / "out", recipe="bf16", calibrate=text)
+        convert(source, tmp_path / "out", ConversionOptions(recipe="bf16", calibrate=text))
     with pytest.raises(CheckpointError, match="cannot be read"):
-        convert(source, tmp_path / "out", group_size=32, importance=short)
+        convert(source, tmp_path / "out", ConversionOptions(group_size=32, importance=short))
     assert not (tmp_path / "out").exists()
 
 

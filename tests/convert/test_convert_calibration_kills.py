@@ -11,7 +11,7 @@ from random import Random
 import pytest
 import torch
 
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.convert.output.journal import has_finished_tensors
 from magistral_mlx.convert.output.output_folder import Workplace
 from tests.convert.test_convert_atomic import ROOT
@@ -21,12 +21,11 @@ from tests.sample_llama import write_llama
 PROGRAM = """
 import sys
 from pathlib import Path
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 convert(
     sys.argv[1],
     sys.argv[2],
-    group_size=32,
-    calibrate=Path(sys.argv[3]),
+    ConversionOptions(group_size=32, calibrate=Path(sys.argv[3])),
     on_progress=lambda progress: print(progress.tensor, flush=True),
 )
 """
@@ -42,7 +41,7 @@ def test_kills_at_random_moments_of_a_calibration_give_the_bytes_of_a_run_withou
     source = write_llama(tmp_path / "source", dtype=torch.bfloat16)
     text = tmp_path / "text.txt"
     text.write_text((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")[:4_000])
-    whole = convert(source, tmp_path / "whole", group_size=32, calibrate=text)
+    whole = convert(source, tmp_path / "whole", ConversionOptions(group_size=32, calibrate=text))
     moments = Random(7)
     kills = 0
     for number in count():
@@ -54,7 +53,10 @@ def test_kills_at_random_moments_of_a_calibration_give_the_bytes_of_a_run_withou
                 break
             assert has_finished_tensors(Workplace(output).journal)
             kills += 1
-        assert same_bytes(convert(source, output, group_size=32, calibrate=text, force=True), whole)
+        assert same_bytes(
+            convert(source, output, ConversionOptions(group_size=32, calibrate=text, force=True)),
+            whole,
+        )
 
 
 def killed_after(moments: Random, source: Path, output: Path, text: Path) -> bool:

@@ -7,7 +7,7 @@ import mlx_lm
 import pytest
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.demo.expand import demo_source
 from tests.text.token_streams import Oracle
 
@@ -24,11 +24,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def demo(place: Path) -> Path:
-    return convert("demo", place / "demo", rtn=True)
+    return convert("demo", place / "demo", ConversionOptions(rtn=True))
 
 
 def test_demo_converts_to_the_same_weights_from_both_layouts(demo: Path, place: Path) -> None:
-    mistral = convert(demo_source("mistral"), place / "mistral", rtn=True)
+    mistral = convert(demo_source("mistral"), place / "mistral", ConversionOptions(rtn=True))
     assert (demo / "model.safetensors").read_bytes() == (mistral / "model.safetensors").read_bytes()
     assert open_checkpoint(demo).config == open_checkpoint(mistral).config
 

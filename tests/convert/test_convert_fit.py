@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from magistral_mlx.checkpoint.quantization import Quantization
-from magistral_mlx.convert.rounding.affine_fit import fit_groups
-from magistral_mlx.convert.rounding.rounder import CPU_WEIGHTS, fitted
+from magistral_mlx.convert.rounding.affine_fit import CPU_WEIGHTS, fit_groups, fitted
 from magistral_mlx.convert.rounding.stored_form import pack
 
 
@@ -106,6 +105,6 @@ def test_the_rows_that_are_fitted_at_once_change_nothing(monkeypatch: pytest.Mon
     weights, quant = normal(64, 256), Quantization(3, 64)
     whole = fitted(weights, quant)
     assert CPU_WEIGHTS > 64 * 256
-    monkeypatch.setattr("magistral_mlx.convert.rounding.rounder.CPU_WEIGHTS", 1000)
+    monkeypatch.setattr("magistral_mlx.convert.rounding.affine_fit.CPU_WEIGHTS", 1000)
     for one, other in zip(whole, fitted(weights, quant), strict=True):
         assert mx.array_equal(one, other).item()

@@ -11,7 +11,7 @@ from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize, quantize
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.convert.sources.gguf_file import GGUFTensor
 from magistral_mlx.convert.sources.open_source import open_source
@@ -115,7 +115,7 @@ def test_a_tekken_json_of_the_users_is_taken_instead(tmp_path: Path) -> None:
     path = tmp_path / "tekken.json"
     path.write_text(small_tekken())
     source = write_gguf(tmp_path / "model.gguf", pre="unheard-of")
-    folder = convert(source, tmp_path / "out", tokenizer=path)
+    folder = convert(source, tmp_path / "out", ConversionOptions(tokenizer=path))
     assert (folder / "tekken.json").read_bytes() == path.read_bytes()
 
 

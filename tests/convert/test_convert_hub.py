@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
+from magistral_mlx.convert.cli import check_repository_name, upload
 from magistral_mlx.convert.output.output_folder import Workplace
-from magistral_mlx.convert.output.upload import check_repository_name, upload
 from magistral_mlx.convert.sources import read_ahead, remote_file
 from magistral_mlx.errors import CheckpointError
 from tests.convert.test_convert_atomic import ROOT, Stop, stop_in_the_middle
@@ -82,8 +82,8 @@ def test_a_plain_llama_comes_with_its_tokenizer_and_template(
     hub: HubServer, tmp_path: Path
 ) -> None:
     hub.folder = write_llama(tmp_path / "llama")
-    expected = convert(hub.folder, tmp_path / "expected", group_size=32)
-    folder = convert(REPOSITORY, tmp_path / "out", group_size=32)
+    expected = convert(hub.folder, tmp_path / "expected", ConversionOptions(group_size=32))
+    folder = convert(REPOSITORY, tmp_path / "out", ConversionOptions(group_size=32))
     assert_same_model(folder, expected)
     assert {"tokenizer.json", "tokenizer_config.json"} <= written(folder)
 
@@ -116,7 +116,7 @@ def test_what_goes_wrong_now_and_then_changes_nothing(
 
 @pytest.mark.parametrize(
     ("fault", "problem"),
-    [("503", "HTTP 503"), ("page", "byte range was asked for"), ("range", "range 'bytes")],
+    [("503", "HTTP 503"), ("page", "instead of a byte range"), ("range", "range 'bytes")],
 )
 def test_what_goes_wrong_always_is_one_sentence(
     hub: HubServer, tmp_path: Path, fault: str, problem: str
@@ -137,7 +137,7 @@ def test_a_run_that_lost_the_network_goes_on_when_it_is_back(
     hub.fault = lambda _: None
     notes: list[str] = []
     assert_same_model(convert(REPOSITORY, tmp_path / "out", on_note=notes.append), expected)
-    assert notes[1].startswith("Going on: ")
+    assert notes[1].startswith("Resuming: ")
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
@@ -160,7 +160,7 @@ def test_the_token_goes_to_the_hub_and_not_to_its_storage(
 
 def refused(tmp_path: Path, source: str = REPOSITORY, revision: str | None = None) -> str:
     with pytest.raises(CheckpointError) as caught:
-        convert(source, tmp_path / "out", revision=revision)
+        convert(source, tmp_path / "out", ConversionOptions(revision=revision))
     message = str(caught.value)
     assert "\n" not in message
     assert not (tmp_path / "out").exists()
@@ -191,7 +191,9 @@ def test_no_network_is_one_sentence(
 def test_kept_source_files_are_used_again_and_without_network(
     hub: HubServer, expected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert_same_model(convert(REPOSITORY, tmp_path / "one", keep_source=True), expected)
+    assert_same_model(
+        convert(REPOSITORY, tmp_path / "one", ConversionOptions(keep_source=True)), expected
+    )
     cached = written(tmp_path / "cache")
     assert any(name.endswith(f"{COMMIT}/model-00001-of-00002.safetensors") for name in cached)
     downloaded = hub.weight_requests
@@ -210,8 +212,10 @@ def test_streaming_goes_on_from_the_cache_when_the_files_are_there(
     with pytest.raises(Stop):
         convert(REPOSITORY, tmp_path / "out", on_progress=stop_in_the_middle)
     notes: list[str] = []
-    folder = convert(REPOSITORY, tmp_path / "out", keep_source=True, on_note=notes.append)
-    assert notes[1].startswith("Going on: ")
+    folder = convert(
+        REPOSITORY, tmp_path / "out", ConversionOptions(keep_source=True), on_note=notes.append
+    )
+    assert notes[1].startswith("Resuming: ")
     assert_same_model(folder, expected)
 
 

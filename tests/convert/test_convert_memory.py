@@ -19,8 +19,8 @@ RUNS = 3
 # Linux counts the parent's memory in ru_maxrss of a child; VmHWM starts anew with the program.
 CONVERT = """
 import pathlib, re, resource, sys
-from magistral_mlx.convert import convert
-convert(sys.argv[1], sys.argv[2], rtn=True)
+from magistral_mlx.convert import ConversionOptions, convert
+convert(sys.argv[1], sys.argv[2], ConversionOptions(rtn=True))
 if sys.platform == "darwin":
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 else:
@@ -98,9 +98,9 @@ def test_peak_memory_is_the_same_for_a_model_seven_times_the_size(tmp_path: Path
 
 
 CALIBRATE = CONVERT.replace(
-    "from magistral_mlx.convert import convert",
-    "from pathlib import Path\nfrom magistral_mlx.convert import convert",
-).replace("rtn=True", "calibrate=Path(sys.argv[3]), on_note=lambda note: print(note)")
+    "from magistral_mlx.convert import ConversionOptions, convert",
+    "from pathlib import Path\nfrom magistral_mlx.convert import ConversionOptions, convert",
+).replace("rtn=True)", "calibrate=Path(sys.argv[3])), on_note=lambda note: print(note)")
 
 
 def write_text(path: Path) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import load_weights, open_checkpoint
 from magistral_mlx.checkpoint.quantization import Quantization
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.convert.rounding.recipe import Recipe
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.memory.byte_counts import weight_bytes
@@ -53,7 +53,7 @@ def their_logits(folder: Path) -> mx.array:
 def test_the_runtime_computes_what_mlx_lm_computes_from_the_same_folder(
     source: Path, tmp_path: Path, recipe: str, modules: tuple[str, ...]
 ) -> None:
-    folder = convert(source, tmp_path / "out", recipe=recipe, modules=modules)
+    folder = convert(source, tmp_path / "out", ConversionOptions(recipe=recipe, modules=[*modules]))
     ours, theirs = our_logits(folder), their_logits(folder)
     assert float(mx.abs(ours - theirs).max()) < 1e-4 * float(mx.abs(theirs).max())
 
@@ -62,7 +62,7 @@ def test_the_runtime_computes_what_mlx_lm_computes_from_the_same_folder(
 def test_floating_recipes_are_bit_identical_to_mlx_lm(
     source: Path, tmp_path: Path, recipe: str, group: int
 ) -> None:
-    ours = convert(source, tmp_path / "ours", recipe=recipe)
+    ours = convert(source, tmp_path / "ours", ConversionOptions(recipe=recipe))
     mlx_lm.convert(
         str(source), str(tmp_path / "theirs"), quantize=True, q_mode=recipe, q_group_size=group
     )
@@ -85,8 +85,10 @@ def test_a_folder_of_mlx_lm_with_mixed_bits_opens(source: Path, tmp_path: Path) 
 
 
 def test_bytes_are_predicted_for_every_format(source: Path, tmp_path: Path) -> None:
-    modules = ("*.v_proj=q6/32", "lm_head=nvfp4", "model.embed_tokens=bf16")
-    checkpoint = open_checkpoint(convert(source, tmp_path / "out", modules=modules))
+    modules = ["*.v_proj=q6/32", "lm_head=nvfp4", "model.embed_tokens=bf16"]
+    checkpoint = open_checkpoint(
+        convert(source, tmp_path / "out", ConversionOptions(modules=modules))
+    )
     loaded = load_weights(checkpoint)
     predicted = weight_bytes(checkpoint.config, "bfloat16")
     assert predicted == sum(array.nbytes for array in loaded.values())
@@ -140,16 +142,18 @@ def test_size_and_fit_are_said_before_the_start(source: Path, tmp_path: Path) ->
     convert(
         source,
         tmp_path / "out",
-        recipe="q8",
+        ConversionOptions(recipe="q8"),
         on_note=said.append,
         on_progress=lambda _: said.append("begun"),
     )
-    assert said[0].startswith("q8: 1.1 MB, 8.50 bits a weight. On this machine (")
+    assert said[0].startswith("q8: 1.1 MB, 8.50 bits per weight. On this machine (")
     assert said[1] == "begun"
 
 
 def test_config_json_has_mlx_lms_form(source: Path, tmp_path: Path) -> None:
-    folder = convert(source, tmp_path / "out", modules=("lm_head=bf16", "*.0.mlp.up_proj=q6"))
+    folder = convert(
+        source, tmp_path / "out", ConversionOptions(modules=["lm_head=bf16", "*.0.mlp.up_proj=q6"])
+    )
     stored = json.loads((folder / "config.json").read_text())["quantization"]
     assert stored == {
         "bits": 4,

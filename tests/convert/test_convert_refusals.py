@@ -10,7 +10,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.convert.cli import main
 from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import edit_json, random_weights, write_hf, write_mistral
@@ -20,12 +20,12 @@ FIRST, SHARD = "model-00001-of-00002.safetensors", "model-00002-of-00002.safeten
 Damage = Callable[[Path], object]
 
 
-def refused(source: Path | str, output: Path, **options: int | str | bool) -> str:
+def refused(source: Path | str, output: Path, options: ConversionOptions | None = None) -> str:
     """The message of the refusal, once it is sure that nothing was written."""
     parent = output.parent
     before = sorted(parent.iterdir()) if parent.exists() else None
     with pytest.raises(CheckpointError) as caught:
-        convert(source, output, **options)  # type: ignore[arg-type]
+        convert(source, output, options)
     assert before == (sorted(parent.iterdir()) if parent.exists() else None)
     message = str(caught.value)
     assert "\n" not in message
@@ -124,16 +124,17 @@ def test_a_tokenizer_larger_than_the_vocabulary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"bits": 7}, "7 bits are not supported: choose 2, 3, 4, 5, 6 or 8"),
-        ({"bits": 16}, "16 bits"),
-        ({"group_size": 48}, "Group size 48 is not supported: choose 32, 64 or 128"),
-        ({"dtype": "float8"}, "'float8' is not supported: choose bfloat16, float16, float32"),
+        (ConversionOptions(bits=7), "7 bits are not supported: choose 2, 3, 4, 5, 6 or 8"),
+        (ConversionOptions(bits=16), "16 bits"),
+        (ConversionOptions(group_size=48), "Group size 48 is not supported: choose 32, 64 or 128"),
+        (
+            ConversionOptions(dtype="float8"),
+            "'float8' is not supported: choose bfloat16, float16 or float32",
+        ),
     ],
 )
-def test_settings_that_do_not_exist(
-    tmp_path: Path, options: dict[str, int | str], named: str
-) -> None:
-    assert named in refused(write_hf(tmp_path / "source"), tmp_path / "out", **options)
+def test_settings_that_do_not_exist(tmp_path: Path, options: ConversionOptions, named: str) -> None:
+    assert named in refused(write_hf(tmp_path / "source"), tmp_path / "out", options)
 
 
 def test_a_group_size_that_does_not_divide(tmp_path: Path) -> None:
@@ -150,9 +151,9 @@ def test_a_group_size_that_does_not_divide(tmp_path: Path) -> None:
     weights["model.norm.weight"] = weights["model.norm.weight"][:96]
     folder = write_hf(tmp_path / "source", weights)
     edit_json(folder / "config.json", hidden_size=96)
-    message = refused(folder, tmp_path / "out", group_size=64)
+    message = refused(folder, tmp_path / "out", ConversionOptions(group_size=64))
     assert "Group size 64 does not divide the 96 columns of model.embed_tokens.weight" in message
-    assert convert(folder, tmp_path / "out", group_size=32).is_dir()
+    assert convert(folder, tmp_path / "out", ConversionOptions(group_size=32)).is_dir()
 
 
 def test_sources_that_are_no_checkpoint(tmp_path: Path) -> None:
@@ -167,9 +168,9 @@ def test_sources_that_are_no_checkpoint(tmp_path: Path) -> None:
 def test_an_output_that_exists(tmp_path: Path) -> None:
     folder = write_hf(tmp_path / "source")
     output = convert(folder, tmp_path / "out")
-    assert "exists already" in refused(folder, output)
+    assert "already exists" in refused(folder, output)
     (tmp_path / "file").write_text("mine")
-    assert "exists already" in refused(folder, tmp_path / "file")
+    assert "already exists" in refused(folder, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -178,8 +179,12 @@ def test_force_does_not_delete_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
     (tmp_path / "file").write_text("mine")
-    assert "is not a converted model" in refused(folder, tmp_path / "home", force=True)
-    assert "is not a converted model" in refused(folder, tmp_path / "file", force=True)
+    assert "is not a converted model" in refused(
+        folder, tmp_path / "home", ConversionOptions(force=True)
+    )
+    assert "is not a converted model" in refused(
+        folder, tmp_path / "file", ConversionOptions(force=True)
+    )
     assert (tmp_path / "home" / "thesis.txt").exists()
 
 
@@ -187,7 +192,7 @@ def test_force_does_not_delete_the_source(tmp_path: Path) -> None:
     folder = write_hf(tmp_path / "models" / "source")
     (tmp_path / "link").symlink_to(folder)
     for output in (folder, tmp_path / "models", tmp_path / "link"):
-        assert "holds the source itself" in refused(folder, output, force=True)
+        assert "holds the source itself" in refused(folder, output, ConversionOptions(force=True))
 
 
 def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,10 +216,10 @@ def test_values_that_do_not_fit_the_type(tmp_path: Path) -> None:
     weights = random_weights()
     weights["model.layers.1.mlp.up_proj.weight"][3, 7] = 1e6
     folder = write_hf(tmp_path / "source", weights)
-    message = refused(folder, tmp_path / "out", dtype="float16")
+    message = refused(folder, tmp_path / "out", ConversionOptions(dtype="float16"))
     assert "model.layers.1.mlp.up_proj" in message
     assert "not finite in float16" in message
-    assert convert(folder, tmp_path / "out", dtype="bfloat16").is_dir()
+    assert convert(folder, tmp_path / "out", ConversionOptions(dtype="bfloat16")).is_dir()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from magistral_mlx.convert import Progress, convert
+from magistral_mlx.convert import ConversionOptions, Progress, convert
 from magistral_mlx.convert.output.output_folder import Workplace
 from magistral_mlx.errors import CheckpointError
 from tests.convert.test_convert_atomic import ROOT, Stop, run, stop_in_the_middle
@@ -61,7 +61,7 @@ def test_the_next_run_reads_only_what_was_not_finished(source: Path, place: Path
     read, notes = go_on(source, place / "out")
     assert 0 < len(read) < len(random_weights())
     assert "model.embed_tokens.weight" not in read
-    assert notes == [f"Going on: {21 - len(read)} of 21 tensors were converted before."]
+    assert notes == [f"Resuming: {21 - len(read)} of 21 tensors are already converted."]
     assert same_bytes(place / "out", whole)
     assert not Workplace(place / "out").folder.exists()
 
@@ -82,7 +82,7 @@ def test_a_finished_tensor_that_the_disk_lost_is_converted_again(source: Path, p
     first.write_bytes(first.read_bytes()[:4000])
     read, notes = go_on(source, place / "out")
     assert "model.embed_tokens.weight" in read
-    assert "did not reach the disk whole" in notes[1]
+    assert "were incomplete on disk" in notes[1]
     assert same_bytes(place / "out", whole)
 
 
@@ -109,9 +109,9 @@ def test_other_settings_are_refused_by_name_and_restart_begins_anew(
 ) -> None:
     stop(source, place / "out")
     with pytest.raises(CheckpointError, match=r"settings \(recipe was q4, is q8\).*--restart"):
-        convert(source, place / "out", bits=8, shard_bytes=SHARD_BYTES)
-    eight = convert(source, place / "eight", bits=8, shard_bytes=SHARD_BYTES)
-    convert(source, place / "out", bits=8, restart=True, shard_bytes=SHARD_BYTES)
+        convert(source, place / "out", ConversionOptions(bits=8), shard_bytes=SHARD_BYTES)
+    eight = convert(source, place / "eight", ConversionOptions(bits=8), shard_bytes=SHARD_BYTES)
+    convert(source, place / "out", ConversionOptions(bits=8, restart=True), shard_bytes=SHARD_BYTES)
     assert same_bytes(place / "out", eight)
 
 
@@ -160,18 +160,19 @@ def test_a_full_disk_loses_nothing(source: Path, place: Path) -> None:
     assert run(program, source, place / "out").returncode == 2
     notes: list[str] = []
     convert(source, place / "out", on_note=notes.append)
-    assert notes[1].startswith("Going on: ")
+    assert notes[1].startswith("Resuming: ")
     assert same_bytes(place / "out", whole)
 
 
 SLOWED = """
 import sys, time
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 print("ready", flush=True)
 convert(
     sys.argv[1],
     sys.argv[2],
-    rtn=True,  # the search takes longer for one tensor than most of these runs live
+    # Without rtn, one tensor takes longer than most of these runs live.
+    ConversionOptions(rtn=True),
     shard_bytes=100_000,
     on_progress=lambda _: time.sleep(0.03),
 )
@@ -183,7 +184,7 @@ convert(
 def test_twenty_kills_at_random_moments_give_the_bytes_of_a_run_without(
     source: Path, place: Path
 ) -> None:
-    whole = convert(source, place / "whole", rtn=True, shard_bytes=SHARD_BYTES)
+    whole = convert(source, place / "whole", ConversionOptions(rtn=True), shard_bytes=SHARD_BYTES)
     moments = random.Random(7)
     kills = 0
     for number in count():
@@ -214,7 +215,7 @@ def killed_after(seconds: float, source: Path, output: Path) -> bool:
 
 def convert_again_if_killed_at_the_end(source: Path, output: Path) -> None:
     if Workplace(output).folder.exists():
-        convert(source, output, rtn=True, shard_bytes=SHARD_BYTES)
+        convert(source, output, ConversionOptions(rtn=True), shard_bytes=SHARD_BYTES)
 
 
 def test_the_journal_holds_no_path_and_no_date(source: Path, place: Path) -> None:

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 import torch
 
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.convert.rounding.importance import write_importance
 from magistral_mlx.convert.sources.open_source import open_source
 from tests.convert.test_convert_atomic import ROOT
@@ -28,9 +28,9 @@ def test_importance_weighs_a_tied_embedding_that_calibration_cannot(
         assert isinstance(weights, dict)
         return weights[f"{module}.weight"]
 
-    convert(source, tmp_path / "both", importance=file, calibrate=text)
-    convert(source, tmp_path / "weighted", importance=file)
-    convert(source, tmp_path / "calibrated", calibrate=text)
+    convert(source, tmp_path / "both", ConversionOptions(importance=file, calibrate=text))
+    convert(source, tmp_path / "weighted", ConversionOptions(importance=file))
+    convert(source, tmp_path / "calibrated", ConversionOptions(calibrate=text))
     embedding, matrix = "model.embed_tokens", "model.layers.0.mlp.up_proj"
     assert mx.array_equal(stored("both", embedding), stored("weighted", embedding))
     assert not mx.array_equal(stored("both", embedding), stored("calibrated", embedding))

@@ -12,7 +12,7 @@ from mlx_lm import tokenizer_utils
 from tokenizers import Tokenizer as JsonTokenizer
 from transformers import AutoTokenizer
 
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.convert.verification import verify
 from magistral_mlx.convert.vocabulary.open_vocabulary import SAMPLE, open_vocabulary
 from magistral_mlx.convert.vocabulary.tekken_json import CHAT_TEMPLATE, TOKENIZER_JSON
@@ -147,7 +147,7 @@ def test_the_chat_template_renders_mistral_commons_ids(
 def test_a_conversion_writes_both_with_the_sources_system_prompt(tmp_path: Path) -> None:
     source = write_hf(tmp_path / "hf")
     (source / "SYSTEM_PROMPT.txt").write_text(SYSTEM_PROMPT)
-    folder = convert(source, tmp_path / "out", rtn=True)
+    folder = convert(source, tmp_path / "out", ConversionOptions(rtn=True))
     tokenizer = AutoTokenizer.from_pretrained(folder, mistral_format=False)
     text = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
     assert text == f"<s>[SYSTEM_PROMPT]{SYSTEM_PROMPT}[/SYSTEM_PROMPT][INST]hi[/INST]"
@@ -160,7 +160,7 @@ def test_a_conversion_writes_both_with_the_sources_system_prompt(tmp_path: Path)
 
 
 def test_verify_finds_a_tokenizer_json_that_differs(tmp_path: Path) -> None:
-    folder = convert(write_hf(tmp_path / "hf"), tmp_path / "out", rtn=True)
+    folder = convert(write_hf(tmp_path / "hf"), tmp_path / "out", ConversionOptions(rtn=True))
     (folder / "conversion.json").unlink()
     path = folder / TOKENIZER_JSON
     data = json.loads(path.read_text())

@@ -79,7 +79,7 @@ def test_errors_against_the_source_are_those_of_dequantised_weights(
 def test_the_error_that_a_conversion_records_is_near_that_of_all_rows(
     source: Path, folder: Path
 ) -> None:
-    from magistral_mlx.convert.output.stored_model import open_stored
+    from magistral_mlx.convert.output.manifest import open_stored
 
     recorded = open_stored(folder).errors
     found = verify(folder, source=open_source(source, fetched=Path())).errors

@@ -11,7 +11,7 @@ from mlx_lm.utils import load as mlx_load
 
 import magistral_mlx
 from magistral_mlx import GenerationOptions, SamplingParams
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.text.guidance import Regex, open_guide
 from magistral_mlx.text.template_tokenizer import TemplateTokenizer
@@ -37,11 +37,13 @@ def mlx_lm_tokens(folder: Path) -> list[int]:
 def several(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
     """Converted with a list of end tokens, the last one what the model soon says; its tokens."""
     place = tmp_path_factory.mktemp("converted")
-    tokens = mlx_lm_tokens(convert(source, place / "one", recipe="bf16", dtype="float32"))
+    tokens = mlx_lm_tokens(
+        convert(source, place / "one", ConversionOptions(recipe="bf16", dtype="float32"))
+    )
     second = next(token for token in tokens[2:] if token not in tokens[:2])
     copy = shutil.copytree(source, place / "source")
     edit_json(copy / "generation_config.json", eos_token_id=[2, second])
-    return convert(copy, place / "two", recipe="bf16", dtype="float32"), tokens
+    return convert(copy, place / "two", ConversionOptions(recipe="bf16", dtype="float32")), tokens
 
 
 def test_every_end_token_ends_an_answer_where_mlx_lm_ends_it(
@@ -74,7 +76,7 @@ def test_the_converter_keeps_a_list_that_stands_in_config_json_alone(
     copy = shutil.copytree(source, tmp_path / "copy")
     (copy / "generation_config.json").unlink()
     edit_json(copy / "config.json", eos_token_id=[2, 300])
-    folder = convert(copy, tmp_path / "out", group_size=32)
+    folder = convert(copy, tmp_path / "out", ConversionOptions(group_size=32))
     for name in ("config.json", "generation_config.json"):
         assert json.loads((folder / name).read_text())["eos_token_id"] == [2, 300]
     assert TemplateTokenizer.open(folder).end_ids == (2, 300)

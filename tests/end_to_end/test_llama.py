@@ -16,9 +16,9 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 import magistral_mlx
 from magistral_mlx import GenerationOptions, Magistral, Message, SamplingParams
 from magistral_mlx.checkpoint.folder import open_checkpoint
-from magistral_mlx.convert import convert
+from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.convert.verification import verify
-from magistral_mlx.convert.vocabulary.gguf_vocabulary import write_json_of
+from magistral_mlx.convert.vocabulary.gguf_vocabulary import write_tokenizer
 from magistral_mlx.convert.vocabulary.open_vocabulary import SAMPLE
 from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.model.decoder import load_decoder
@@ -44,7 +44,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def folder(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("converted") / "plain"
-    return convert(source, output, recipe="bf16", dtype="float32")
+    return convert(source, output, ConversionOptions(recipe="bf16", dtype="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_logits_equal_transformers(source: Path, folder: Path) -> None:
 
 
 def test_greedy_tokens_equal_mlx_lms(source: Path, tmp_path: Path) -> None:
-    folder = convert(source, tmp_path / "q4", group_size=32, dtype="float32")
+    folder = convert(source, tmp_path / "q4", ConversionOptions(group_size=32, dtype="float32"))
     theirs, tokenizer = mlx_load(str(folder))
     prompt = tokenizer.apply_chat_template(TURNS, add_generation_prompt=True)
     expected = [r.token for r in stream_generate(theirs, tokenizer, prompt, max_tokens=24)]
@@ -133,7 +133,7 @@ def test_grammars_hold_answers_to_them(model: Magistral) -> None:
 
 
 def test_it_converts_to_4_bits_and_verifies(source: Path, tmp_path: Path) -> None:
-    folder = convert(source, tmp_path / "q4", group_size=32)
+    folder = convert(source, tmp_path / "q4", ConversionOptions(group_size=32))
     assert verify(folder).failed == []
     config = json.loads((folder / "config.json").read_text())
     assert config["tie_word_embeddings"] is True
@@ -172,17 +172,17 @@ def test_a_gguf_files_vocabulary_becomes_the_same_tokenizer(source: Path, tmp_pa
         if name.startswith("tokenizer.ggml.")
     }
     fields["chat_template"] = TEMPLATE
-    rebuilt = TemplateTokenizer.open(write_json_of(fields, tmp_path, tmp_path / "m.gguf"))
+    rebuilt = TemplateTokenizer.open(write_tokenizer(fields, tmp_path, tmp_path / "m.gguf"))
     original = TemplateTokenizer.open(source)
     assert rebuilt.encode(SAMPLE) == original.encode(SAMPLE)
     assert (rebuilt.bos_id, rebuilt.eos_id) == (1, 2)
     assert rebuilt.control_id("<|im_end|>") == 2
     assert rebuilt.begin_ids == []
     more = {"add_bos_token": True, "eot_token_id": 0}
-    fuller = TemplateTokenizer.open(write_json_of(fields | more, tmp_path, tmp_path / "m.gguf"))
+    fuller = TemplateTokenizer.open(write_tokenizer(fields | more, tmp_path, tmp_path / "m.gguf"))
     assert (fuller.begin_ids, fuller.end_ids) == ([1], (2, 0))
     with pytest.raises(CheckpointError, match="--tokenizer"):
-        write_json_of(fields | {"pre": "unheard-of"}, tmp_path, tmp_path / "m.gguf")
+        write_tokenizer(fields | {"pre": "unheard-of"}, tmp_path, tmp_path / "m.gguf")
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"model": 1}'])

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from magistral_mlx.convert import convert, default_output
+from magistral_mlx.convert import ConversionOptions, convert, default_output
 from magistral_mlx.demo.random_model import write_random_model
 from tests.ranks.rank_processes import (
     PATIENCE,
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def nano() -> Path:
     made = default_output("demo", bits=4)
-    return made if made.is_dir() else convert("demo", rtn=True)
+    return made if made.is_dir() else convert("demo", options=ConversionOptions(rtn=True))
 
 
 # MLX's ring raises when a process is gone, and waits for ever for one that has stopped.
