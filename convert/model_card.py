@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from magistral_mlx.convert.output.journal import FinishedTensor
 from magistral_mlx.convert.output.manifest import package_versions
 from magistral_mlx.convert.plan import ConversionPlan
-from magistral_mlx.convert.rounding.weight_error import SAMPLED_ROWS
+from magistral_mlx.convert.rounding.stored_form import SAMPLED_ROWS
 
 
 def model_card(plan: ConversionPlan, finished: Mapping[str, FinishedTensor]) -> str:

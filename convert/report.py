@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from magistral_mlx.convert.output.manifest import StoredModel
-from magistral_mlx.convert.rounding.weight_error import WeightError
+from magistral_mlx.convert.rounding.stored_form import WeightError
 from magistral_mlx.convert.verification import Verification
 
 

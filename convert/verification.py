@@ -11,8 +11,12 @@ from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.convert.output.manifest import StoredModel, open_stored
 from magistral_mlx.convert.output.model_files import file_digest
 from magistral_mlx.convert.output.shards import wrong_tensors
-from magistral_mlx.convert.rounding.stored_form import stored_as, stored_names
-from magistral_mlx.convert.rounding.weight_error import ErrorMeter, WeightError
+from magistral_mlx.convert.rounding.stored_form import (
+    ErrorMeter,
+    WeightError,
+    stored_as,
+    stored_names,
+)
 from magistral_mlx.convert.sources.read_ahead import read_ahead
 from magistral_mlx.convert.sources.source import Source, as_array
 from magistral_mlx.convert.sources.tensors import local_tensor

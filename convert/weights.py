@@ -14,8 +14,7 @@ from magistral_mlx.convert.plan import ConversionPlan
 from magistral_mlx.convert.progress import NoteCallback, Progress, ProgressCallback
 from magistral_mlx.convert.rounding.calibration import Calibrator
 from magistral_mlx.convert.rounding.rounder import Rounder
-from magistral_mlx.convert.rounding.stored_form import stored_as, stored_names
-from magistral_mlx.convert.rounding.weight_error import ErrorMeter
+from magistral_mlx.convert.rounding.stored_form import ErrorMeter, stored_as, stored_names
 from magistral_mlx.convert.sources.read_ahead import RowBlock, read_ahead
 from magistral_mlx.convert.sources.source import SourceTensor, tensor_bytes
 from magistral_mlx.errors import CheckpointError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from magistral_mlx.convert.rounding.weight_error import WeightError
+from magistral_mlx.convert.rounding.stored_form import WeightError
 from magistral_mlx.errors import CheckpointError
 
 FORMAT_VERSION = 1

@@ -11,7 +11,7 @@ from magistral_mlx.checkpoint.json_file import read_json
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 from magistral_mlx.convert.output.journal import FinishedTensor
 from magistral_mlx.convert.output.shards import Shard
-from magistral_mlx.convert.rounding.weight_error import SAMPLED_ROWS, WeightError
+from magistral_mlx.convert.rounding.stored_form import SAMPLED_ROWS, WeightError
 from magistral_mlx.convert.sources.source import Source
 from magistral_mlx.errors import CheckpointError
 

@@ -103,36 +103,38 @@ def hub_errors(name: str, revision: str | None) -> Iterator[None]:
     """Turn errors of huggingface-hub into CheckpointError with one sentence."""
     try:
         yield
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"{name} is gated: accept its terms on its page on the Hub, and set HF_TOKEN to a "
-            "token of that account."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{name} does not exist on the Hub, or is private: check the name, or set HF_TOKEN to "
-            "a token that may read it."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"{name} has no revision {revision!r}: give a branch, a tag or a commit of it."
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{name} could not be downloaded completely: check the network and run this again; the "
-            "download resumes."
-        ) from error
-    except HFValidationError as error:
-        raise CheckpointError(f"{name} is not a repository's name: give OWNER/NAME.") from error
-    except HfHubHTTPError as error:
-        raise CheckpointError(
-            f"{name}: the Hub answered HTTP {error.response.status_code}: run this again later."
-        ) from error
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise CheckpointError(_message(error, name, revision)) from error
     except (httpx2.TransportError, OfflineModeIsEnabled) as error:
         raise NoHubError(
             "The Hub cannot be reached: check the network (and HF_ENDPOINT, HF_HUB_OFFLINE), or "
             f"give the folder of a downloaded checkpoint instead of {name}."
         ) from error
+
+
+def _message(error: Exception, name: str, revision: str | None) -> str:
+    match error:
+        case GatedRepoError():
+            return (
+                f"{name} is gated: accept its terms on its page on the Hub, and set HF_TOKEN to a "
+                "token of that account."
+            )
+        case RepositoryNotFoundError():
+            return (
+                f"{name} does not exist on the Hub, or is private: check the name, or set HF_TOKEN "
+                "to a token that may read it."
+            )
+        case RevisionNotFoundError():
+            return f"{name} has no revision {revision!r}: give a branch, a tag or a commit of it."
+        case LocalEntryNotFoundError():
+            return (
+                f"{name} could not be downloaded completely: check the network and run this again; "
+                "the download resumes."
+            )
+        case HfHubHTTPError():
+            status = error.response.status_code
+            return f"{name}: the Hub answered HTTP {status}: run this again later."
+    return f"{name} is not a repository's name: give OWNER/NAME."
 
 
 def _licence(info: ModelInfo) -> str | None:

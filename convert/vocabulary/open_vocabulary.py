@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
 
 from mistral_common.exceptions import TokenizerException
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
@@ -36,41 +35,12 @@ TEMPLATE_FILES = (TOKENIZER_CONFIG, CHAT_TEMPLATE, "special_tokens_map.json", "a
 """Files that belong to a tokenizer.json, where they exist."""
 
 
-class Vocabulary(Protocol):
-    """Token ids of a checkpoint, and the files that define them."""
-
-    @property
-    def bos_id(self) -> int | None: ...
-
-    @property
-    def begin_ids(self) -> list[int]:
-        """The ids that every text begins with."""
-        ...
-
-    @property
-    def end_ids(self) -> tuple[int, ...]: ...
-
-    def encode(self, text: str) -> list[int]:
-        """Plain text to ids, without bos and eos."""
-        ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-    def check(self) -> list[int]:
-        """The ids of SAMPLE. Raises CheckpointError when they do not decode to it."""
-        ...
-
-    def write(self, folder: Path, *, window: int, system_prompt: str | None) -> None:
-        """Write the tokenizer's files. Raises CheckpointError when they give other ids."""
-        ...
-
-
-def open_vocabulary(path: Path, *, vocab_size: int) -> Vocabulary:
+def open_vocabulary(path: Path, *, vocab_size: int) -> "Vocabulary":
     """Open tekken.json or tokenizer.json. vocab_size: rows of the model's embedding.
 
     Raises CheckpointError when the file is damaged or belongs to another model.
     """
-    vocabulary: TekkenVocabulary | JsonVocabulary
+    vocabulary: Vocabulary
     if path.name == TOKENIZER_JSON:
         vocabulary = JsonVocabulary(path, TemplateTokenizer.open(path))
     else:
@@ -102,7 +72,7 @@ def tokenizer_files(path: Path) -> tuple[Path, ...]:
     return (path, *(other for other in others if other.is_file()))
 
 
-def check_ids(folder: Path, vocabulary: Vocabulary) -> None:
+def check_ids(folder: Path, vocabulary: "Vocabulary") -> None:
     """Compare a folder's tokenizer.json with the vocabulary. Raises CheckpointError."""
     path = folder / TOKENIZER_JSON
     _compare_ids(JsonTokenizer.from_file(str(path)), vocabulary, path)
@@ -126,6 +96,7 @@ class TekkenVocabulary:
 
     @property
     def begin_ids(self) -> list[int]:
+        """The ids that every text begins with."""
         return [self.bos_id]
 
     @property
@@ -133,7 +104,7 @@ class TekkenVocabulary:
         return (self.tekken.eos_id,)
 
     def encode(self, text: str) -> list[int]:
-        """Plain text to ids."""
+        """Plain text to ids, without bos and eos."""
         return self.tekken.encode(text, bos=False, eos=False)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -152,7 +123,10 @@ class TekkenVocabulary:
         return ids
 
     def write(self, folder: Path, *, window: int, system_prompt: str | None) -> None:
-        """Copy tekken.json, and write its equivalent tokenizer.json with a chat template."""
+        """Copy tekken.json, and write its equivalent tokenizer.json with a chat template.
+
+        Raises CheckpointError when the two give different ids.
+        """
         copy = folder / TEKKEN_FILE
         shutil.copyfile(self.path, copy)
         if _digest(copy) != self.digest:
@@ -193,7 +167,7 @@ class JsonVocabulary:
         return self.tokenizer.end_ids
 
     def encode(self, text: str) -> list[int]:
-        """Plain text to ids."""
+        """Plain text to ids, without bos and eos."""
         return self.tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -208,6 +182,10 @@ class JsonVocabulary:
         """Copy tokenizer.json and the files that belong to it."""
         for path in tokenizer_files(self.path):
             shutil.copyfile(path, folder / path.name)
+
+
+Vocabulary = TekkenVocabulary | JsonVocabulary
+"""Token ids of a checkpoint, and the files that define them."""
 
 
 def _compare_ids(tokenizer: JsonTokenizer, vocabulary: Vocabulary, path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_folder_of_8_bits_becomes_one_of_4_with_a_warning(hf: Path, tmp_path: 
     four = convert(eight, tmp_path / "four", ConversionOptions(bits=4), on_note=notes.append)
     config = open_checkpoint(four).config
     assert (config.quantization, config.module_quantization) == (Quantization(4, 64), ())
-    assert notes[0].startswith("The source is quantised to 8 bits already")
+    assert notes[0].startswith("The source is already quantised to 8 bits")
     source = open_source(hf, fetched=tmp_path)
     again = verify(four, source=source)
     direct = verify(convert(hf, tmp_path / "direct", ConversionOptions(bits=4)), source=source)
