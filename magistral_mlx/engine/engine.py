@@ -12,10 +12,10 @@ from typing import ClassVar
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions, dtype_name
-from magistral_mlx.engine.inbox import AnswerNow, Cancel, Forget, Inbox, Stop, Submit
+from magistral_mlx.engine.inbox import Cancel, CloseReasoning, Forget, Inbox, Stop, Submit
 from magistral_mlx.engine.kv_budget import kv_budget
 from magistral_mlx.engine.loop import EngineLoop
-from magistral_mlx.engine.output import Emitter, Output
+from magistral_mlx.engine.output import EmittedOutput, Emitter
 from magistral_mlx.engine.request import Request, limits
 from magistral_mlx.engine.scheduler import Scheduler
 from magistral_mlx.engine.sequence import Sequence
@@ -164,7 +164,7 @@ class Engine:
 
         Nothing happens when it answers already, or has ended.
         """
-        self._inbox.put(AnswerNow(sequence))
+        self._inbox.put(CloseReasoning(sequence))
 
     def forget_finished(self) -> None:
         """Drop the KV kept in memory of what has ended, so that the next prompt runs whole."""
@@ -198,7 +198,7 @@ class Engine:
             self._inbox.put(Stop(sequence, tokens))
             return sequence.end("stop", tokens)
 
-        output = Output(
+        output = EmittedOutput(
             receiver,
             stop=request.options.stop,
             on_stop=stop,

@@ -22,7 +22,7 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerNow:
+class CloseReasoning:
     """Close a request's reasoning."""
 
     sequence: Sequence
@@ -44,7 +44,7 @@ class Close:
     """End the thread."""
 
 
-Message = Submit | Cancel | Stop | AnswerNow | Forget | Close
+Message = Submit | Cancel | Stop | CloseReasoning | Forget | Close
 
 
 class Inbox:

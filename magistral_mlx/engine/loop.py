@@ -11,9 +11,9 @@ import mlx.core as mx
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions, mlx_thread
 from magistral_mlx.engine.inbox import (
-    AnswerNow,
     Cancel,
     Close,
+    CloseReasoning,
     Forget,
     Inbox,
     Message,
@@ -148,13 +148,13 @@ class EngineLoop:
         if idle is not None and idle.cache is None:
             self._start(decoder, idle)
         self.prefixes.shrink(self.scheduler.room())
-        shares = self.scheduler.plan()
+        segments = self.scheduler.schedule()
         if before is None:
             self._reports.begin()
-        step = dispatch(decoder, sampler, shares, before) if shares else None
+        step = dispatch(decoder, sampler, segments, before) if segments else None
         if before is not None:
             settle(before, after=step)
-            self._reports.tell(before.shares, self._status())
+            self._reports.report(before.segments, self._status())
         return step
 
     def _make_room(self) -> None:
@@ -233,7 +233,7 @@ class EngineLoop:
                 sequence.finish("cancelled")
             case Stop(sequence, tokens):
                 sequence.stop(tokens)
-            case AnswerNow(sequence):
+            case CloseReasoning(sequence):
                 sequence.answer_now()
             case Forget():
                 self._keep(self.scheduler.retire())  # what has just ended goes too

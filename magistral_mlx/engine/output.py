@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from magistral_mlx.events import Event, Failed, Finished, PrefillProgress
-from magistral_mlx.text.output_text import OutputText, OutputToken
+from magistral_mlx.text.output_text import OutputEvents, OutputToken
 from magistral_mlx.text.reasoning import SplitBytes
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class OutputEnd:
 OutputItem = PrefillProgress | OutputToken | OutputEnd | Failed
 
 
-class Output:
+class EmittedOutput:
     """One request's events, in order. Only the emitter's thread uses it."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Output:
         """
         self.has_stop_strings = bool(stop)
         self._receiver = receiver
-        self._text = OutputText(stop=stop)
+        self._text = OutputEvents(stop=stop)
         self._on_stop = on_stop
         self._on_failure = on_failure
         self._tokens = 0
@@ -95,8 +95,8 @@ class Emitter:
     """
 
     def __init__(self) -> None:
-        self._batch: list[tuple[Output, OutputItem]] = []
-        self._batches: queue.SimpleQueue[list[tuple[Output, OutputItem]] | None] = (
+        self._batch: list[tuple[EmittedOutput, OutputItem]] = []
+        self._batches: queue.SimpleQueue[list[tuple[EmittedOutput, OutputItem]] | None] = (
             queue.SimpleQueue()
         )
         self._idle = threading.Semaphore()  # taken while a batch is on its way
@@ -106,7 +106,7 @@ class Emitter:
         """Start the thread."""
         self.thread.start()
 
-    def add(self, output: Output, item: OutputItem) -> None:
+    def add(self, output: EmittedOutput, item: OutputItem) -> None:
         """Add an item to the next batch."""
         self._batch.append((output, item))
 

@@ -18,11 +18,11 @@ MAX_IDLE = 8
 """Idle prompts that are remembered; of more, the oldest are forgotten."""
 
 WORTH_WAITING = 64
-"""Tokens that two prompts share, for the second to wait until the first has prefilled them."""
+"""Tokens that two prompts segment, for the second to wait until the first has prefilled them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ScheduledSegment:
     """What one sequence does in a step.
 
     tokens: known tokens to run; 0 means the one sampled in the step before, not read yet.
@@ -145,7 +145,7 @@ class Scheduler:
             forgotten.finish("cancelled")
         return [s for s in self._idle if s.cache is not None]
 
-    def plan(self) -> list[Share]:
+    def schedule(self) -> list[ScheduledSegment]:
         """The next step: a token for every decoding sequence, and chunks of the prompts.
 
         Empty when nothing can advance before the step in flight has been read.
@@ -155,8 +155,8 @@ class Scheduler:
             return [_chunk(idle, IDLE_TOKENS)] if idle.unrun_tokens else []
         decoding = [s for s in self._running if s.unrun_tokens <= FEW and _can_decode(s)]
         prefilling = [s for s in self._running if s.unrun_tokens > FEW]
-        shares = [Share(s, s.unrun_tokens, s.room > 0) for s in decoding]
-        return shares + _chunks(prefilling, self._prefill_budget(decoding, prefilling))
+        segments = [ScheduledSegment(s, s.unrun_tokens, s.room > 0) for s in decoding]
+        return segments + _chunks(prefilling, self._prefill_budget(decoding, prefilling))
 
     def _prefill_budget(self, decoding: list[Sequence], prefilling: list[Sequence]) -> int:
         """Prompt tokens of the next step."""
@@ -203,20 +203,20 @@ def _grown(sequence: Sequence) -> tuple[int, KVPrecision]:
     return len(sequence.ids) + 2, sequence.precision
 
 
-def _chunks(prefilling: list[Sequence], budget: int) -> list[Share]:
+def _chunks(prefilling: list[Sequence], budget: int) -> list[ScheduledSegment]:
     """An equal part of the budget for every prompt; what one leaves goes to the next."""
-    shares: list[Share] = []
+    segments: list[ScheduledSegment] = []
     by_length = sorted(prefilling, key=lambda s: s.unrun_tokens)
     for left, sequence in zip(range(len(by_length), 0, -1), by_length, strict=True):
         if budget // left:
-            shares.append(_chunk(sequence, budget // left))
-            budget -= shares[-1].tokens
-    return shares
+            segments.append(_chunk(sequence, budget // left))
+            budget -= segments[-1].tokens
+    return segments
 
 
-def _chunk(sequence: Sequence, budget: int) -> Share:
+def _chunk(sequence: Sequence, budget: int) -> ScheduledSegment:
     tokens = min(budget, sequence.unrun_tokens)
-    return Share(sequence, tokens, tokens == sequence.unrun_tokens and sequence.room > 0)
+    return ScheduledSegment(sequence, tokens, tokens == sequence.unrun_tokens and sequence.room > 0)
 
 
 def _is_begun_by(idle: Sequence, waiting: list[Sequence]) -> bool:

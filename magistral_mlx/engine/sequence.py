@@ -20,7 +20,7 @@ from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.sampling.log_probabilities import RowLogprobs, read_logprobs
 from magistral_mlx.sampling.logit_rules import logit_rules
 from magistral_mlx.sampling.sampler import fresh_seed
-from magistral_mlx.text.guidance import GuidanceError, Guide, open_guide
+from magistral_mlx.text.guidance import GrammarMatcher, GuidanceError, open_matcher
 from magistral_mlx.text.output_text import OutputToken
 from magistral_mlx.text.reasoning import OutputSplitter
 from magistral_mlx.text.tokenizer import Tokenizer
@@ -66,7 +66,7 @@ class Sequence:
             min_tokens=0 if request.options.ignore_eos else request.options.min_tokens,
             guided=request.options.guidance is not None,
         )
-        self._guide = _guide(request, tokenizer)
+        self._grammar = _open_grammar(request, tokenizer)
         self._cached_tokens: int | None = None
         self._emit = emit
         self._reasoning_start = len(self.ids)
@@ -134,9 +134,9 @@ class Sequence:
         """Logits (1, vocab) for the next token as its rules change them."""
         assert self._rules is not None
         allowed = None
-        if self._guide is not None:
+        if self._grammar is not None:
             try:
-                allowed = self._guide.allowed(logits.shape[-1])
+                allowed = self._grammar.allowed(logits.shape[-1])
             except GuidanceError as error:
                 self.fail(f"The grammar cannot be followed any further: {error}.")
                 return logits
@@ -160,8 +160,8 @@ class Sequence:
                 self._close_reasoning()
         elif self._is_looping():
             self.finish("repetition")
-        if self._guide is not None:
-            self._follow(self._guide)
+        if self._grammar is not None:
+            self._follow(self._grammar)
 
     def finish(self, reason: FinishReason) -> None:
         """End the request; later calls do nothing."""
@@ -198,7 +198,7 @@ class Sequence:
     def release(self) -> tuple[list[int], KVCache] | None:
         """Give the KV away, with the tokens it belongs to; None when there is none of use."""
         if self.finished:
-            self._rules = self._guide = None
+            self._rules = self._grammar = None
         cache, self.cache = self.cache, None
         if cache is None or cache.length == 0:
             return None
@@ -223,19 +223,19 @@ class Sequence:
 
     def _close_reasoning(self) -> None:
         self._closed_by_force = True
-        if self._guide is not None:
-            self._guide.forget_reasoning()
+        if self._grammar is not None:
+            self._grammar.forget_reasoning()
         for token in self._tokenizer.think_close_ids:
             if not self.finished:
                 self._add(token)
 
-    def _follow(self, guide: Guide) -> None:
+    def _follow(self, matcher: GrammarMatcher) -> None:
         """Add what the grammar leaves no choice about, and end where it ends."""
         # Whoever asks for log-probabilities has every token drawn.
-        for token in guide.forced() if self.request.options.logprobs is None else []:
+        for token in matcher.forced() if self.request.options.logprobs is None else []:
             if not self.finished:
                 self._add(token)
-        if guide.ended:
+        if matcher.ended:
             self.finish("stop")
 
     def _add(self, token: int, logprob: TokenLogprob | None = None) -> None:
@@ -244,9 +244,9 @@ class Sequence:
         if token in self._tokenizer.end_ids and not self.request.options.ignore_eos:
             self.finish("stop")
             return
-        if self._guide is not None:
+        if self._grammar is not None:
             try:
-                self._guide.take(token)
+                self._grammar.take(token)
             except GuidanceError as error:
                 self.fail(f"The grammar cannot be followed any further: {error}.")
                 return
@@ -260,7 +260,7 @@ class Sequence:
             self.finish("length")
 
 
-def _guide(request: Request, tokenizer: Tokenizer) -> Guide | None:
+def _open_grammar(request: Request, tokenizer: Tokenizer) -> GrammarMatcher | None:
     if request.options.guidance is None:
         return None
-    return open_guide(request.options.guidance, tokenizer, request.state)
+    return open_matcher(request.options.guidance, tokenizer, request.state)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.engine.scheduler import Share
+from magistral_mlx.engine.scheduler import ScheduledSegment
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,16 @@ class StepReports:
         """A step is sent while none is on its way."""
         self._step_began = time.perf_counter()
 
-    def tell(self, shares: Sequence[Share], status: EngineStatus) -> None:
-        """A step with these shares has been read."""
+    def report(self, segments: Sequence[ScheduledSegment], status: EngineStatus) -> None:
+        """A step with these segments has been read."""
         now = time.perf_counter()
         seconds, self._step_began = now - self._step_began, now
         if self._on_step is None:
             return
         report = StepReport(
             seconds=seconds,
-            prefill_tokens=sum(share.tokens for share in shares),
-            decode_tokens=sum(share.tokens == 0 for share in shares),
+            prefill_tokens=sum(segment.tokens for segment in segments),
+            decode_tokens=sum(segment.tokens == 0 for segment in segments),
             running=status.running,
             waiting=status.waiting,
             kv_bytes=status.kv_running_bytes + status.kv_stored_bytes,

@@ -1,21 +1,20 @@
-"""One forward of the model over all scheduled tokens: dispatched first, read a step later.
+"""One forward pass over all scheduled tokens: dispatched first, read a step later.
 
-While the device works on one step, the one before it is read. So when a token turns out to end
-its sequence, to need the reasoning closed, or to be drawn again, the next step has already been
-sent on; what it drew for that sequence is stale and does not count.
+The device works on one step while the step before it is read. If a token then ends its sequence,
+closes the reasoning or has to be drawn again, the next step is already on the device; what it
+draws for that sequence is stale and does not count.
 
-Rules that change a sequence's logits need all tokens before them. So the forward of a step with
-such a sequence is sent on as ever, with tokens that nobody has read yet, and its tokens are drawn
-when the step before has been read: while the device is still at work on the forward.
+Rules that change a sequence's logits need all earlier tokens. The forward pass of a step with such
+a sequence is dispatched as usual, but its tokens are drawn only when the step before has been
+read, while the device still works on the forward pass.
 """
 
-from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import cast
 
 import mlx.core as mx
 
-from magistral_mlx.engine.scheduler import Share
+from magistral_mlx.engine.scheduler import ScheduledSegment
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.events import TokenLogprob
 from magistral_mlx.kv.cache import KVCache
@@ -27,17 +26,17 @@ from magistral_mlx.sampling.sampler import Draw, Sampled, Sampler, sample_full
 
 @dataclass(slots=True)
 class Step:
-    """A step on its way through the device.
+    """A dispatched step.
 
-    lengths: tokens that each sequence of `shares` has KV for after the step.
+    lengths: for each of `segments`, the tokens that its sequence has KV for after the step.
     drawing: the sequences that draw a token, one for each row of `logits` (S, vocab).
-    outputs: what to wait for.
+    outputs: the arrays to wait for.
     drawn: None until the tokens are drawn.
     stale: the id() of every sequence whose token does not count.
     """
 
     sampler: Sampler
-    shares: Many[Share]
+    segments: list[ScheduledSegment]
     lengths: list[int]
     drawing: list[Sequence]
     logits: mx.array
@@ -46,15 +45,15 @@ class Step:
     stale: set[int] = field(default_factory=set)
 
     def counts(self, sequence: Sequence) -> bool:
-        """Whether what is drawn for a sequence will be one of its tokens."""
+        """Whether the token drawn for a sequence will be one of its tokens."""
         return not sequence.finished and id(sequence) not in self.stale
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """The tokens of a step, lazily.
+    """The drawn tokens of a step, not evaluated yet.
 
-    logits: (S, vocab) that they are drawn from; logprobs: by row, where they are asked for.
+    logits: (S, vocab) that they are drawn from; logprobs: by row, if requested.
     """
 
     logits: mx.array
@@ -69,17 +68,20 @@ class _Drawn:
         return arrays if self.sampled.exact is None else [*arrays, self.sampled.exact]
 
 
-def dispatch(decoder: Decoder, sampler: Sampler, shares: Many[Share], before: Step | None) -> Step:
-    """Start a step. Tokens that `before` is still drawing are taken from it on the device."""
-    tokens = _tokens(shares, before)
-    segments = [
-        Segment(_cache(share.sequence), max(1, share.tokens), int(share.sample)) for share in shares
-    ]
-    logits = decoder(tokens, segments)
-    lengths = [_cache(share.sequence).length for share in shares]
-    drawing = [share.sequence for share in shares if share.sample]
-    stored = [_cache(share.sequence).stored for share in shares if not share.sample]
-    step = Step(sampler, shares, lengths, drawing, logits, stored)
+def dispatch(
+    decoder: Decoder, sampler: Sampler, segments: list[ScheduledSegment], before: Step | None
+) -> Step:
+    """Start a step. Tokens that `before` has not drawn yet are taken from it on the device."""
+    caches = [_cache(segment.sequence) for segment in segments]
+    scheduled = list(zip(segments, caches, strict=True))
+    logits = decoder(
+        _tokens(segments, before),
+        [Segment(cache, max(1, each.tokens), int(each.sample)) for each, cache in scheduled],
+    )
+    lengths = [cache.length for cache in caches]
+    drawing = [segment.sequence for segment in segments if segment.sample]
+    stored = [cache.stored for each, cache in scheduled if not each.sample]
+    step = Step(sampler, segments, lengths, drawing, logits, stored)
     has_rules = any(sequence.has_rules for sequence in drawing)
     if has_rules:
         mx.async_eval([logits, *stored])
@@ -91,11 +93,11 @@ def dispatch(decoder: Decoder, sampler: Sampler, shares: Many[Share], before: St
 def settle(step: Step, *, after: Step | None) -> None:
     """Wait for a step, hand its tokens to their sequences, and mark in `after` what is stale.
 
-    Then `after` draws its tokens, where they hang on those of this step.
+    Then `after` draws its tokens, if they depend on those of this step.
     """
     tokens, exact = _read(step)
-    for share, length in zip(step.shares, step.lengths, strict=True):
-        share.sequence.prefilled(length)
+    for segment, length in zip(step.segments, step.lengths, strict=True):
+        segment.sequence.prefilled(length)
     for row, sequence in enumerate(step.drawing):
         if not step.counts(sequence):
             continue
@@ -108,9 +110,9 @@ def settle(step: Step, *, after: Step | None) -> None:
 
 
 def _draw(step: Step) -> None:
-    """Start to draw the tokens of a step; the rules of its sequences get to see its logits."""
+    """Start to draw the tokens of a step, after the rules have changed its logits."""
     if step.drawing:
-        lengths = {id(s.sequence): n for s, n in zip(step.shares, step.lengths, strict=True)}
+        lengths = {id(s.sequence): n for s, n in zip(step.segments, step.lengths, strict=True)}
         draws = [
             Draw(sequence.request.options.sampling, sequence.seed, lengths[id(sequence)])
             for sequence in step.drawing
@@ -128,7 +130,7 @@ def _draw(step: Step) -> None:
 
 
 def _ruled(step: Step) -> mx.array:
-    """The logits as the rules of the sequences change them: (S, vocab)."""
+    """The logits after the rules of their sequences: (S, vocab)."""
     ruled = {
         row: sequence.ruled(step.logits[row : row + 1])
         for row, sequence in enumerate(step.drawing)
@@ -153,28 +155,28 @@ def _logprob(step: Step, row: int, token: int, *, redrawn: bool) -> TokenLogprob
     return None if lazy is None else step.drawing[row].logprob_of(lazy, token, redrawn=redrawn)
 
 
-def _tokens(shares: Many[Share], before: Step | None) -> mx.array:
-    """(T,) ids of all shares, one after the other."""
-    if before is not None and before.drawn is not None and _same_rows(shares, before):
+def _tokens(segments: list[ScheduledSegment], before: Step | None) -> mx.array:
+    """(T,) ids of all segments, one after another."""
+    if before is not None and before.drawn is not None and _same_rows(segments, before):
         return before.drawn.sampled.tokens
-    return mx.concatenate([_share_tokens(share, before) for share in shares])
+    return mx.concatenate([_segment_tokens(segment, before) for segment in segments])
 
 
-def _same_rows(shares: Many[Share], before: Step) -> bool:
-    """Whether a step decodes just what the step before it draws: then nothing is copied."""
-    return len(shares) == len(before.drawing) and all(
-        share.tokens == 0 and share.sequence is other
-        for share, other in zip(shares, before.drawing, strict=True)
+def _same_rows(segments: list[ScheduledSegment], before: Step) -> bool:
+    """Whether a step decodes exactly what the step before draws: then nothing is copied."""
+    return len(segments) == len(before.drawing) and all(
+        segment.tokens == 0 and segment.sequence is other
+        for segment, other in zip(segments, before.drawing, strict=True)
     )
 
 
-def _share_tokens(share: Share, before: Step | None) -> mx.array:
-    if share.tokens:
-        start = _cache(share.sequence).length
-        return mx.array(share.sequence.ids[start : start + share.tokens])
+def _segment_tokens(segment: ScheduledSegment, before: Step | None) -> mx.array:
+    if segment.tokens:
+        start = _cache(segment.sequence).length
+        return mx.array(segment.sequence.ids[start : start + segment.tokens])
     assert before is not None
     assert before.drawn is not None
-    row = next(i for i, other in enumerate(before.drawing) if other is share.sequence)
+    row = next(i for i, other in enumerate(before.drawing) if other is segment.sequence)
     return before.drawn.sampled.tokens[row : row + 1]
 
 
@@ -199,7 +201,7 @@ def _accept(
 ) -> None:
     cache = sequence.cache  # None when the sequence was paused after the step was sent
     if not unchanged and cache is not None and cache.length > len(sequence.ids):
-        cache.trim(len(sequence.ids))  # the next step has run the token that is not to be
+        cache.trim(len(sequence.ids))  # the next step has run the wrong token
     known = len(sequence.ids) + 1
     sequence.accept(token, logprob)
     if after is not None and (not unchanged or len(sequence.ids) > known):

@@ -87,11 +87,11 @@ class GuidanceError(RuntimeError):
     """A grammar that can be followed no further, say because it has become too complex."""
 
 
-class Guide:
+class GrammarMatcher:
     """Follows one output through its grammar."""
 
     def __init__(self, matcher: LLMatcher, reasoning: LLMatcher) -> None:
-        """Use `open_guide`; `reasoning` is at the beginning of reasoning."""
+        """Use `open_matcher`; `reasoning` is at the beginning of reasoning."""
         self._matcher = matcher
         self._reasoning = reasoning
 
@@ -125,7 +125,7 @@ class Guide:
             raise GuidanceError(_reason(self._matcher))
 
 
-def open_guide(guidance: Guidance, tokenizer: Tokenizer, state: OutputState) -> Guide:
+def open_matcher(guidance: Guidance, tokenizer: Tokenizer, state: OutputState) -> GrammarMatcher:
     """The grammar of an output that begins in a state, compiled.
 
     Raises RequestError when it is malformed, or no answer fits it.
@@ -134,14 +134,14 @@ def open_guide(guidance: Guidance, tokenizer: Tokenizer, state: OutputState) -> 
     # Behind reasoning that goes on, nothing would show that no answer can begin.
     _compile([answer], tokenizer)
     answer |= {"name": "answer"}
-    return Guide(
+    return GrammarMatcher(
         _compile([_around(tokenizer, state), answer], tokenizer),
         _compile([_around(tokenizer, "reasoning"), answer], tokenizer),
     )
 
 
 def _compile(grammars: Sequence[Mapping[str, object]], tokenizer: Tokenizer) -> LLMatcher:
-    vocabulary = tokenizer.guide_vocabulary
+    vocabulary = tokenizer.grammar_vocabulary
     matcher = LLMatcher(vocabulary, json.dumps({"grammars": grammars}), log_level=0)
     matcher.compute_bitmask()
     if matcher.is_error():

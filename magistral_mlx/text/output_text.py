@@ -37,7 +37,7 @@ class Delta:
     text: str
 
 
-class OutputText:
+class OutputEvents:
     """Makes events of the tokens of one output.
 
     Stop strings count in the answer only, not in tool calls. The log-probability of a token comes
@@ -48,7 +48,7 @@ class OutputText:
 
     def __init__(self, *, stop: Sequence[str] = ()) -> None:
         """Start before the first token."""
-        self._decoder = Decoder()
+        self._decoder = TextDecoder()
         self._calls = ToolCallParser()
         self._stop = StopStrings(stop)
         self._waiting: list[TokenLogprob] = []  # of tokens that have not completed any text
@@ -134,7 +134,7 @@ class OutputText:
         return [AnswerText(text, tuple(logprobs))]
 
 
-class Decoder:
+class TextDecoder:
     """Decodes split bytes as UTF-8; holds back the bytes of an incomplete character."""
 
     def __init__(self) -> None:

@@ -127,7 +127,7 @@ class TemplateTokenizer(Tokenizer):
         raise RequestError(f"{self._name} is no Mistral model: its tool calls cannot be guided.")
 
     @cached_property
-    def guide_vocabulary(self) -> LLTokenizer:
+    def grammar_vocabulary(self) -> LLTokenizer:
         """The vocabulary as grammars see it."""
         return LLTokenizer(self._json, n_vocab=self.vocab_size, eos_token=list(self.end_ids))
 

@@ -144,7 +144,7 @@ class Tokenizer:
         return GrammarFactory(self._mistral)
 
     @cached_property
-    def guide_vocabulary(self) -> LLTokenizer:
+    def grammar_vocabulary(self) -> LLTokenizer:
         """The vocabulary as grammars see it."""
         return self.grammar_factory.llg_tokenizer
 

@@ -13,7 +13,7 @@ import magistral_mlx
 from magistral_mlx import GenerationOptions, SamplingParams
 from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.text.guidance import Regex, open_guide
+from magistral_mlx.text.guidance import Regex, open_matcher
 from magistral_mlx.text.template_tokenizer import TemplateTokenizer
 from tests.sample_checkpoints import edit_json
 from tests.sample_llama import write_llama
@@ -65,9 +65,9 @@ def test_every_end_token_ends_an_answer_where_mlx_lm_ends_it(
 
 def test_a_grammar_that_may_end_allows_every_end_token(several: tuple[Path, list[int]]) -> None:
     tokenizer = TemplateTokenizer.open(several[0])
-    guide = open_guide(Regex("a*"), tokenizer, "answer")
+    matcher = open_matcher(Regex("a*"), tokenizer, "answer")
     assert len(tokenizer.end_ids) == 2
-    assert guide.allowed(tokenizer.vocab_size)[list(tokenizer.end_ids)].all()
+    assert matcher.allowed(tokenizer.vocab_size)[list(tokenizer.end_ids)].all()
 
 
 def test_the_converter_keeps_a_list_that_stands_in_config_json_alone(

@@ -15,7 +15,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Many
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,7 +40,7 @@ from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.loop import EngineLoop
 from magistral_mlx.engine.request import Request
-from magistral_mlx.engine.scheduler import Share
+from magistral_mlx.engine.scheduler import ScheduledSegment
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.step import Step, dispatch, settle
 from magistral_mlx.errors import EngineError
@@ -106,13 +105,19 @@ class Faults:
         self.in_flight: dict[int, list[KVCache]] = {}
 
     def dispatch(
-        self, decoder: Decoder, sampler: Sampler, shares: Many[Share], before: Step | None
+        self,
+        decoder: Decoder,
+        sampler: Sampler,
+        segments: list[ScheduledSegment],
+        before: Step | None,
     ) -> Step:
         if threading.current_thread() is self.spared:
-            return dispatch(decoder, sampler, shares, before)
+            return dispatch(decoder, sampler, segments, before)
         self._strike("before dispatch", [])
-        step = dispatch(decoder, sampler, shares, before)
-        caches = [share.sequence.cache for share in shares if share.sequence.cache is not None]
+        step = dispatch(decoder, sampler, segments, before)
+        caches = [
+            segment.sequence.cache for segment in segments if segment.sequence.cache is not None
+        ]
         self.in_flight[id(step)] = caches
         self._strike("after dispatch", caches)
         return step

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistral_mlx.engine.kv_budget import KVBudget
-from magistral_mlx.engine.output import Output
+from magistral_mlx.engine.output import EmittedOutput
 from magistral_mlx.engine.request import Request, limits
 from magistral_mlx.engine.scheduler import (
     FEW,
     IDLE_TOKENS,
     MAX_IDLE,
     WORTH_WAITING,
+    ScheduledSegment,
     Scheduler,
-    Share,
 )
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.step_costs import StepCosts
@@ -60,7 +60,7 @@ class Desk:
             options=OutputOptions(priority=priority, max_tokens=max_tokens, stop_repetition=False),
         )
         send = events.append if events is not None else (lambda _: None)
-        output = Output(
+        output = EmittedOutput(
             send,
             stop=(),
             on_stop=lambda tokens: sequence.end("stop", tokens),
@@ -84,7 +84,7 @@ class Desk:
             sequence.start(cache)
         return started
 
-    def advance(self) -> list[Share]:
+    def advance(self) -> list[ScheduledSegment]:
         """What the engine does in a step, and the step's tokens are read at once."""
         self.scheduler.retire()
         if self.scheduler.waiting:
@@ -97,17 +97,17 @@ class Desk:
         idle = self.scheduler.idle()
         if idle is not None and idle.cache is None:
             self.start([idle])
-        shares = self.scheduler.plan()
-        for share in shares:
-            self.run(share)
-        return shares
+        segments = self.scheduler.schedule()
+        for segment in segments:
+            self.run(segment)
+        return segments
 
-    def run(self, share: Share) -> None:
-        sequence = share.sequence
+    def run(self, segment: ScheduledSegment) -> None:
+        sequence = segment.sequence
         assert sequence.cache is not None
-        sequence.cache.advance(share.tokens)
+        sequence.cache.advance(segment.tokens)
         sequence.prefilled(sequence.cache.length)
-        if share.sample:
+        if segment.sample:
             sequence.accept(1500)
 
 
@@ -159,9 +159,9 @@ def test_prompts_get_equal_parts_and_what_one_leaves_goes_to_the_others(desk: De
     lengths = (10, 100, 100)
     sequences = [desk.submit(length, seed=i) for i, length in enumerate(lengths)]
     desk.start(desk.scheduler.admit())
-    shares = {id(share.sequence): share for share in desk.scheduler.plan()}
-    assert [shares[id(s)].tokens for s in sequences] == [10, 27, 27]
-    assert [shares[id(s)].sample for s in sequences] == [True, False, False]
+    segments = {id(segment.sequence): segment for segment in desk.scheduler.schedule()}
+    assert [segments[id(s)].tokens for s in sequences] == [10, 27, 27]
+    assert [segments[id(s)].sample for s in sequences] == [True, False, False]
 
 
 def test_a_step_in_which_others_decode_has_room_for_as_many_prompt_tokens_as_it_costs(
@@ -171,9 +171,9 @@ def test_a_step_in_which_others_decode_has_room_for_as_many_prompt_tokens_as_it_
     desk.submit(3, seed=1)
     desk.advance()
     alone = desk.submit(200, seed=2)
-    shares = desk.advance()
-    [chunk] = [share for share in shares if share.sequence is alone]
-    assert [share.tokens for share in shares if share.sequence is not alone] == [1]
+    segments = desk.advance()
+    [chunk] = [segment for segment in segments if segment.sequence is alone]
+    assert [segment.tokens for segment in segments if segment.sequence is not alone] == [1]
     assert chunk.tokens == 20  # 1 decoding token costs 1.0, and 21 tokens 2.0
 
 
@@ -189,7 +189,7 @@ def test_chunks_get_smaller_as_they_have_more_before_them_to_attend_to(
     chunks: list[tuple[int, int]] = []
     while not prompt.output_length:
         behind = len(prompt.ids) - prompt.unrun_tokens
-        chunk = sum(share.tokens for share in desk.advance() if share.sequence is prompt)
+        chunk = sum(segment.tokens for segment in desk.advance() if segment.sequence is prompt)
         chunks.append((behind, chunk))
     assert sum(tokens for _, tokens in chunks) == 700
     assert [tokens for _, tokens in chunks[:-1]] == sorted(
@@ -204,7 +204,7 @@ def test_known_tokens_that_are_few_do_not_wait_for_the_prompts_budget(tokenizer:
     few = [desk.submit(FEW, seed=i) for i in range(3)]
     desk.submit(200, seed=9)
     desk.start(desk.scheduler.admit())
-    tokens = {id(share.sequence): share.tokens for share in desk.scheduler.plan()}
+    tokens = {id(segment.sequence): segment.tokens for segment in desk.scheduler.schedule()}
     assert [tokens.pop(id(s)) for s in few] == [FEW] * 3
     assert list(tokens.values()) == [4]
 
@@ -212,15 +212,15 @@ def test_known_tokens_that_are_few_do_not_wait_for_the_prompts_budget(tokenizer:
 def test_no_token_is_planned_beyond_the_limit(desk: Desk) -> None:
     sequence = desk.submit(5, max_tokens=2)
     desk.start(desk.scheduler.admit())
-    [share] = desk.scheduler.plan()
-    assert (share.tokens, share.sample) == (5, True)
+    [segment] = desk.scheduler.schedule()
+    assert (segment.tokens, segment.sample) == (5, True)
     assert sequence.cache is not None
     sequence.cache.advance(5)
     # The first token is in flight, the second is the last one: after it nothing may be run.
-    assert [(s.tokens, s.sample) for s in desk.scheduler.plan()] == [(0, True)]
+    assert [(s.tokens, s.sample) for s in desk.scheduler.schedule()] == [(0, True)]
     sequence.accept(1500)
     sequence.cache.advance(1)
-    assert desk.scheduler.plan() == []
+    assert desk.scheduler.schedule() == []
     sequence.accept(1500)
     assert sequence.finished
 
@@ -303,7 +303,7 @@ def test_idle_prompts_go_one_by_one_in_small_chunks_and_only_when_nothing_else_d
     desk.submit(9, seed=7, priority="idle")
     assert [(s.sequence, s.tokens) for s in desk.advance()] == [(idle, IDLE_TOKENS)]
     request = desk.submit(3, seed=1, max_tokens=1)
-    assert [share.sequence for share in desk.advance()] == [request]
+    assert [segment.sequence for segment in desk.advance()] == [request]
     assert idle.cache is None
     # Begun again, because what it had was given away.
     assert [(s.sequence, s.tokens) for s in desk.advance()] == [(idle, IDLE_TOKENS)]
@@ -391,8 +391,8 @@ def test_whatever_comes_all_are_served_within_the_budgets_and_in_fairness(
             if at == step:
                 sequence.finish("cancelled")
         queued = desk.scheduler.waiting
-        shares = desk.advance()
-        check_step(desk, shares, max_running, prefill_tokens, blocks)
+        segments = desk.advance()
+        check_step(desk, segments, max_running, prefill_tokens, blocks)
         left = [s for s in desk.scheduler.waiting if any(s is other for other in queued)]
         # Prompts that begin alike may have to wait for each other; nobody else is passed over.
         assert alike or left == queued[len(queued) - len(left) :]
@@ -403,14 +403,18 @@ def test_whatever_comes_all_are_served_within_the_budgets_and_in_fairness(
 
 
 def check_step(
-    desk: Desk, shares: list[Share], max_running: int, prefill_tokens: int, blocks: int | None
+    desk: Desk,
+    segments: list[ScheduledSegment],
+    max_running: int,
+    prefill_tokens: int,
+    blocks: int | None,
 ) -> None:
-    planned = [id(share.sequence) for share in shares]
+    planned = [id(segment.sequence) for segment in segments]
     assert len(planned) == len(set(planned))
     assert len(desk.scheduler._running) <= max_running
     # Something advances in every step, unless only those are left that have just ended.
-    assert shares or not desk.scheduler.unfinished() or desk.scheduler.waiting
-    chunks = [share.tokens for share in shares if share.tokens > FEW]
+    assert segments or not desk.scheduler.unfinished() or desk.scheduler.waiting
+    chunks = [segment.tokens for segment in segments if segment.tokens > FEW]
     assert sum(chunks) <= max(prefill_tokens, IDLE_TOKENS)
     held = [s.cache.length for s in desk.scheduler.unfinished() if s.cache is not None]
     if blocks is not None:

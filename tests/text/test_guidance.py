@@ -27,14 +27,14 @@ from magistral_mlx.events import Failed
 from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
 from magistral_mlx.text.guidance import (
+    GrammarMatcher,
     Guidance,
     GuidanceError,
-    Guide,
     JsonSchema,
     Lark,
     Regex,
     ToolCalls,
-    open_guide,
+    open_matcher,
 )
 from magistral_mlx.text.reasoning import OutputState
 from magistral_mlx.text.tokenizer import Tokenizer
@@ -261,16 +261,16 @@ def walk(
     numbers: random.Random,
 ) -> dict[str, str]:
     """Any tokens that are allowed, after the ones given; after twelve the reasoning is closed."""
-    guide = open_guide(guidance, tokenizer, state)
+    matcher = open_matcher(guidance, tokenizer, state)
     parser = OutputParser(tokenizer, state=state)
     split = {"reasoning": "", "answer": ""}
     free = 0
-    while not guide.ended:
+    while not matcher.ended:
         if not tokens and parser.state == "reasoning" and free == 12:
-            guide.forget_reasoning()
+            matcher.forget_reasoning()
             tokens = list(tokenizer.think_close_ids)
         if not tokens:
-            allowed = np.flatnonzero(guide.allowed(tokenizer.vocab_size)).tolist()
+            allowed = np.flatnonzero(matcher.allowed(tokenizer.vocab_size)).tolist()
             if parser.state == "reasoning":
                 assert len(allowed) > 100_000  # whatever it may think
                 free += 1
@@ -282,7 +282,7 @@ def walk(
         token = tokens.pop(0)
         if token == tokenizer.eos_id:
             break
-        guide.take(token)
+        matcher.take(token)
         for delta in parser.push_text(token):
             split[delta.kind] += delta.text
     for delta in parser.finish_text():
@@ -334,7 +334,7 @@ def test_a_grammar_that_fails_on_its_way_ends_its_own_request_alone(
     def failing(*_: object) -> None:
         raise GuidanceError("too complex")
 
-    monkeypatch.setattr(Guide, method, failing)
+    monkeypatch.setattr(GrammarMatcher, method, failing)
     [broken, whole] = run(engine, guided(JsonSchema(PERSON)), other)
     assert isinstance(broken.events[-1], Failed)
     assert "too complex" in broken.events[-1].message

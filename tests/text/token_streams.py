@@ -12,7 +12,7 @@ from mistral_common.tokens.tokenizers.base import Tokenized
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from magistral_mlx.events import TokenLogprob
-from magistral_mlx.text.output_text import Decoder, Delta, OutputText, OutputToken, TextEvent
+from magistral_mlx.text.output_text import Delta, OutputEvents, OutputToken, TextDecoder, TextEvent
 from magistral_mlx.text.reasoning import OutputSplitter, OutputState
 from magistral_mlx.text.tokenizer import Tokenizer
 
@@ -43,7 +43,7 @@ class OutputParser(OutputSplitter):
         self, tokenizer: Tokenizer, *, state: OutputState = "auto", tool_calls: bool = True
     ) -> None:
         super().__init__(tokenizer, state=state, tool_calls=tool_calls)
-        self._decoder = Decoder()
+        self._decoder = TextDecoder()
 
     def push_text(self, token: int) -> list[Delta]:
         return self._decoder.decode(self.push(token))
@@ -59,7 +59,7 @@ class TokenText:
         self, tokenizer: Tokenizer, *, state: OutputState = "auto", stop: tuple[str, ...] = ()
     ) -> None:
         self._splitter = OutputSplitter(tokenizer, state=state)
-        self._text = OutputText(stop=stop)
+        self._text = OutputEvents(stop=stop)
 
     @property
     def stop_string(self) -> str | None:
