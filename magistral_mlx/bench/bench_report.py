@@ -92,7 +92,7 @@ class BenchReport:
                 _prompts(result),
                 str(result.case.kv_bits),
                 name,
-                *map(_text, (found.prefill, found.decode, found.first_token)),
+                *map(_text, found.values()),
             )
             for result in self.outcome.results
             for name, found in result.comparisons.items()

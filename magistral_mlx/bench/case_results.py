@@ -1,32 +1,49 @@
-"""The measuring of all cases, and what is found for each."""
+"""Measures all cases in rounds, on our engine and the contenders in turn; results by case."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from statistics import mean
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from magistral_mlx.bench.bandwidth import decode_bound
 from magistral_mlx.bench.bench_model import BenchModel
-from magistral_mlx.bench.cases import Case
-from magistral_mlx.bench.measurement import Contender, Rates, Round, measure_round, warm_up
+from magistral_mlx.bench.cases import Case, Contender, Rates, stream_prompts
+from magistral_mlx.bench.recording import TimedOutput, joint_decode_rate, run_ours
 from magistral_mlx.bench.spread import Ratio, Spread, four_digits
+from magistral_mlx.engine.engine import Engine
+from magistral_mlx.events import Finished
+
+KNOWN_SHARE = 0.9
+"""A prompt is known if at least this part of it was kept: very short ones are not kept."""
+
+Comparison = Mapping[str, Ratio | None]
+"""Ours over theirs by the name of a rate, more is better; None where one side has no such rate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Ours over theirs, more is better; None where one side has no such figure."""
+class Round:
+    """One round on our engine: rates of all streams, and the streams' mean of seconds.
 
-    prefill: Ratio | None
-    decode: Ratio | None
-    first_token: Ratio | None
+    decode: of the new prompts and of the known ones, if the streams decoded together long enough.
+    known_first: None if the engine did not keep the prompts.
+    peak_bytes: of MLX's memory, weights included.
+    """
 
-    def json(self) -> dict[str, object]:
-        """By name."""
-        rows = ("prefill", self.prefill), ("decode", self.decode), ("first_token", self.first_token)
-        return {name: None if ratio is None else ratio.json() for name, ratio in rows}
+    prefill: float
+    decode: Sequence[float]
+    cold_first: float
+    known_first: float | None
+    peak_bytes: int
+
+    @property
+    def rates(self) -> Rates:
+        """The part that a contender measures too: new prompts, once."""
+        decode = self.decode[0] if self.decode else None
+        return Rates(prefill=self.prefill, decode=decode, first_token=self.cold_first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +81,10 @@ class CaseResult:
             "decode_bound_tokens_s": four_digits(self.bound),
             "reached": None if self.reached is None else four_digits(self.reached),
             "peak_memory_bytes": self.peak_bytes,
-            "compared": {name: each.json() for name, each in self.comparisons.items()},
+            "compared": {
+                other: {name: ratio and ratio.json() for name, ratio in found.items()}
+                for other, found in self.comparisons.items()
+            },
         }
 
 
@@ -98,20 +118,23 @@ def run_cases(
     outcome.skipped = {str(case): reason for case, reason in misfits.items() if reason is not None}
     measured = [case for case, reason in misfits.items() if reason is None]
     seeds = count(1)  # no prompt comes twice
-    with _progress(errors, len(measured) * rounds) as bar:
+    with _progress(errors) as progress:
+        task = progress.add_task("", total=len(measured) * rounds)
         for case in measured:
             others = [each for each in contenders if not _refused(each, case, outcome)]
             done = _CaseRounds([], {each.name: [] for each in others})
-            bar.describe(case)
+            progress.update(task, description=str(case))
             try:
-                _warm_up(model, case, others)
+                _warm_up(model.engine, case)
+                for each in others:
+                    each.warm_up(case)
                 for _ in range(rounds):
                     done.run(model, case, others, seed=next(seeds))
-                    bar.advance()
+                    _advance(progress)
             except KeyboardInterrupt:
-                outcome.results += done.results(model, case, bandwidth)
                 return outcome
-            outcome.results += done.results(model, case, bandwidth)
+            finally:
+                outcome.results += done.results(model, case, bandwidth)
     outcome.complete = True
     return outcome
 
@@ -121,12 +144,6 @@ def _refused(contender: Contender, case: Case, outcome: Outcome) -> bool:
     if reason is not None:
         outcome.refused[f"{contender.name}: {case}"] = reason
     return reason is not None
-
-
-def _warm_up(model: BenchModel, case: Case, others: Sequence[Contender]) -> None:
-    warm_up(model.engine, case)
-    for each in others:
-        each.warm_up(case)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,44 +192,59 @@ def case_result(
 
 
 def _comparison(ours: Sequence[Rates], theirs: Sequence[Rates]) -> Comparison:
-    pairs = list(zip(ours, theirs, strict=True))
-    return Comparison(
-        prefill=_ratio([(a.prefill, b.prefill) for a, b in pairs]),
-        decode=_ratio([(a.decode, b.decode) for a, b in pairs]),
-        first_token=_ratio([(a.first_token, b.first_token) for a, b in pairs], inverse=True),
+    found: dict[str, Ratio | None] = {}
+    for name in ("prefill", "decode", "first_token"):
+        pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, theirs, strict=True)]
+        known = [(a, b) for a, b in pairs if a is not None and b is not None]
+        sides = zip(*known, strict=True)
+        found[name] = Ratio.of(*sides, inverse=name == "first_token") if known else None
+    return found
+
+
+def measure_round(engine: Engine, case: Case, *, seed: int) -> Round:
+    """Run prompts of that seed twice, then let the engine forget them.
+
+    Raises EngineError when the engine fails.
+    """
+    prompts = stream_prompts(case.prompt, case.streams, seed=seed)
+    cold = run_ours(engine, prompts, case.tokens, precision=case.precision)
+    known = run_ours(engine, prompts, case.tokens, precision=case.precision)
+    engine.forget_finished()
+    rates = [joint_decode_rate(outputs) for outputs in (cold, known)]
+    return Round(
+        prefill=case.streams * case.prompt / max(map(_first_token, cold)),
+        decode=[rate for rate in rates if rate is not None],
+        cold_first=mean(map(_first_token, cold)),
+        known_first=mean(map(_first_token, known)) if all(map(_was_known, known)) else None,
+        peak_bytes=max(_end(output).timings.peak_memory_bytes for output in (*cold, *known)),
     )
 
 
-def _ratio(
-    pairs: Sequence[tuple[float | None, float | None]], *, inverse: bool = False
-) -> Ratio | None:
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if not known:
-        return None
-    return Ratio.of([a for a, _ in known], [b for _, b in known], inverse=inverse)
+def _warm_up(engine: Engine, case: Case) -> None:
+    """Compile the kernels for this number of streams and precision."""
+    prompts = stream_prompts(32, case.streams, seed=0)
+    run_ours(engine, prompts, 8, precision=case.precision)
+    engine.forget_finished()
 
 
-class _Bar:
-    """The case being measured, and how many rounds are done."""
+def _first_token(output: TimedOutput) -> float:
+    seconds = _end(output).timings.seconds_to_first_token
+    assert seconds is not None
+    return seconds
 
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=total)
 
-    def describe(self, case: Case) -> None:
-        self._progress.update(self._task, description=str(case))
+def _was_known(output: TimedOutput) -> bool:
+    usage = _end(output).usage
+    return usage.cached_tokens >= KNOWN_SHARE * usage.prompt_tokens
 
-    def advance(self) -> None:
-        self._progress.advance(self._task)
-        if not self._progress.console.is_terminal:  # where no bar is drawn
-            task = self._progress.tasks[self._task]
-            self._progress.print(
-                f"{task.completed:.0f} of {task.total:.0f} runs: {task.description}"
-            )
+
+def _end(output: TimedOutput) -> Finished:
+    assert output.end is not None
+    return output.end
 
 
 @contextmanager
-def _progress(errors: Console, total: int) -> Iterator[_Bar]:
+def _progress(errors: Console) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -220,4 +252,12 @@ def _progress(errors: Console, total: int) -> Iterator[_Bar]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=errors, transient=True) as progress:
-        yield _Bar(progress, total)
+        yield progress
+
+
+def _advance(progress: Progress) -> None:
+    """A round is done: a line says so where no bar is drawn."""
+    (task,) = progress.tasks
+    progress.advance(task.id)
+    if not progress.console.is_terminal:
+        progress.print(f"{task.completed:.0f} of {task.total:.0f} runs: {task.description}")

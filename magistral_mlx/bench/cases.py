@@ -1,8 +1,9 @@
-"""What is measured: the length of prompts, streams and KV precision; and made-up prompts."""
+"""What is measured, and by whom: cases, contenders, made-up prompts."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -57,6 +58,30 @@ class Case:
         streams = f"{self.streams} streams" if self.streams > 1 else "1 stream"
         kv = "" if self.kv_bits == 16 else f", KV at {self.kv_bits} bits"
         return f"prompt {self.prompt:,}, {streams}{kv}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Tokens per second of all streams, seconds to the first token; None: not measured."""
+
+    prefill: float | None = None
+    decode: float | None = None
+    first_token: float | None = None
+
+
+class Contender(Protocol):
+    """An engine compared with ours, run in turn."""
+
+    name: str
+
+    def refuses(self, case: Case) -> str | None:
+        """Why it cannot run a case; None when it can."""
+
+    def warm_up(self, case: Case) -> None:
+        """Pay what only the first run of such a case costs."""
+
+    def run(self, case: Case, *, seed: int) -> Rates:
+        """Run the case once, with prompts of that seed. Raises UserError when it fails."""
 
 
 @dataclass(frozen=True, slots=True)

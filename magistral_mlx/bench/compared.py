@@ -9,8 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from magistral_mlx.bench.bench_model import BenchModel
-from magistral_mlx.bench.cases import Case
-from magistral_mlx.bench.measurement import Contender, Rates
+from magistral_mlx.bench.cases import Case, Contender, Rates
 from magistral_mlx.errors import RequestError, UserError
 from magistral_mlx.memory.plan import gigabytes
 

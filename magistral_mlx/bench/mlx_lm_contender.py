@@ -13,8 +13,7 @@ from mlx_lm import load
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from magistral_mlx.bench.cases import Case, stream_prompts
-from magistral_mlx.bench.measurement import Rates
+from magistral_mlx.bench.cases import Case, Rates, stream_prompts
 from magistral_mlx.bench.recording import TimedOutput, joint_decode_rate
 
 

@@ -17,8 +17,7 @@ from urllib.request import urlopen
 from openai import BadRequestError, OpenAI, OpenAIError
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from magistral_mlx.bench.cases import Case, prompt_text
-from magistral_mlx.bench.measurement import Rates
+from magistral_mlx.bench.cases import Case, Rates, prompt_text
 from magistral_mlx.bench.recording import TimedOutput, joint_decode_rate
 from magistral_mlx.errors import UserError
 from magistral_mlx.text.tokenizer import Tokenizer
