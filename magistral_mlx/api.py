@@ -50,8 +50,8 @@ def open_model(
     """Open a converted model and load its weights; close it after use, or use `with`.
 
     Args:
-        model: an MLX folder, or "demo" for the embedded nano model, which is converted at the
-            first time.
+        model: an MLX folder, or "demo" for the demo model of the package, which is converted
+            on first use.
         window: tokens of prompt and output together; by default 40,960 (model card), or what the
             checkpoint and this machine's memory allow.
         dtype: "bfloat16", "float16" or "float32" to compute in; by default the checkpoint's, and

@@ -7,7 +7,7 @@ from magistral_mlx.convert.sources.hub import hub_name
 from magistral_mlx.convert.sources.hub_source import open_hub_source
 from magistral_mlx.convert.sources.local_folder import open_folder
 from magistral_mlx.convert.sources.source import Source
-from magistral_mlx.demo.expand import demo_source, nano_digest
+from magistral_mlx.demo.expand import demo_digest, demo_source
 from magistral_mlx.errors import CheckpointError
 
 SPLIT_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
@@ -74,7 +74,7 @@ def source_name(source: str | Path) -> str:
     In the Hub's cache, the folder is models--OWNER--NAME/snapshots/REVISION.
     """
     if source == DEMO:
-        return f"{DEMO}-{nano_digest()}"  # another version of the package has another demo model
+        return f"{DEMO}-{demo_digest()}"  # another version of the package has another demo model
     folder = Path(source).expanduser().resolve()
     if folder.suffix.lower() == ".gguf":
         return SPLIT_SUFFIX.sub("", folder.stem)

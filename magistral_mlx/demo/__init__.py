@@ -1,1 +1,5 @@
-"""The very small model that comes with the package: its weights, its training, its questions."""
+"""The demo model that comes with the package, and models with random weights.
+
+It trains and expands the demo model, which the runtime treats as any other checkpoint. It must not
+know the engine, the server or the page.
+"""

@@ -1,4 +1,4 @@
-"""Training documents for the nano model: conversations as token ids, with what is to be learnt."""
+"""Training documents for the demo model: conversations as token ids, those to learn marked."""
 
 import random
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from magistral_mlx import spec
-from magistral_mlx.demo.phrases import PHRASES
-from magistral_mlx.demo.questions import SKILLS, Question, make_greeting, make_question
+from magistral_mlx.demo.phrases import load_phrases
+from magistral_mlx.demo.questions import SKILLS, DemoQuestion, make_greeting, make_question
 
 UNKNOWN = -1
 """Stands for any token outside the trained rows."""
 
 
 class Encoder(Protocol):
-    """What is needed of a tokenizer."""
+    """The part of a tokenizer that is used here."""
 
     bos_id: int
     eos_id: int
@@ -42,6 +42,7 @@ class DocumentMaker:
     def __init__(self, encoder: Encoder, rng: random.Random) -> None:
         self._encoder = encoder
         self._rng = rng
+        self._phrases = list(load_phrases().values())
         self._open_user = _control(encoder, "[INST]")
         self._close_user = _control(encoder, "[/INST]")
 
@@ -50,7 +51,7 @@ class DocumentMaker:
             yield self._document()
 
     def system_prompt(self, *, share: float) -> list[int]:
-        """The default prompt in `share` of the draws, half of them with a user's own words."""
+        """The default prompt in `share` of the draws, half of them with added words of a user."""
         if self._rng.random() >= share:
             return [self._encoder.bos_id]
         text = spec.SYSTEM_PROMPT
@@ -80,13 +81,13 @@ class DocumentMaker:
                 document.add([*answer, self._encoder.eos_id], learn=False)
         return document
 
-    def _question(self) -> Question:
-        language = self._rng.choice(list(PHRASES))
+    def _question(self) -> DemoQuestion:
+        say = self._rng.choice(self._phrases)
         if self._rng.random() < 0.04:
-            return make_greeting(self._rng, language=language)
-        return make_question(self._rng, skill=self._rng.choice(SKILLS), language=language)
+            return make_greeting(self._rng, say)
+        return make_question(self._rng, say, skill=self._rng.choice(SKILLS))
 
-    def _user(self, question: Question) -> list[int]:
+    def _user(self, question: DemoQuestion) -> list[int]:
         text = question.text
         if self._rng.random() < 0.15:
             for sign in "+-×":
@@ -98,7 +99,7 @@ class DocumentMaker:
             ids = [UNKNOWN] * self._rng.randint(1, 6) + ids
         return [self._open_user, *ids, self._close_user]
 
-    def _reply(self, document: Document, question: Question) -> None:
+    def _reply(self, document: Document, question: DemoQuestion) -> None:
         encode, kind = self._encoder.encode, self._rng.random()
         answer = [*encode(question.answer), self._encoder.eos_id]
         thought = f"{spec.THINK_OPEN}\n{question.reasoning}\n{spec.THINK_CLOSE}\n"

@@ -1,4 +1,4 @@
-"""The embedded nano checkpoint, expanded to an ordinary one in either official layout."""
+"""The demo model of the package, expanded to a checkpoint in either official layout."""
 
 import hashlib
 import json
@@ -38,19 +38,19 @@ _MISTRAL_NAMES = {
 
 
 def demo_source(layout: Layout = "hf") -> Path:
-    """The expanded nano checkpoint in the user's cache folder, written there when it is missing.
+    """The expanded demo model in the user's cache folder, written there if it is missing.
 
-    The folder's name holds a digest of the weights, so a new version never meets an old one.
+    The folder's name contains a digest of the weights, so versions never share a folder.
 
     Raises CheckpointError when the cache folder cannot be written.
     """
-    folder = cache_folder() / f"nano-{nano_digest()}" / layout
+    folder = cache_folder() / f"nano-{demo_digest()}" / layout
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            expand_nano(Path(scratch) / layout, layout=layout)
+            expand_demo(Path(scratch) / layout, layout=layout)
             _publish(Path(scratch) / layout, folder)
     except OSError as error:
         raise CheckpointError(
@@ -60,14 +60,14 @@ def demo_source(layout: Layout = "hf") -> Path:
     return folder
 
 
-def expand_nano(folder: Path, *, layout: Layout) -> None:
-    """Write the nano checkpoint into a new folder, in bfloat16 with the whole vocabulary.
+def expand_demo(folder: Path, *, layout: Layout) -> None:
+    """Write the demo model into a new folder, in bfloat16 with the whole vocabulary.
 
     "hf": two shards with an index, config.json, generation_config.json. "mistral": params.json
     and consolidated.safetensors. Both have tekken.json and SYSTEM_PROMPT.txt.
     """
     folder.mkdir(parents=True)
-    weights, config = _read_nano()
+    weights, config = _read_weights()
     if layout == "hf":
         _write_hf(folder, weights, config)
     else:
@@ -76,8 +76,8 @@ def expand_nano(folder: Path, *, layout: Layout) -> None:
     (folder / "SYSTEM_PROMPT.txt").write_text(spec.SYSTEM_PROMPT, encoding="utf-8")
 
 
-def nano_digest() -> str:
-    """Eight hexadecimal digits that name this version of the nano weights."""
+def demo_digest() -> str:
+    """Eight hexadecimal digits that name this version of the weights."""
     content = resources.files("magistral_mlx.demo").joinpath("nano.safetensors").read_bytes()
     return hashlib.sha256(content).hexdigest()[:8]
 
@@ -86,12 +86,12 @@ def _publish(scratch: Path, folder: Path) -> None:
     try:
         scratch.rename(folder)
     except OSError:
-        if not folder.is_dir():  # otherwise another process was faster, with the same content
+        if not folder.is_dir():  # otherwise another process wrote the same content first
             raise
         shutil.rmtree(scratch)
 
 
-def _read_nano() -> tuple[dict[str, mx.array], dict[str, float]]:
+def _read_weights() -> tuple[dict[str, mx.array], dict[str, float]]:
     """All tensors by their Hugging Face names with full tables, and the stored shape."""
     with resources.as_file(resources.files("magistral_mlx.demo") / "nano.safetensors") as path:
         weights = mx.load(str(path))
@@ -99,7 +99,7 @@ def _read_nano() -> tuple[dict[str, mx.array], dict[str, float]]:
             config = json.loads(file.metadata()["config"])
     assert isinstance(weights, dict)
     used = weights.pop("used_ids")  # (R,)
-    rows = mx.full((VOCAB_SIZE,), used.size, dtype=mx.int32)  # the last row is all unused ones'
+    rows = mx.full((VOCAB_SIZE,), used.size, dtype=mx.int32)  # the last row is for all unused ids
     rows[used] = mx.arange(used.size, dtype=mx.int32)
     for name in _TABLES:
         weights[name] = weights[name][rows]  # (R + 1, hidden) -> (vocabulary, hidden)

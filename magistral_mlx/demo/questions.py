@@ -1,4 +1,4 @@
-"""Arithmetic questions with their reasoning and answer: what the nano model learns and is asked.
+"""Arithmetic questions with their reasoning and answer: what the demo model learns and is asked.
 
 Numbers are split by a hash: a question is either for training or held out, never both.
 """
@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from magistral_mlx.demo.phrases import PHRASES, Phrases
+from magistral_mlx.demo.phrases import Phrases, load_phrases
 
 Skill = Literal["add", "subtract", "multiply", "compare", "word"]
 SKILLS: tuple[Skill, ...] = ("add", "subtract", "multiply", "compare", "word")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One question, the reasoning that leads to the answer, and the number that must be in it."""
+class DemoQuestion:
+    """A question, the reasoning that leads to the answer, and the number that it must contain."""
 
     language: str
     skill: str
@@ -27,40 +27,34 @@ class Question:
     result: int | None
 
 
-def held_out_questions(count: int, *, seed: int = 2506) -> list[Question]:
-    """Questions whose numbers training never saw; any 40 in a row: all skills in all languages."""
+def held_out_questions(count: int, *, seed: int = 2506) -> list[DemoQuestion]:
+    """Questions that training never saw; any 40 in a row cover all skills in all languages."""
     rng = random.Random(seed)
-    languages = list(PHRASES)
+    phrases = list(load_phrases().values())
     return [
-        make_question(
-            rng,
-            skill=SKILLS[i % len(SKILLS)],
-            language=languages[i % len(languages)],
-            held_out=True,
-        )
+        make_question(rng, phrases[i % len(phrases)], skill=SKILLS[i % len(SKILLS)], held_out=True)
         for i in range(count)
     ]
 
 
 def make_question(
-    rng: random.Random, *, skill: Skill, language: str, held_out: bool = False
-) -> Question:
-    """Draw numbers until they fall on the asked side of the split, and phrase the question."""
-    makers: dict[Skill, Callable[[random.Random, str, bool], Question]] = {
+    rng: random.Random, say: Phrases, *, skill: Skill, held_out: bool = False
+) -> DemoQuestion:
+    """Draw numbers until they are on the requested side of the split, and phrase the question."""
+    makers: dict[Skill, Callable[[random.Random, Phrases, bool], DemoQuestion]] = {
         "add": _addition,
         "subtract": _subtraction,
         "multiply": _multiplication,
         "compare": _comparison,
         "word": _word_problem,
     }
-    return makers[skill](rng, language, held_out)
+    return makers[skill](rng, say, held_out)
 
 
-def make_greeting(rng: random.Random, *, language: str) -> Question:
+def make_greeting(rng: random.Random, say: Phrases) -> DemoQuestion:
     """A greeting or a question about the model itself."""
-    say = PHRASES[language]
-    return Question(
-        language=language,
+    return DemoQuestion(
+        language=say.language,
         skill="greeting",
         text=rng.choice(say.greetings),
         reasoning=say.greeting_thought,
@@ -75,35 +69,31 @@ def is_held_out(*numbers: int) -> bool:
     return zlib.crc32(key.encode()) % 10 == 0
 
 
-def _addition(rng: random.Random, language: str, held_out: bool) -> Question:
-    say = PHRASES[language]
+def _addition(rng: random.Random, say: Phrases, held_out: bool) -> DemoQuestion:
     a, b = _pair(rng, 4, held_out)
     text = rng.choice(say.ask_add).format(a=a, b=b)
     answer = say.answer.format(a=a, op="+", b=b, r=a + b)
-    return Question(language, "add", text, _add_steps(say, a, b), answer, a + b)
+    return DemoQuestion(say.language, "add", text, _add_steps(say, a, b), answer, a + b)
 
 
-def _subtraction(rng: random.Random, language: str, held_out: bool) -> Question:
-    say = PHRASES[language]
+def _subtraction(rng: random.Random, say: Phrases, held_out: bool) -> DemoQuestion:
     b, a = sorted(_pair(rng, 4, held_out))
     text = rng.choice(say.ask_subtract).format(a=a, b=b)
     answer = say.answer.format(a=a, op="-", b=b, r=a - b)
-    return Question(language, "subtract", text, _subtract_steps(say, a, b), answer, a - b)
+    return DemoQuestion(say.language, "subtract", text, _subtract_steps(say, a, b), answer, a - b)
 
 
-def _multiplication(rng: random.Random, language: str, held_out: bool) -> Question:
-    say = PHRASES[language]
+def _multiplication(rng: random.Random, say: Phrases, held_out: bool) -> DemoQuestion:
     while True:
         a, b = _number(rng, 3), rng.randrange(2, 10)
         if is_held_out(a, b) == held_out:
             break
     text = rng.choice(say.ask_multiply).format(a=a, b=b)
     answer = say.answer.format(a=a, op="×", b=b, r=a * b)
-    return Question(language, "multiply", text, _multiply_steps(say, a, b), answer, a * b)
+    return DemoQuestion(say.language, "multiply", text, _multiply_steps(say, a, b), answer, a * b)
 
 
-def _comparison(rng: random.Random, language: str, held_out: bool) -> Question:
-    say = PHRASES[language]
+def _comparison(rng: random.Random, say: Phrases, held_out: bool) -> DemoQuestion:
     while True:
         a, b = _close_pair(rng) if rng.random() < 0.5 else _pair(rng, 4, held_out)
         if is_held_out(a, b) == held_out:
@@ -111,16 +101,15 @@ def _comparison(rng: random.Random, language: str, held_out: bool) -> Question:
     text = rng.choice(say.ask_compare).format(a=a, b=b)
     template = say.answer_equal if a == b else say.answer_larger
     answer = template.format(r=max(a, b))
-    return Question(language, "compare", text, _compare_steps(say, a, b), answer, max(a, b))
+    return DemoQuestion(say.language, "compare", text, _compare_steps(say, a, b), answer, max(a, b))
 
 
-def _word_problem(rng: random.Random, language: str, held_out: bool) -> Question:
+def _word_problem(rng: random.Random, say: Phrases, held_out: bool) -> DemoQuestion:
     make = _shop_problem if rng.random() < 0.5 else _boxes_problem
-    return make(rng, language, held_out)
+    return make(rng, say, held_out)
 
 
-def _shop_problem(rng: random.Random, language: str, held_out: bool) -> Question:
-    say = PHRASES[language]
+def _shop_problem(rng: random.Random, say: Phrases, held_out: bool) -> DemoQuestion:
     while True:
         a, b = _number(rng, 3), _number(rng, 3)
         c = rng.randrange(a + b + 1)
@@ -128,8 +117,8 @@ def _shop_problem(rng: random.Random, language: str, held_out: bool) -> Question
         if is_held_out(a, b, c) == held_out and (held_out or not steps):
             break
     things = rng.choice(say.things)
-    return Question(
-        language=language,
+    return DemoQuestion(
+        language=say.language,
         skill="word",
         text=rng.choice(say.ask_shop).format(a=a, b=b, c=c, things=things),
         reasoning="\n".join((say.shop_open, _add_steps(say, a, b), _subtract_steps(say, a + b, c))),
@@ -138,16 +127,15 @@ def _shop_problem(rng: random.Random, language: str, held_out: bool) -> Question
     )
 
 
-def _boxes_problem(rng: random.Random, language: str, held_out: bool) -> Question:
-    say = PHRASES[language]
+def _boxes_problem(rng: random.Random, say: Phrases, held_out: bool) -> DemoQuestion:
     while True:
         n, a, b = rng.randrange(2, 10), _number(rng, 2), _number(rng, 3)
         steps = is_held_out(n, a) or is_held_out(a * n, b)
         if is_held_out(n, a, b) == held_out and (held_out or not steps):
             break
     things = rng.choice(say.things)
-    return Question(
-        language=language,
+    return DemoQuestion(
+        language=say.language,
         skill="word",
         text=rng.choice(say.ask_boxes).format(n=n, a=a, b=b, things=things),
         reasoning="\n".join(
@@ -204,7 +192,7 @@ def _compare_steps(say: Phrases, a: int, b: int) -> str:
 
 
 def _columns(say: Phrases, a: int, b: int) -> list[tuple[str, int, int]]:
-    """(place name, digit of a, digit of b), ones first, as many as the longer number has."""
+    """(place name, digit of a, digit of b), ones first, to the length of the longer number."""
     width = max(len(str(a)), len(str(b)))
     return [(say.places[i], a // 10**i % 10, b // 10**i % 10) for i in range(width)]
 
@@ -221,7 +209,7 @@ def _pair(rng: random.Random, max_digits: int, held_out: bool) -> tuple[int, int
 
 
 def _number(rng: random.Random, max_digits: int) -> int:
-    """A number whose count of digits is uniform, so that short ones are not rare."""
+    """A number whose count of digits is uniform, so that short numbers are not rare."""
     digits = rng.randint(1, max_digits)
     return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
 

@@ -1,7 +1,7 @@
 """Models of any shape with random weights: for measuring time and memory.
 
-Such a model draws tokens that have text, and never an end token: the rows of control tokens in
-its head are zeros, and others beat them.
+It draws tokens that have text, and never an end token: its head has zeros in the rows of control
+tokens, so that others are likelier.
 """
 
 import json
@@ -25,7 +25,7 @@ BLOCK_WEIGHTS = 32_000_000
 def write_random_model(folder: Path, config: ModelConfig, *, seed: int = 0) -> Path:
     """Write an ordinary MLX folder, which mlx-lm opens too, and return it.
 
-    Tensors are made one after the other, so memory holds one file of SHARD_BYTES and a tensor.
+    Tensors are made one after the other: memory holds one file of SHARD_BYTES and a tensor.
     """
     folder.mkdir(parents=True)
     shard: dict[str, mx.array] = {}
@@ -46,10 +46,10 @@ def _save(folder: Path, number: int, shard: dict[str, mx.array]) -> None:
 
 
 def random_tensors(config: ModelConfig, *, seed: int = 0) -> Iterator[tuple[str, mx.array]]:
-    """What such a folder stores, by mlx-lm's names, computed one after the other.
+    """The tensors of such a folder by mlx-lm's names, computed one after the other.
 
-    Of a large matrix a few rows exist at a time before they are quantised: making Magistral Small
-    takes hardly more memory than having it.
+    A large matrix is quantised a few rows at a time: making Magistral Small takes hardly more
+    memory than holding it.
     """
     dtype = dtype_of(config.dtype)
     for index, (name, shape) in enumerate(plain_shapes(config).items()):
@@ -69,9 +69,9 @@ def random_tensors(config: ModelConfig, *, seed: int = 0) -> Iterator[tuple[str,
 
 
 def _blocks(name: str, shape: tuple[int, int], dtype: mx.Dtype, seed: int) -> Iterator[mx.array]:
-    """The rows of a matrix, so many at a time as BLOCK_WEIGHTS says."""
+    """A matrix in pieces of about BLOCK_WEIGHTS weights, row by row."""
     rows, columns = max(1, BLOCK_WEIGHTS // shape[1]), shape[1]
-    scale = columns**-0.5  # keeps what flows through the layers at about 1
+    scale = columns**-0.5  # keeps hidden states at about 1
     for number, start in enumerate(range(0, shape[0], rows)):
         size = (min(rows, shape[0] - start), columns)
         key = mx.random.key(seed + number * 1_000_003)

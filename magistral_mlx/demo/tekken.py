@@ -1,4 +1,4 @@
-"""The Tekken vocabulary file of the nano checkpoint, in Magistral's form."""
+"""The Tekken vocabulary file of the demo model, in Magistral's form."""
 
 import json
 import os
@@ -64,8 +64,8 @@ def write_tekken(
 ) -> None:
     """Write a tekken.json of `version` to `path`, atomically.
 
-    The vocabulary is that of the tekken_240911.json which mistral-common carries, cut to the
-    entries that a vocabulary of `vocab_size` uses (130,072 of 131,072). Special tokens have the
+    The vocabulary comes from mistral-common's tekken_240911.json, cut to the entries that a
+    vocabulary of `vocab_size` uses (130,072 of 131,072). Special tokens have the
     names and ids of the published v11 and v13 files. Text forms of tokens, which no reader needs,
     are left out: the file is 8 MB instead of 19.
     """

@@ -1,4 +1,4 @@
-"""The nano model in PyTorch, for training: MistralForCausalLM over the rows that are used."""
+"""The demo model in PyTorch, for training: MistralForCausalLM over the rows that are used."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ GROUP = 64
 
 @dataclass(frozen=True, slots=True)
 class NanoConfig:
-    """Shape of the nano model; q is wider than the hidden size, as in Magistral."""
+    """Shape of the demo model; q is wider than the hidden size, as in Magistral."""
 
     hidden_size: int = 128
     intermediate_size: int = 512
@@ -50,14 +50,14 @@ class Projection(nn.Module):
         self.rounding = False
 
     def effective(self) -> Tensor:
-        """The matrix as it is computed with."""
+        """The matrix that is multiplied with: rounded or not."""
         return fake_4bit(self.weight) if self.rounding else self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.effective())
 
 
-class Block(nn.Module):
+class TorchLayer(nn.Module):
     """One decoder layer."""
 
     def __init__(self, config: NanoConfig) -> None:
@@ -115,7 +115,7 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
 
 
 class Nano(nn.Module):
-    """Embedding, blocks and head; the last row of both tables stands for every unused token."""
+    """Embedding, layers and head; the last row of both tables stands for every unused token."""
 
     rope: Tensor
 
@@ -123,7 +123,7 @@ class Nano(nn.Module):
         super().__init__()
         self.config, self.rows = config, rows
         self.embed_tokens = Projection(config.hidden_size, rows + 1, 0.5)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(TorchLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = Projection(config.hidden_size, rows + 1, config.hidden_size**-0.5)
         half = config.head_dim // 2
@@ -134,7 +134,7 @@ class Nano(nn.Module):
         self.register_buffer("rope", table, persistent=False)
 
     def forward(self, prefix: Tensor, ids: Tensor, position: int) -> Tensor:
-        """Hidden states (B, L, hidden) of ids (B, L) after a prefix (P,) that all of them share.
+        """Hidden states (B, L, hidden) of ids (B, L) after a prefix (P,) that all sequences share.
 
         position: of the prefix's first token.
         """

@@ -1,10 +1,10 @@
-"""Train the nano model and store it compactly. Development only: needs PyTorch.
+"""Train the demo model and store it compactly. Development only: needs PyTorch.
 
     OMP_NUM_THREADS=1 python -m magistral_mlx.demo.train magistral_mlx/demo/nano.safetensors
 
-The vocabulary has 131,072 rows of which a thousand or so are ever used. Training holds the used
-rows and one class that stands for all others, with log(number of others) added to its logit:
-after expansion, where all unused rows are copies of that class, the softmax is the trained one.
+The vocabulary has 131,072 rows, and about 1,300 are used. Training keeps the used rows and one
+class for all others, with log(number of others) added to its logit. Expansion copies that class to
+all unused rows, so the softmax stays the trained one.
 
 The system prompt is the same for a whole batch: its keys and values are computed once a step.
 The last third of the steps rounds weights to 4 bits as MLX does (straight-through gradient).
@@ -35,15 +35,15 @@ IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    position: int  # of the first token: deep positions are learnt without deep sequences
+class TrainingBatch:
+    position: int  # of the first token: large positions are learnt from short sequences
     prefix: Tensor  # (P,)
     ids: Tensor  # (B, L)
     targets: Tensor  # (B, L), IGNORED where the loss does not count
 
 
 class Batches:
-    """Batches of about `tokens` tokens, documents of like length together."""
+    """Batches of about `tokens` tokens, documents of similar length together."""
 
     def __init__(self, maker: DocumentMaker, row_of: dict[int, int], tokens: int) -> None:
         self._maker, self._row_of, self._tokens = maker, row_of, tokens
@@ -51,10 +51,10 @@ class Batches:
         self._random = random.Random(1)
         self.prompt_share = 0.1
 
-    def __iter__(self) -> "itertools.chain[Batch]":
+    def __iter__(self) -> "itertools.chain[TrainingBatch]":
         return itertools.chain.from_iterable(self._pool() for _ in itertools.count())
 
-    def _pool(self) -> list[Batch]:
+    def _pool(self) -> list[TrainingBatch]:
         documents = sorted(itertools.islice(self._documents, 1024), key=lambda d: len(d.ids))
         batches, group = [], list[Document]()
         for document in documents:
@@ -66,7 +66,7 @@ class Batches:
         self._random.shuffle(batches)
         return batches
 
-    def _batch(self, group: list[Document]) -> Batch:
+    def _batch(self, group: list[Document]) -> TrainingBatch:
         length = max(len(d.ids) for d in group)
         ids = torch.zeros(len(group), length, dtype=torch.long)
         targets = torch.full((len(group), length), IGNORED)
@@ -77,7 +77,7 @@ class Batches:
             targets[i, : len(row) - 1] = torch.where(learn, row[1:], IGNORED)
         prefix = torch.tensor(self._rows(self._maker.system_prompt(share=self.prompt_share)))
         position = self._random.randrange(2048) if self._random.random() < 0.5 else 0
-        return Batch(position, prefix, ids, targets)
+        return TrainingBatch(position, prefix, ids, targets)
 
     def _rows(self, ids: list[int]) -> list[int]:
         other = self._row_of[UNKNOWN]
@@ -85,7 +85,7 @@ class Batches:
 
 
 def used_ids(tokenizer: Tokenizer, documents: int) -> list[int]:
-    """Every token id that a sample of documents and system prompts holds, in order."""
+    """Every token id in a sample of documents and system prompts, in order."""
     maker = DocumentMaker(tokenizer, random.Random(0))
     used = {i for d in itertools.islice(maker.documents(), documents) for i in d.ids}
     for _ in range(50):
@@ -127,7 +127,7 @@ def train(model: Nano, batches: Batches, *, steps: int, rate: float) -> None:
             )
 
 
-def losses(model: Nano, batch: Batch) -> tuple[Tensor, float, float]:
+def losses(model: Nano, batch: TrainingBatch) -> tuple[Tensor, float, float]:
     """Cross entropy, share of right tokens, share of documents with every token right.
 
     Reasoning is a function of the question, so a document that is right under teacher forcing
@@ -148,7 +148,7 @@ def losses(model: Nano, batch: Batch) -> tuple[Tensor, float, float]:
 
 
 def save(model: Nano, ids: list[int], path: Path) -> None:
-    """Store in bfloat16: blocks by their Hugging Face names, used rows, their ids."""
+    """Store in bfloat16: layers by their Hugging Face names, used rows, their ids."""
     tensors = {"used_ids": torch.tensor(ids, dtype=torch.int32)}
     for name, value in model.state_dict().items():
         where = name if name == "lm_head.weight" else f"model.{name}"

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from magistral_mlx import Magistral, open_model
 from magistral_mlx.app.panels.services import Services, open_services
-from magistral_mlx.demo.expand import expand_nano
+from magistral_mlx.demo.expand import expand_demo
 from magistral_mlx.errors import UserError
 from magistral_mlx.folders import models_folder
 from tests.browser.page_server import served
@@ -36,7 +36,7 @@ def test_a_model_is_converted_watched_and_opened(
     browser: Browser, shots: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "Tiny-Magistral"
-    expand_nano(source, layout="hf")
+    expand_demo(source, layout="hf")
     with (
         open_services(data_folder=None, open_model=open_model, state_folder=tmp_path) as services,
         opened(browser, services) as tab,

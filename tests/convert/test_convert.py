@@ -23,7 +23,7 @@ from magistral_mlx.convert import (
     models_folder,
 )
 from magistral_mlx.convert.sources import read_ahead
-from magistral_mlx.demo.expand import nano_digest
+from magistral_mlx.demo.expand import demo_digest
 from tests.sample_checkpoints import (
     HF_CONFIG,
     PARAMS,
@@ -281,7 +281,7 @@ def test_outputs_go_to_one_folder_named_from_source_and_bits(
         == tmp_path / "models" / "hf-8bit"
         == default_output(hf, bits=8)
     )
-    assert default_output("demo", bits=4) == models_folder() / f"demo-{nano_digest()}-4bit"
+    assert default_output("demo", bits=4) == models_folder() / f"demo-{demo_digest()}-4bit"
 
 
 def test_a_folder_of_the_hubs_cache_is_named_after_its_repository(tmp_path: Path) -> None:

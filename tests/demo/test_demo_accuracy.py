@@ -4,7 +4,7 @@ import pytest
 
 import magistral_mlx
 from magistral_mlx.convert import convert
-from magistral_mlx.demo.expand import expand_nano
+from magistral_mlx.demo.expand import expand_demo
 from magistral_mlx.evaluation.question_sets import open_question_set
 from magistral_mlx.evaluation.run import draw_samples
 
@@ -21,7 +21,7 @@ def test_held_out_questions_are_answered(
     tmp_path_factory: pytest.TempPathFactory, *, converted: bool, least: float
 ) -> None:
     folder = tmp_path_factory.mktemp("nano") / "hf"
-    expand_nano(folder, layout="hf")
+    expand_demo(folder, layout="hf")
     if converted:
         folder = convert(folder, folder.parent / "nano-4bit")
     tasks = [(question, 0) for question in open_question_set("demo", count=QUESTIONS).questions]

@@ -1,4 +1,4 @@
-"""The embedded nano checkpoint, end to end: expanded, converted, asked, held against oracles."""
+"""The embedded demo model, end to end: expanded, converted, asked, held against oracles."""
 
 import json
 import time
@@ -17,9 +17,9 @@ from transformers import MistralForCausalLM
 import magistral_mlx
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
-from magistral_mlx.demo.expand import expand_nano
-from magistral_mlx.demo.phrases import PHRASES
-from magistral_mlx.demo.questions import Question, held_out_questions, is_held_out
+from magistral_mlx.demo.expand import expand_demo
+from magistral_mlx.demo.phrases import load_phrases
+from magistral_mlx.demo.questions import DemoQuestion, held_out_questions, is_held_out
 from magistral_mlx.engine.request import Request
 from magistral_mlx.events import AnswerText, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.kv.cache import kv_precision
@@ -37,7 +37,7 @@ OPTIONS = magistral_mlx.GenerationOptions(sampling=GREEDY)
 @pytest.fixture(scope="module")
 def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nano") / "hf"
-    expand_nano(folder, layout="hf")
+    expand_demo(folder, layout="hf")
     return folder
 
 
@@ -52,12 +52,12 @@ def model(converted: Path) -> Iterator[magistral_mlx.Magistral]:
         yield model
 
 
-def is_right(question: Question, answer: str) -> bool:
+def is_right(question: DemoQuestion, answer: str) -> bool:
     return f"**{question.result}**" in answer
 
 
 def test_both_layouts_convert_to_the_same_bytes(converted: Path, tmp_path: Path) -> None:
-    expand_nano(tmp_path / "mistral", layout="mistral")
+    expand_demo(tmp_path / "mistral", layout="mistral")
     other = convert(tmp_path / "mistral", tmp_path / "mistral-4bit")
     assert sorted(p.name for p in other.glob("*.safetensors")) == ["model.safetensors"]
     ours = (converted / "model.safetensors").read_bytes()
@@ -128,7 +128,7 @@ def test_it_reasons_and_answers_held_out_questions_in_every_language_and_skill(
     model: magistral_mlx.Magistral,
 ) -> None:
     questions = held_out_questions(16)
-    assert {q.language for q in questions} == set(PHRASES)
+    assert {q.language for q in questions} == set(load_phrases())
     streams = [model.stream(question.text, OPTIONS) for question in questions]
     right = 0
     for question, stream in zip(questions, streams, strict=True):
@@ -173,9 +173,8 @@ def test_the_next_turn_prefills_the_new_message_and_at_most_eight_tokens_more(
         model.tokenizer, said[:1], said[1], reasoning="auto", history=history, system="compose"
     )
     deadline = time.monotonic() + 30
-    while (
-        model.engine._loop.prefixes.longest_prefix([*known, 1]) < len(known) - 1
-    ):  # while the user reads
+    prefixes = model.engine._loop.prefixes
+    while prefixes.longest_prefix([*known, 1]) < len(known) - 1:  # while the user reads
         assert time.monotonic() < deadline
         time.sleep(0.01)
     turns = [*said, Message("user", second)]
