@@ -1,1 +1,5 @@
-"""How fast it is: tokens a second beside what the machine's memory allows, and beside others."""
+"""Measures speed, beside what memory bandwidth allows and beside other engines.
+
+The bench command, and what the scripts of benchmarks/ share. It knows nothing of the server's code,
+the page or the terminal.
+"""

@@ -1,4 +1,4 @@
-"""Tokens a second against context, with the bound as a line, on a light and on a dark page."""
+"""Plots tokens per second against context, beside the bound, for light and dark pages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from magistral_mlx.bench.case_results import CaseResult
 
 INK = "#7d8590"
-"""4 to 1 and more against white and against near-black: the background is transparent."""
+"""A contrast of at least 4:1 to white and to near-black: the background is transparent."""
 COLOURS = ("#3b82f6", "#e07b00", "#1f9d55", "#b05be0", "#d64550", "#0e9aa7", "#9a8500")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 WIDE = 4
-"""Where the largest figure is more than so many times the least, equal quotients look equal."""
+"""The axis is logarithmic if the largest figure is more than this many times the least."""
 
 Series = dict[tuple[int, int], list[CaseResult]]
 
 
 def draw_results(results: Sequence[CaseResult], file: Path, *, title: str) -> list[Path]:
-    """Write file.png and file.svg, whatever the ending it has, and return both.
+    """Write file.png and file.svg, whatever the ending of `file`, and return both.
 
-    A colour and a marker for each number of streams and KV precision; the bound is dashed.
+    Each number of streams and KV precision has a colour and a marker; bounds are dashed.
     """
     figure = Figure(figsize=(7.5, 4.4), dpi=160, layout="constrained")
     axes = figure.subplots()
@@ -43,7 +43,7 @@ def draw_results(results: Sequence[CaseResult], file: Path, *, title: str) -> li
 
 
 def _series(results: Sequence[CaseResult]) -> Series:
-    """By streams and KV bits, each by context."""
+    """By streams and KV bits, each in order of context."""
     series: Series = {}
     for result in sorted(results, key=lambda r: r.case.prompt):
         if result.decode is not None:
@@ -71,7 +71,7 @@ def _draw(axes: Axes, results: Sequence[CaseResult], colour: str, marker: str) -
 
 
 def _bound_line(contexts: Sequence[int], bounds: Sequence[float], colour: str) -> Line2D:
-    """Dashed, with a bar at each context: a line of one point would not be seen."""
+    """Dashed, with a bar at each context: a line of one point would be invisible."""
     return Line2D(
         contexts,
         bounds,
@@ -99,7 +99,7 @@ def _style(axes: Axes, results: Sequence[CaseResult]) -> None:
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlabel("Context, tokens of the prompt", color=INK)
-    axes.set_ylabel("Decoding, tokens a second of all streams", color=INK)
+    axes.set_ylabel("Decoding, tokens per second of all streams", color=INK)
     axes.tick_params(colors=INK, which="both")
     axes.grid(axis="y", color=INK, alpha=0.25)
     for side, spine in axes.spines.items():
@@ -126,7 +126,7 @@ def _legend(axes: Axes, series: Series) -> None:
 
 
 def _short(tokens: int) -> str:
-    """As --prompts takes it."""
+    """In the form of --prompts."""
     return f"{tokens // 1_000}k" if tokens % 1_000 == 0 else f"{tokens:,}"
 
 
