@@ -1,4 +1,4 @@
-"""What answers come to: mathematics, letters, numbers in bold."""
+"""Grading: mathematics, letters, numbers in bold."""
 
 import pytest
 
@@ -84,7 +84,7 @@ def test_another_letter_is_wrong() -> None:
     assert graded("letter", "B", "Answer: D") == Grade("D", right=False)
 
 
-def test_the_nanos_answers_are_right_in_every_language_and_skill() -> None:
+def test_the_demos_answers_are_right_in_every_language_and_skill() -> None:
     for question in held_out_questions(80):
         found = graded("bold number", str(question.result), question.answer)
         assert found == Grade(str(question.result), right=True)
@@ -97,6 +97,7 @@ def test_the_nanos_answers_are_right_in_every_language_and_skill() -> None:
         ("C'est **1 204 pommes**.", "1204"),
         ("Das sind **1.204** Äpfel.", "1204"),
         ("**12 + 30 = 42**", "42"),
+        ("**The sum is\n42**", "42"),
         ("**−5**", "-5"),
         ("النتيجة **٤٢**", "42"),
         ("It is 42.", None),

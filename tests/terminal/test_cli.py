@@ -70,7 +70,7 @@ def ask(*arguments: str, stdin: str | None = None) -> Result:
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":
-    """The program in a process of its own, with unbuffered pipes."""
+    """The program in its own process, with unbuffered pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", "magistral_mlx", *arguments],
         cwd=ROOT,
@@ -281,6 +281,6 @@ def read_until(master: int, text: str, *, seconds: float = 60) -> str:
             if not piece:
                 return shown
             if b"\x1b[6n" in piece:
-                os.write(master, b"\x1b[1;1R")  # a terminal tells where its cursor is
+                os.write(master, b"\x1b[1;1R")  # a terminal reports its cursor
             shown += piece.decode(errors="replace")
     return shown
