@@ -14,24 +14,24 @@ from magistral_mlx.kv.storage import BLOCK, KVStorage
 __all__ = ["BLOCK", "KVCache", "KVPrecision", "causal_attention", "in_query_blocks", "kv_precision"]
 
 CPU_SCORES = 256 * 1024
-"""Attention scores to compute at once where attention is not fused: 1 MiB, what caches hold.
+"""Attention scores to compute at once if attention is not fused: 1 MiB, which fits CPU caches.
 
 1,024 queries of 6 heads over 5,120 positions take 11 MB; all scores at once would be 126 MB.
 """
 GPU_SCORES = 4 * 1024 * 1024
-"""The same on a GPU, whose kernels want more rows: 8 MiB in 16 bits."""
+"""The same on a GPU, whose kernels need more rows: 8 MiB in 16 bits."""
 LEAST_QUERIES = 16
-"""Queries to compute at once, however many scores that makes."""
+"""Queries to compute at once, even if their scores are more than that."""
 
 
 @dataclass(frozen=True, slots=True)
 class KVPrecision:
     """How keys and values are stored; made by `kv_precision`.
 
-    Caches that differ in it cannot stand in for each other.
+    KV of one precision is never used for another.
 
     bits: 8 or 4, quantised; None: as computed.
-    start: the first `start` tokens stay as computed, however long the sequence gets.
+    start: the first `start` tokens stay as computed, at any length.
     """
 
     bits: int | None = None
@@ -39,13 +39,13 @@ class KVPrecision:
 
 
 def kv_precision(bits: int | None, *, start: int = 0) -> KVPrecision:
-    """The precision that a user or a memory plan means.
+    """The precision that a user or a memory plan chose.
 
     Args:
-        bits: 8 or 4; 16, 32 or None: the type that the model computes in.
-        start: tokens at the beginning that are never quantised. Attention leans on the first few
-            (attention sinks: https://arxiv.org/abs/2309.17453). mlx-lm's quantized_kv_start is
-            something else: there, everything is quantised once a sequence gets so long.
+        bits: 8 or 4; 16, 32 or None: the compute type.
+        start: tokens at the beginning that are never quantised. Attention depends most on the first
+            few (attention sinks: https://arxiv.org/abs/2309.17453). mlx-lm's quantized_kv_start is
+            different: there, everything is quantised once a sequence has this length.
 
     Raises:
         RequestError: a value is outside its range.
@@ -63,7 +63,7 @@ class KVCache:
     """Keys and values of one sequence, as computed: (1, kv_heads, capacity, head_dim) a layer.
 
     A step calls `attend` once for every layer and `advance` once at its end. The arrays are lazy:
-    evaluate `arrays` after a step whose logits nobody reads. QuantisedKVCache stores them smaller.
+    evaluate `arrays` after a step whose logits are not read. QuantisedKVCache stores them smaller.
     """
 
     precision = KVPrecision()
@@ -73,7 +73,7 @@ class KVCache:
 
     @property
     def layers(self) -> int:
-        """Layers of the model that it belongs to."""
+        """Number of layers of the model."""
         return self._parts[0].layers
 
     @property
@@ -88,10 +88,10 @@ class KVCache:
 
     @property
     def stored(self) -> mx.array:
-        """A scalar that can be evaluated once everything stored so far has been computed.
+        """A scalar whose evaluation computes everything stored so far.
 
-        It holds on to none of the storage: MLX copies a whole array when it is written to while
-        somebody else still has it.
+        It keeps no reference to the storage: MLX copies an array that is written to while another
+        reference to it exists.
         """
         written = [array for part in self._parts for array in part.last_layer]
         corners = [array[0, 0, 0, 0].astype(mx.float32) for array in written]
@@ -130,22 +130,22 @@ class KVCache:
         return causal_attention(queries, stored_keys, stored_values, scale)
 
     def update(self, layer: int, keys: mx.array, values: mx.array) -> list[list[mx.array]]:
-        """Store the keys and values of new tokens; return all tokens' rows, part by part."""
+        """Store the keys and values of new tokens; return the rows of all tokens, part by part."""
         return [self._parts[0].write(layer, (keys, values))]
 
     def advance(self, tokens: int) -> None:
-        """Count the tokens that every layer has stored by now."""
+        """Count new tokens, which every layer has stored."""
         for part, length in zip(self._parts, self._split(self.length + tokens), strict=True):
             part.advance(length)
 
     def trim(self, length: int) -> None:
-        """Forget all tokens but the first `length`, and give back the blocks they filled."""
+        """Drop all tokens but the first `length`, and free their blocks."""
         assert 0 <= length <= self.length, (length, self.length)
         for part, tokens in zip(self._parts, self._split(length), strict=True):
             part.trim(tokens)
 
     def copy(self, length: int) -> Self:
-        """A cache of its own with the first `length` tokens of this one."""
+        """An independent cache with the first `length` tokens of this one."""
         assert 0 <= length <= self.length, (length, self.length)
         other = copy(self)
         lengths = self._split(length)
@@ -179,11 +179,11 @@ def causal_attention(queries: mx.array, keys: mx.array, values: mx.array, scale:
 def in_query_blocks(
     queries: mx.array, length: int, attend: Callable[[mx.array, int], mx.array]
 ) -> mx.array:
-    """Attention a few queries at a time, which bounds the scores in memory.
+    """Attention of a few queries at a time, to bound the scores in memory.
 
     Args:
         queries: (1, heads, q, head_dim), of the last q of `length` positions.
-        attend: attention of some of the queries, given how many positions the last of them sees.
+        attend: attention of some queries, given the number of positions that the last one sees.
     """
     heads, count = queries.shape[1:3]
     block = _query_block(heads, count, length)
@@ -191,7 +191,7 @@ def in_query_blocks(
     for start in range(0, count, block):
         stop = min(start + block, count)
         part = queries[:, :, start:stop]
-        if outputs:  # MLX would compute the scores of all blocks before the first is used up
+        if outputs:  # or MLX would compute the scores of all blocks first
             (part,) = mx.depends([part], [outputs[-1]])
         outputs.append(attend(part, length - count + stop))
     return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)

@@ -1,4 +1,4 @@
-"""Finished KV by the tokens it belongs to, so that a prompt that begins alike is not run again."""
+"""The prefix cache: finished KV by its tokens, so that a shared prefix is not prefilled again."""
 
 import time
 from collections import OrderedDict
@@ -18,18 +18,18 @@ LEAST_TOKENS_ON_DISK = 128
 """Shorter prefixes are not worth a file."""
 
 REST_SECONDS = 10.0
-"""Rest after which KV is written to disk: a chat would write its history anew at every turn."""
+"""Idle time before KV is written to disk, or a chat would write its history at every turn."""
 
 CLOSING_SECONDS = 3.0
 CLOSING_BYTES = 1_000_000_000
-"""What closing may take: whoever has the answer waits for it. Larger entries are not begun."""
+"""Limits of closing, which the user waits for. Larger entries are not written."""
 
 BRIEF_BYTES = 256_000_000
-"""Most to read from disk while others are being answered: a quarter of a second of their time."""
+"""Most to read from disk while other sequences run: it stops them for a quarter of a second."""
 
 
 class SlowerStore(Protocol):
-    """Where KV goes that memory has no room for: `kv.disk.store.KVStore`, which says more."""
+    """Where evicted KV goes: see `kv.disk.store.KVStore`."""
 
     def longest_prefix(self, tokens: Sequence[int], precision: KVPrecision) -> int: ...
 
@@ -62,10 +62,10 @@ class _Entry:
 
 
 class PrefixCache:
-    """KV in memory, at most `limit` bytes of it; what was used longest ago goes first.
+    """KV in memory, at most `limit` bytes; the least recently used is evicted first.
 
-    With a disk, what goes is written there, and so is the rest while nothing runs and at the end.
-    KV of one precision never stands in for that of another.
+    With a disk, evicted KV is written to it, and the rest when the engine is idle and at the end.
+    KV of one precision is never used for another.
     """
 
     def __init__(self, *, limit: int, disk: SlowerStore | None = None) -> None:
@@ -83,27 +83,27 @@ class PrefixCache:
 
     @property
     def unsaved(self) -> bool:
-        """Whether anything in memory is yet to be written to disk."""
+        """Whether any KV in memory still has to be written to disk."""
         return any(self._is_unsaved(entry) for entry in self._entries.values())
 
     def put(self, tokens: Sequence[int], cache: KVCache) -> None:
-        """Store the KV of exactly these tokens; the caller gives the cache away.
+        """Store the KV of exactly these tokens; the caller must not use the cache afterwards.
 
-        Entries whose tokens are a beginning of these are dropped: this one serves for them too.
+        Entries whose tokens are a prefix of these are dropped: this one replaces them.
         """
         assert cache.length == len(tokens), (cache.length, len(tokens))
         entry = _Entry(tuple(tokens), cache, time.time())
         if len(tokens) < LEAST_TOKENS or cache.nbytes > self._limit or self._covers(entry):
             return
-        while (shorter := self._beginning_of(entry)) is not None:
+        while (shorter := self._shorter_entry(entry)) is not None:
             self._forget(shorter)
         self.shrink(self._limit - cache.nbytes)
         self._insert(entry)
 
     def shrink(self, nbytes: int | None) -> None:
-        """Evict what was used longest ago until at most so many bytes are left; None: nothing.
+        """Evict the least recently used until at most `nbytes` are left; None: evict nothing.
 
-        The last one loses only as much of its end as it must.
+        Of the last evicted entry, as many blocks are kept as fit.
         """
         while nbytes is not None and self._nbytes > max(0, nbytes):
             entry = next(iter(self._entries.values()))
@@ -121,12 +121,12 @@ class PrefixCache:
         brief: bool = False,
         precision: KVPrecision = KVCache.precision,
     ) -> KVCache | None:
-        """KV of the longest beginning of these tokens that is stored, at most all but the last.
+        """KV of the longest stored prefix of these tokens without the last; None if there is none.
 
-        An entry that is a beginning as a whole is moved out, for the taker will give it back
-        longer; others that it would serve as well (prompts that wait) leave it in place. Of any
-        other entry a copy is taken, unless `cut`: then its rest is of no more use, and goes.
-        The disk is read when it knows more, and when it is not too much to be `brief`.
+        An entry whose tokens are all in the prefix is moved out, because the caller will put it
+        back longer, unless one of `others` (waiting prompts) shares the prefix. Otherwise a part of
+        an entry is copied, or with `cut` trimmed and moved out: its rest is of no more use.
+        The disk is read if it has a longer prefix, but with `brief` only up to BRIEF_BYTES.
         """
         found = self._find(tokens, precision)
         if self._disk is not None and self._on_disk(tokens, precision, found):
@@ -137,7 +137,7 @@ class PrefixCache:
         if found is None:
             return None
         entry, length = found
-        shared = any(_begins_like(other, entry.tokens[:length]) for other in others)
+        shared = any(_has_prefix(other, entry.tokens[:length]) for other in others)
         if shared or (length < len(entry.tokens) and not cut):
             entry.used = time.time()
             self._entries.move_to_end(entry.key)
@@ -152,15 +152,15 @@ class PrefixCache:
         *,
         precision: KVPrecision = KVCache.precision,
     ) -> int:
-        """How many of these tokens `take` would serve, from memory or disk."""
+        """How many of these tokens `take` finds KV for, in memory or on disk."""
         found = self._find(tokens, precision)
         in_memory = found[1] if found is not None else 0
         return self._on_disk(tokens, precision, found) or in_memory
 
     def save(self, *, stop: Callable[[], bool], most_bytes: int | None = None) -> None:
-        """Write to disk what is not there yet, the last used first, until `stop` says so.
+        """Write unsaved KV to disk, the last used first, until `stop` returns True.
 
-        It is asked before every array. Entries above `most_bytes` are left out.
+        `stop` is called before every array. Entries above `most_bytes` are skipped.
         """
         for entry in reversed(list(self._entries.values())):
             if stop():
@@ -200,7 +200,7 @@ class PrefixCache:
         found = self._trie(entry.cache.precision).closest(entry.tokens)
         return found is not None and found[1] == len(entry.tokens)
 
-    def _beginning_of(self, entry: _Entry) -> _Entry | None:
+    def _shorter_entry(self, entry: _Entry) -> _Entry | None:
         found = self._trie(entry.cache.precision).closest(entry.tokens)
         return found[0] if found is not None and found[1] == len(found[0].tokens) else None
 
@@ -213,7 +213,7 @@ class PrefixCache:
         self._nbytes -= entry.cache.nbytes
 
     def _put_back(self, entry: _Entry, nbytes: int) -> None:
-        """Store the blocks of an evicted entry that so many bytes hold; it stays the oldest."""
+        """Store the blocks of an evicted entry that fit `nbytes`; it stays the oldest."""
         length = _blocks_within(entry.cache, nbytes)
         if length == 0:
             return
@@ -235,12 +235,12 @@ class PrefixCache:
 
 
 def _blocks_within(cache: KVCache, nbytes: int) -> int:
-    """Tokens of a cache, in whole blocks, that so many bytes hold; fewer than all."""
+    """Tokens of a cache, in whole blocks, that fit `nbytes`; fewer than all."""
     length = (cache.length - 1) // BLOCK * BLOCK
     while length > 0 and cache.trimmed_nbytes(length) > nbytes:
         length -= BLOCK
     return length
 
 
-def _begins_like(tokens: Sequence[int], beginning: tuple[int, ...]) -> bool:
-    return len(tokens) > len(beginning) and tuple(tokens[: len(beginning)]) == beginning
+def _has_prefix(tokens: Sequence[int], prefix: tuple[int, ...]) -> bool:
+    return len(tokens) > len(prefix) and tuple(tokens[: len(prefix)]) == prefix

@@ -1,31 +1,39 @@
 """The keys and values of one sequence at 8 or 4 bits, and attention that reads them as stored.
 
-Groups lie along a head, so every token is quantised by itself, when it is stored; a query sees its
-own token as stored, too. So what a sequence computes depends neither on the chunks that it came in
-nor on what was trimmed, copied or reused. The arithmetic is that of mlx-lm's quantised attention.
+Groups run along a head, so every token is quantised alone, when it is stored, and a query sees its
+own token as stored. So the result does not depend on the chunks that a sequence was prefilled in,
+nor on trimming, copying or reuse. The arithmetic is that of mlx-lm's quantised attention.
 """
 
 from collections.abc import Sequence
 
 import mlx.core as mx
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.errors import RequestError
 from magistral_mlx.kv.cache import KVCache, KVPrecision, causal_attention, in_query_blocks
 from magistral_mlx.kv.storage import KVStorage
 
 
+def empty_cache(config: ModelConfig, precision: KVPrecision) -> KVCache:
+    """An empty cache for one sequence. Raises RequestError as QuantisedKVCache does."""
+    if precision.bits is None:
+        return KVCache(config.num_hidden_layers)
+    return QuantisedKVCache(config.num_hidden_layers, config.head_dim, precision)
+
+
 class QuantisedKVCache(KVCache):
     """A KVCache whose tokens from `precision.start` on are quantised.
 
-    Its two parts are the tokens before (keys, values) and those from there on, as `mx.quantize`
-    gives them: packed, scales and biases of the keys, then of the values.
+    Its first part holds the tokens before (keys, values), the second the others as `mx.quantize`
+    returns them: packed, scales and biases of the keys, then of the values.
     """
 
     def __init__(self, layers: int, head_dim: int, precision: KVPrecision) -> None:
         """An empty cache.
 
         Raises:
-            RequestError: heads of this size cannot be cut into groups.
+            RequestError: heads of this size cannot be divided into groups.
         """
         assert precision.bits is not None
         self.precision = precision
@@ -39,7 +47,7 @@ class QuantisedKVCache(KVCache):
         """As KVCache.attend. Scores exist only for a block of queries at a time."""
         length, count = self.length + keys.shape[2], queries.shape[2]
         plain, packed = self.update(layer, keys, values)
-        # Queries of the tokens that are not quantised see none that is.
+        # Queries of the first tokens, which are not quantised, see no quantised token.
         early = min(count, max(0, self.precision.start - (length - count)))
         if early == count:
             return causal_attention(queries, plain[0], plain[1], scale) if count else queries
@@ -74,7 +82,7 @@ class QuantisedKVCache(KVCache):
     def _attend(
         self, queries: mx.array, plain: Sequence[mx.array], packed: Sequence[mx.array]
     ) -> mx.array:
-        """Attention of scaled queries, the last of the positions stored; they see `plain` whole."""
+        """Attention of scaled queries, of the last positions; all of them see all of `plain`."""
         heads, count, head_dim = queries.shape[1:]
         kv_heads = packed[0].shape[1]
         # The query heads of one KV head are rows of one product.
@@ -100,11 +108,11 @@ class QuantisedKVCache(KVCache):
 
 
 def _masked(scores: mx.array, count: int) -> mx.array:
-    """Hide from each of the last `count` positions those after it; rows are (head, position)."""
+    """Mask later positions for each of the last `count` queries; rows are (head, position)."""
     kv_heads, _, length = scores.shape[1:]
     own = mx.arange(length - count, length)[:, None]
     by_position = scores.reshape(1, kv_heads, -1, count, length)
-    # Not added to the scores in place: MLX then copies them, but `where` writes over them.
+    # `where` can reuse the memory of the scores; adding a mask would copy them.
     return mx.where(mx.arange(length) <= own, by_position, -mx.inf).reshape(scores.shape)
 
 
@@ -112,7 +120,7 @@ def kv_group(head_dim: int) -> int:
     """Values of a head that share a scale and a bias.
 
     Raises:
-        RequestError: heads of this size cannot be cut into groups.
+        RequestError: heads of this size cannot be divided into groups.
     """
     for size in (64, 32):
         if head_dim % size == 0:

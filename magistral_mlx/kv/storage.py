@@ -1,4 +1,4 @@
-"""Arrays that hold one row a token in every layer, and grow in blocks."""
+"""Arrays that hold one row for each token in every layer, and grow in blocks."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ import mlx.core as mx
 BLOCK = 256
 """Tokens by which the storage grows.
 
-Growing copies a layer's rows, but attention reads all of them at every token anyway, so copying
-them once in 256 tokens adds less than one percent. A prompt reserves its length instead.
+Growing copies a layer's rows, but attention reads all of them for every token anyway, so a copy
+every 256 tokens adds less than one percent. A prompt reserves its length instead.
 """
 
 
@@ -16,7 +16,7 @@ class KVStorage:
     """In every layer arrays of (1, kv_heads, capacity, width), each with its own width and type."""
 
     def __init__(self, layers: int, *, most: int | None = None) -> None:
-        """Nothing is allocated yet. most: tokens that will ever be stored; None: no bound."""
+        """Allocate nothing yet. most: tokens that are ever stored; None: no bound."""
         self._layers: list[list[mx.array]] = [[] for _ in range(layers)]
         self._length = 0
         self._reserved = 0
@@ -24,7 +24,7 @@ class KVStorage:
 
     @property
     def layers(self) -> int:
-        """Layers of the model that it belongs to."""
+        """Number of layers of the model."""
         return len(self._layers)
 
     @property
@@ -53,7 +53,7 @@ class KVStorage:
         self._reserved = length
 
     def write(self, layer: int, rows: Sequence[mx.array]) -> list[mx.array]:
-        """Store new tokens' rows (1, kv_heads, n, width) in a layer; return all tokens' rows."""
+        """Store rows (1, kv_heads, n, width) of new tokens; return the rows of all tokens."""
         stored, stop = self._layers[layer], self._length + rows[0].shape[2]
         if stop == self._length:
             return self.read(layer)
@@ -65,15 +65,15 @@ class KVStorage:
         return [array[..., :stop, :] for array in stored]
 
     def read(self, layer: int) -> list[mx.array]:
-        """A layer's rows of the tokens counted so far; an empty list when there are none."""
+        """A layer's rows of the tokens counted so far; an empty list if there are none."""
         return [array[..., : self._length, :] for array in self._layers[layer]]
 
     def advance(self, length: int) -> None:
-        """Count the tokens that every layer has stored by now: `length` in all."""
+        """Set the number of tokens that every layer has stored."""
         self._length = length
 
     def trim(self, length: int) -> None:
-        """Forget all tokens but the first `length`, and give back the blocks they filled."""
+        """Drop all tokens but the first `length`, and free their blocks."""
         self._length = length
         self._reserved = 0
         capacity = self._capacity(length)
@@ -83,7 +83,7 @@ class KVStorage:
         ]
 
     def copy(self, length: int) -> "KVStorage":
-        """A storage of its own with the first `length` tokens of this one."""
+        """An independent storage with the first `length` tokens of this one."""
         other = KVStorage(self.layers, most=self._most)
         other._length = length
         if length:

@@ -1,4 +1,4 @@
-"""A radix trie over token ids: which stored sequence shares the longest beginning with this one."""
+"""A radix trie over token ids: finds the stored sequence with the longest common prefix."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 @dataclass(slots=True)
 class _Node(Generic[Value]):
-    """The tokens on the way from the parent, and what is stored where they end."""
+    """The tokens on the edge from the parent, and the value at its end."""
 
     tokens: tuple[int, ...]
     value: Value | None = None
@@ -17,7 +17,7 @@ class _Node(Generic[Value]):
 
 
 class TokenTrie(Generic[Value]):
-    """Values by the token sequences that they belong to; one value a sequence."""
+    """Values by token sequences; one value for each sequence."""
 
     def __init__(self) -> None:
         self._root: _Node[Value] = _Node(())
@@ -31,7 +31,7 @@ class TokenTrie(Generic[Value]):
                 yield node.value
 
     def insert(self, tokens: Sequence[int], value: Value) -> None:
-        """Store a value, in place of an older one of the same tokens."""
+        """Store a value; it replaces an older one of the same tokens."""
         node, start = self._root, 0
         while start < len(tokens):
             child = node.children.get(tokens[start])
@@ -45,7 +45,7 @@ class TokenTrie(Generic[Value]):
         node.value = value
 
     def closest(self, tokens: Sequence[int]) -> tuple[Value, int] | None:
-        """A value whose tokens begin like these for as long as any do, and for how long."""
+        """A value whose tokens share the longest prefix with these, and the prefix's length."""
         node, length = self._root, 0
         while length < len(tokens):
             child = node.children.get(tokens[length])
@@ -58,7 +58,7 @@ class TokenTrie(Generic[Value]):
         return (_any_value(node), length) if length else None
 
     def remove(self, tokens: Sequence[int]) -> None:
-        """Forget the value of these tokens; it must be there."""
+        """Remove the value of these tokens; it must be there."""
         path, start = [self._root], 0
         while start < len(tokens):
             child = path[-1].children[tokens[start]]
@@ -70,7 +70,7 @@ class TokenTrie(Generic[Value]):
 
 
 def _shared(edge: tuple[int, ...], tokens: Sequence[int], start: int) -> int:
-    """How many tokens of an edge the sequence has from `start` on."""
+    """How many tokens of an edge equal those of the sequence from `start` on."""
     stop = min(len(edge), len(tokens) - start)
     if tuple(tokens[start : start + stop]) == edge[:stop]:
         return stop
@@ -85,14 +85,14 @@ def _split(parent: _Node[Value], child: _Node[Value], at: int) -> _Node[Value]:
 
 
 def _any_value(node: _Node[Value]) -> Value:
-    """Every node without children has a value, so the way down ends at one."""
+    """A value below a node: every leaf has one."""
     while node.value is None:
         node = next(iter(node.children.values()))
     return node.value
 
 
 def _prune(path: list[_Node[Value]]) -> None:
-    """Take away what no value needs, from the end of the path upwards."""
+    """Remove nodes without values from the end of the path upwards."""
     for parent, node in zip(reversed(path[:-1]), reversed(path[1:]), strict=True):
         if node.value is None and not node.children:
             del parent.children[node.tokens[0]]

@@ -12,7 +12,7 @@ import mlx.nn as nn
 from magistral_mlx.checkpoint.folder import Checkpoint, ModelConfig, load_weights
 from magistral_mlx.device import compute_dtype, on_cpu
 from magistral_mlx.kv.cache import KVCache, kv_precision
-from magistral_mlx.kv.quantised import QuantisedKVCache
+from magistral_mlx.kv.quantised import empty_cache
 from magistral_mlx.model.token_axis import Segment, TokenAxis, advance, token_axis
 from magistral_mlx.model.weight_forms import fuse_qkv, shares_qkv, stored_as
 
@@ -86,10 +86,7 @@ class Decoder(nn.Module):
         Raises:
             RequestError: a value is outside its range, or the heads do not divide into groups.
         """
-        config, precision = self.config, kv_precision(bits, start=start)
-        if precision.bits is None:
-            return KVCache(config.num_hidden_layers)
-        return QuantisedKVCache(config.num_hidden_layers, config.head_dim, precision)
+        return empty_cache(self.config, kv_precision(bits, start=start))
 
     def make_filled_cache(self, tokens: int) -> KVCache:
         """A cache of this many tokens that never ran: to time the tokens after them."""

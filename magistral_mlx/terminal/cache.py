@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 
 from magistral_mlx.errors import RequestError
+from magistral_mlx.kv.disk.file import KVFile
 from magistral_mlx.kv.disk.folder import StoredFile, described_files, kv_folder, remove_files
-from magistral_mlx.kv.disk.header import KVFile
 from magistral_mlx.memory.plan import gigabytes
 from magistral_mlx.terminal.console import consoles, exit_codes, print_json
 

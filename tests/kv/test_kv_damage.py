@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.kv.cache import KVCache, KVPrecision
-from magistral_mlx.kv.disk.file import write_kv_file
-from magistral_mlx.kv.disk.header import KVFile, file_name
+from magistral_mlx.kv.disk.file import KVFile, file_name, write_kv_file
 from magistral_mlx.kv.disk.layout import KVLayout
 from tests.kv.kv_samples import NOW, files, ids, never, open_store, sample_kv, warnings, write
 
@@ -61,7 +60,7 @@ def test_a_damaged_file_is_dropped_with_one_line_and_never_used(
         assert store.longest_prefix(ids(150), PLAIN) == 0
         assert files(folder) == []
         assert len(said) == 1
-        assert said[0].startswith("Dropped")
+        assert said[0].startswith("Removed")
 
 
 def damaged(data: bytes, how: str, place: int, value: int) -> bytes:
@@ -182,5 +181,5 @@ def test_a_full_disk_is_a_log_line(
     store.write(tokens, cache, used=NOW, stop=never)
     assert files(folder) == []
     assert len(warnings(caplog)) == 1
-    assert "could not be kept" in warnings(caplog)[0]
+    assert "could not be stored" in warnings(caplog)[0]
     assert not store.wants(tokens, cache)

@@ -19,8 +19,7 @@ from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv import prefix_cache
-from magistral_mlx.kv.disk.file import read_kv_file
-from magistral_mlx.kv.disk.header import KVFile
+from magistral_mlx.kv.disk.file import KVFile, read_kv_file
 from magistral_mlx.kv.disk.store import KVStore
 from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams

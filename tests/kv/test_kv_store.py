@@ -125,7 +125,7 @@ def test_a_folder_that_others_could_read_is_closed_to_them(
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, checkpoint: Checkpoint) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match=r"cannot be kept in .*MAGISTRAL_MLX_CACHE"):
+    with pytest.raises(RequestError, match=r"cannot be stored in .*MAGISTRAL_MLX_CACHE"):
         open_store(tmp_path / "file" / "kv", checkpoint)
 
 

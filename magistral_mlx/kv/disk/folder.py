@@ -1,7 +1,7 @@
-"""The folder of KV files, shared by all models and processes of one user; its budget in bytes.
+"""The folder of KV files, shared by all models and processes of one user, within a byte limit.
 
-Nothing is remembered between calls: another process may write or remove files at any moment, and
-a file that is gone is no error anywhere.
+Nothing is cached between calls: other processes may write and remove files at any time, and a
+missing file is never an error.
 """
 
 import fcntl
@@ -15,17 +15,14 @@ from pathlib import Path
 
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import CACHE_VARIABLE, cache_folder
-from magistral_mlx.kv.disk.file import UNFINISHED_SUFFIX, read_kv_file
-from magistral_mlx.kv.disk.header import SUFFIX, KVFile, KVFileError
-
-"""Environment variable that moves the folder: KV files go to "kv" in the folder that it names."""
+from magistral_mlx.kv.disk.file import SUFFIX, UNFINISHED_SUFFIX, KVFile, KVFileError, read_kv_file
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file as the file system knows it. used: seconds since the epoch."""
+    """A file's path, size and time of last use in seconds since the epoch."""
 
     path: Path
     nbytes: int
@@ -33,9 +30,8 @@ class StoredFile:
 
 
 def kv_folder() -> Path:
-    """Where KV files are kept; it may not exist yet."""
-    cache = cache_folder()
-    return cache / "kv"
+    """The folder of KV files; it may not exist yet."""
+    return cache_folder() / "kv"
 
 
 def parse_disk_size(text: str) -> int:
@@ -48,7 +44,7 @@ def parse_disk_size(text: str) -> int:
 
 
 def open_kv_folder(folder: Path, *, limit: int) -> None:
-    """Make the folder, for this user alone; remove what was never finished or exceeds the limit.
+    """Make the folder, for this user alone; remove unfinished files and those above the limit.
 
     Raises RequestError when the folder cannot be used.
     """
@@ -59,15 +55,15 @@ def open_kv_folder(folder: Path, *, limit: int) -> None:
         make_room(folder, 0, limit=limit)
     except OSError as error:
         raise RequestError(
-            f"KV cannot be kept in {folder} ({error.strerror}): make the folder writable, name "
-            f"another with {CACHE_VARIABLE}, or leave --kv-disk out."
+            f"KV cannot be stored in {folder} ({error.strerror}): make the folder writable, set "
+            f"{CACHE_VARIABLE} to another, or leave out --kv-disk."
         ) from error
 
 
 def make_room(folder: Path, needed: int, *, limit: int, older_than: float = float("inf")) -> bool:
-    """Remove what was used longest ago until `needed` more bytes fit; never what is newer.
+    """Remove the least recently used files until `needed` more bytes fit.
 
-    Returns False, having removed nothing, when they cannot fit.
+    Files used after `older_than` stay. Returns False, and removes nothing, if they cannot fit.
     """
     files = stored_files(folder)
     excess = sum(file.nbytes for file in files) + needed - limit
@@ -83,7 +79,7 @@ def make_room(folder: Path, needed: int, *, limit: int, older_than: float = floa
 
 
 def stored_files(folder: Path) -> list[StoredFile]:
-    """All KV files, unfinished ones too; none when there is no such folder."""
+    """All KV files, unfinished ones too; none if the folder does not exist."""
     found: list[StoredFile] = []
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
@@ -95,14 +91,14 @@ def stored_files(folder: Path) -> list[StoredFile]:
 
 
 def described_files(folder: Path) -> list[tuple[StoredFile, KVFile | None]]:
-    """All complete files, the one used last first, with what they say; None: unreadable."""
+    """All complete files, the last used first, with their description; None: unreadable."""
     files = [file for file in stored_files(folder) if file.path.suffix == SUFFIX]
     files.sort(key=lambda file: file.used, reverse=True)
     return [(file, _described(file.path)) for file in files]
 
 
 def remove_files(folder: Path, *, wanted: Callable[[KVFile | None], bool]) -> list[StoredFile]:
-    """Remove the complete files that are wanted, and all that was never finished.
+    """Remove the complete files for which `wanted` is true, and all unfinished ones.
 
     Raises OSError when a file cannot be removed.
     """
@@ -122,11 +118,11 @@ def _described(path: Path) -> KVFile | None:
 
 
 def _remove_unfinished(folder: Path) -> list[StoredFile]:
-    """Remove what a process that is gone has begun; it was locked as long as that one lived."""
+    """Remove files that a dead process left: a living one holds a lock on its file."""
     removed = []
     for file in stored_files(folder):
         if file.path.suffix == UNFINISHED_SUFFIX and not _is_locked(file.path):
-            logger.warning("Dropped %s: its writing was never finished.", file.path)
+            logger.warning("Removed %s: it was never finished.", file.path)
             file.path.unlink(missing_ok=True)
             removed.append(file)
     return removed

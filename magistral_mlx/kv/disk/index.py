@@ -1,4 +1,4 @@
-"""Which KV files of a folder one model can use, by the tokens they belong to."""
+"""The KV files that one model can use, by their tokens."""
 
 import logging
 import threading
@@ -6,44 +6,43 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from magistral_mlx.kv.cache import KVPrecision
-from magistral_mlx.kv.disk.file import read_kv_file
+from magistral_mlx.kv.disk.file import SUFFIX, KVFile, KVFileError, KVKind, name_start, read_kv_file
 from magistral_mlx.kv.disk.folder import stored_files
-from magistral_mlx.kv.disk.header import SUFFIX, KVFile, KVFileError, KVKind, name_start
 from magistral_mlx.kv.token_trie import TokenTrie
 
 logger = logging.getLogger(__name__)
 
 
 class KVIndex:
-    """The headers of a model's files; it follows what other processes write and remove.
+    """The descriptions of a model's files, kept up to date with other processes' changes.
 
     Its methods may be called from any thread.
     """
 
     def __init__(self, folder: Path, *, fingerprint: str, dtype: str) -> None:
-        """Read the headers. Files of other models, types and versions are left alone."""
+        """Read the headers. Files of other models, types and versions are ignored."""
         self._folder = folder
         self._fingerprint = fingerprint
         self._dtype = dtype
         self._lock = threading.RLock()
         self._tries: dict[KVPrecision, TokenTrie[KVFile]] = {}
         self._files: dict[str, KVFile] = {}
-        self._useless: set[str] = set()  # names of files that need not be looked at again
-        self._scanned: int | None = None  # the folder's date then
+        self._useless: set[str] = set()  # names of files not to be read again
+        self._scanned: int | None = None  # the folder's date at that time
         self._refresh()
 
     def kind(self, precision: KVPrecision) -> KVKind:
-        """What the files that serve at a precision are marked with."""
+        """The kind of the files that can be used at a precision."""
         return KVKind(self._fingerprint, self._dtype, precision)
 
     def closest(self, tokens: Sequence[int], precision: KVPrecision) -> tuple[KVFile, int] | None:
-        """A file that shares the longest beginning with these tokens, and how long that is."""
+        """A file that shares the longest prefix with these tokens, and the prefix's length."""
         with self._lock:
             self._refresh()
             return self._trie(precision).closest(tokens)
 
     def put(self, file: KVFile) -> None:
-        """Take up a file that was written; remove those whose tokens it begins with."""
+        """Add a written file; remove the files whose tokens are a prefix of its tokens."""
         with self._lock:
             self.forget(file)
             trie = self._trie(file.kind.precision)
@@ -53,14 +52,14 @@ class KVIndex:
             self._add(file)
 
     def forget(self, file: KVFile) -> None:
-        """Find a file no longer; nothing happens when it is not known."""
+        """Remove a file from the index, if it is there."""
         with self._lock:
             if self._files.pop(file.path.name, None) is not None:
                 self._trie(file.kind.precision).remove(file.tokens)
 
     def drop(self, path: Path, error: Exception) -> None:
-        """Remove a file that must never be used, and say so."""
-        logger.warning("Dropped %s: %s.", path, error)
+        """Delete a file that must not be used, with a warning."""
+        logger.warning("Removed %s: %s.", path, error)
         with self._lock:
             if path.name in self._files:
                 self.forget(self._files[path.name])
@@ -72,7 +71,7 @@ class KVIndex:
                 logger.warning("It could not be removed: %s.", failure.strerror)
 
     def _refresh(self) -> None:
-        """Look at the folder again if it has changed."""
+        """Scan the folder if it has changed."""
         date = _date(self._folder)
         if date is not None and date == self._scanned:
             return
@@ -83,9 +82,9 @@ class KVIndex:
         start = name_start(self._fingerprint)
         for name in sorted(paths.keys() - self._files.keys() - self._useless):
             if name.startswith(start) and name.endswith(SUFFIX):
-                self._look_at(paths[name])
+                self._read_file(paths[name])
 
-    def _look_at(self, path: Path) -> None:
+    def _read_file(self, path: Path) -> None:
         try:
             file = read_kv_file(path)
         except FileNotFoundError:
@@ -95,7 +94,7 @@ class KVIndex:
             return
         except OSError as error:
             self._useless.add(path.name)
-            logger.warning("%s cannot be read: %s.", path, error.strerror)
+            logger.warning("Cannot read %s: %s.", path, error.strerror)
             return
         if file.kind == self.kind(file.kind.precision):
             self._add(file)

@@ -1,4 +1,4 @@
-"""A KV cache as a row of NumPy arrays, and back: what a file holds of it."""
+"""A KV cache as NumPy arrays, in the order of a file, and back."""
 
 from collections.abc import Iterator
 
@@ -10,18 +10,18 @@ from magistral_mlx.checkpoint.safetensors_header import TensorSpec
 from magistral_mlx.device import safetensors_name
 from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.kv.disk.file import Rows
-from magistral_mlx.kv.quantised import QuantisedKVCache
+from magistral_mlx.kv.quantised import empty_cache
 
 
 class KVLayout:
     """The arrays of one model's caches at one precision, named "part.layer.array"."""
 
     def __init__(self, config: ModelConfig, dtype: mx.Dtype, precision: KVPrecision) -> None:
-        """dtype: what the model computes in."""
+        """dtype: the compute type."""
         self._config = config
         self._precision = precision
-        # One more token than stay as computed fills every part, though never evaluated.
-        example = _empty_cache(config, precision)
+        # With one token more than stay as computed, no part is empty. Nothing is evaluated.
+        example = empty_cache(config, precision)
         shape = (1, config.num_key_value_heads, precision.start + 1, config.head_dim)
         rows = mx.zeros(shape, dtype)
         queries = mx.zeros((1, config.num_attention_heads, 0, config.head_dim), dtype)
@@ -29,8 +29,8 @@ class KVLayout:
         self._parts = [part.arrays for part in example._parts]
 
     def tensors(self, length: int) -> tuple[TensorSpec, ...]:
-        """Name, type and shape of all arrays of a cache with so many tokens, in order."""
-        lengths = _empty_cache(self._config, self._precision)._split(length)
+        """Name, type and shape of all arrays of a cache with `length` tokens, in order."""
+        lengths = empty_cache(self._config, self._precision)._split(length)
         return tuple(
             TensorSpec(
                 f"{part}.{layer}.{index}",
@@ -44,15 +44,15 @@ class KVLayout:
         )
 
     def rows(self, cache: KVCache) -> Iterator[Rows]:
-        """Copies of the cache's arrays in that order, each made when it is asked for."""
+        """Copies of the cache's arrays in that order, made one by one."""
         for part in cache._parts:
             for layer in range(part.layers if part.length else 0):
                 for array in part.read(layer):
                     yield _to_numpy(array)
 
     def cache(self, rows: Iterator[Rows], *, stored: int, length: int) -> KVCache:
-        """A cache of the first `length` of the `stored` tokens whose arrays come in."""
-        cache = _empty_cache(self._config, self._precision)
+        """A cache of the first `length` tokens, from the arrays of `stored` tokens."""
+        cache = empty_cache(self._config, self._precision)
         lengths, all_tokens = cache._split(length), cache._split(stored)
         for number, part in enumerate(cache._parts):
             arrays, keep = self._parts[number], lengths[number]
@@ -62,12 +62,6 @@ class KVLayout:
                     mx.eval(part.write(layer, values))
             part.advance(keep)
         return cache
-
-
-def _empty_cache(config: ModelConfig, precision: KVPrecision) -> KVCache:
-    if precision.bits is None:
-        return KVCache(config.num_hidden_layers)
-    return QuantisedKVCache(config.num_hidden_layers, config.head_dim, precision)
 
 
 def _to_numpy(array: mx.array) -> Rows:

@@ -1,4 +1,4 @@
-"""Finished KV on disk: found by its tokens, loaded, and written without holding up anybody."""
+"""The KV store: finished KV on disk, found by its tokens and written in the background."""
 
 import logging
 import os
@@ -15,31 +15,30 @@ import mlx.core as mx
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import dtype_name
 from magistral_mlx.kv.cache import KVCache, KVPrecision
-from magistral_mlx.kv.disk.file import KVReader, Rows, write_kv_file
+from magistral_mlx.kv.disk.file import KVFile, KVFileError, KVReader, Rows, file_name, write_kv_file
 from magistral_mlx.kv.disk.folder import make_room, open_kv_folder
-from magistral_mlx.kv.disk.header import KVFile, KVFileError, file_name
 from magistral_mlx.kv.disk.index import KVIndex
 from magistral_mlx.kv.disk.layout import KVLayout
 from magistral_mlx.kv.prefix_cache import LEAST_TOKENS_ON_DISK
 
 LEAST_SHARE = 8
-"""A file is read as a whole for its checksum, so at least an eighth of its tokens must be of use.
+"""A file is read whole for its checksum, so at least an eighth of its tokens must be useful.
 
-Reading is some thirty times as fast as prefilling: 1 GB a second against 200 tokens of 164 kB.
+Reading is about thirty times as fast as prefilling: 1 GB a second against 200 tokens of 164 kB.
 """
 
 COPIED_BYTES = 256_000_000
-"""Most KV that waits in memory to be written after it was evicted; what is more is lost."""
+"""Most evicted KV that waits in memory to be written; more than this is lost."""
 
 RETRY_SECONDS = 60.0
-"""Nothing is written for so long after the disk was full, or failed otherwise."""
+"""Pause of writing after an error, for example a full disk."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """KV for the writer thread, which must touch no MLX array."""
+    """KV for the writer thread, which must not use MLX arrays."""
 
     file: KVFile
     rows: list[Rows]
@@ -56,9 +55,9 @@ class KVStore:
         """Read the headers of this model's files.
 
         Args:
-            folder: shared with other models and processes, made when it is missing.
+            folder: shared with other models and processes; made if it is missing.
             limit: bytes of all files in it.
-            dtype: what the model computes in; KV of another type does not serve.
+            dtype: the compute type; KV of another type is not used.
 
         Raises RequestError when the folder cannot be used.
         """
@@ -71,23 +70,22 @@ class KVStore:
         self._layouts: dict[KVPrecision, KVLayout] = {}
         self._no_writes_before = 0.0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # of the count that follows
+        self._lock = threading.Lock()  # guards _copied
         self._copied = 0
         self._writer: threading.Thread | None = None
         self._closing = threading.Event()
 
     def longest_prefix(self, tokens: Sequence[int], precision: KVPrecision) -> int:
-        """How many of these tokens `load` would give KV for; 0 when it is not worth reading."""
+        """How many of these tokens `load` finds KV for; 0 if a file is not worth reading."""
         found = self._find(tokens, precision)
         return found[1] if found is not None else 0
 
     def load(
         self, tokens: Sequence[int], precision: KVPrecision, *, most_bytes: int | None = None
     ) -> KVCache | None:
-        """KV of the longest beginning of these tokens, read from a file, which stays.
+        """KV of the longest stored prefix of these tokens; its file stays.
 
-        Nothing is read when that takes more than `most_bytes`. A file that turns out to be damaged
-        is removed.
+        Files above `most_bytes` are not read. Damaged files are removed.
         """
         found = self._find(tokens, precision)
         if found is None or (most_bytes is not None and found[0].nbytes > most_bytes):
@@ -95,18 +93,18 @@ class KVStore:
         file, length = found
         try:
             cache = self._read(file, length)
-        except FileNotFoundError:  # another process made room
+        except FileNotFoundError:  # another process removed it
             self._index.forget(file)
             return None
         except (KVFileError, OSError) as error:
             self._index.drop(file.path, error)
             return None
-        with suppress(OSError):  # it may be gone by now, and must not be made anew
+        with suppress(OSError):  # another process may have removed it
             os.utime(file.path)
         return cache
 
     def wants(self, tokens: Sequence[int], cache: KVCache) -> bool:
-        """Whether KV would be written: it is long enough, fits, and is not there yet."""
+        """Whether this KV should be written: it is long enough, fits, and is not stored yet."""
         if len(tokens) < LEAST_TOKENS_ON_DISK or time.monotonic() < self._no_writes_before:
             return False
         found = self._index.closest(tokens, cache.precision)
@@ -115,19 +113,19 @@ class KVStore:
     def write(
         self, tokens: Sequence[int], cache: KVCache, *, used: float, stop: Callable[[], bool]
     ) -> None:
-        """Write KV now, array by array; `stop` is asked before each, and may end it.
+        """Write KV now; `stop` is called before each array and ends it by returning True.
 
-        used: when it was last used, in seconds since the epoch. Nothing that was used later is
-            removed to make room for it.
+        used: the time of last use, in seconds since the epoch. No file that was used later is
+            removed to make room.
         """
         rows = self._layout(cache.precision).rows(cache)
         self._write(self._file(tokens, cache), rows, used=used, stop=stop)
 
     def write_later(self, tokens: Sequence[int], cache: KVCache, *, used: float) -> None:
-        """Have the writer thread write a copy, if there is memory for one; return at once."""
+        """Copy KV, if memory allows, for the writer thread; return at once."""
         with self._lock:
             if self._copied + cache.nbytes > COPIED_BYTES:
-                logger.info("KV of %d tokens was evicted and not written.", len(tokens))
+                logger.info("KV of %d tokens was evicted without being written.", len(tokens))
                 return
             self._copied += cache.nbytes
         rows = list(self._layout(cache.precision).rows(cache))
@@ -139,7 +137,7 @@ class KVStore:
             self._writer.start()
 
     def close(self, *, seconds: float = 0.0) -> None:
-        """End the writer thread; what it has not written after so many seconds is lost."""
+        """End the writer thread; KV that it has not written after `seconds` is lost."""
         if self._writer is not None:
             self._jobs.put(None)
             self._writer.join(timeout=max(0.0, seconds))
@@ -148,7 +146,7 @@ class KVStore:
             self._writer = None
 
     def _find(self, tokens: Sequence[int], precision: KVPrecision) -> tuple[KVFile, int] | None:
-        """A file worth reading, and for how many tokens."""
+        """A file worth reading, and the length of the shared prefix."""
         found = self._index.closest(tokens, precision)
         if found is None:
             return None
@@ -160,7 +158,7 @@ class KVStore:
         layout = self._layout(file.kind.precision)
         with KVReader(file.path) as reader:
             if reader.file.tensors != layout.tensors(len(file.tokens)):
-                raise KVFileError("its arrays are not those of this model")
+                raise KVFileError("its arrays do not fit this model")
             cache = layout.cache(reader.rows(), stored=len(file.tokens), length=length)
             reader.verify()
         return cache
@@ -176,7 +174,7 @@ class KVStore:
                 self._index.put(file)
         except OSError as error:
             self._no_writes_before = time.monotonic() + RETRY_SECONDS
-            logger.warning("KV could not be kept in %s: %s.", self._folder, error.strerror)
+            logger.warning("KV could not be stored in %s: %s.", self._folder, error.strerror)
 
     def _write_jobs(self) -> None:
         while (job := self._jobs.get()) is not None:
