@@ -1,4 +1,4 @@
-"""Serving the page: where it listens, who may open it, and where conversations are kept."""
+"""`magistral-mlx app`: open the services and a model, and serve the page at an address."""
 
 import ipaddress
 import socket
@@ -6,18 +6,23 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from rich.console import Console
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from magistral_mlx.app.gate import PageGate
 from magistral_mlx.app.page import create_page
-from magistral_mlx.app.panels.services import Services
+from magistral_mlx.app.panels.services import Services, open_services
 from magistral_mlx.app.scripts import load_scripts
 from magistral_mlx.app.theme import page_theme
+from magistral_mlx.convert import DEMO
 from magistral_mlx.errors import UserError
+from magistral_mlx.folders import data_folder
+from magistral_mlx.opening import Opening
 
 LOOPBACK = "127.0.0.1"
 PORT = 7860
@@ -27,7 +32,7 @@ Auth = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the page listens, and the user and password that it asks for."""
+    """Where the page listens, and the user and password that it requires."""
 
     host: str = LOOPBACK
     port: int = PORT
@@ -40,11 +45,44 @@ class Address:
         return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
 
 
-def serve_page(services: Services, address: Address, *, on_start: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; `on_start` gets the page's URL as soon as it can be opened.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageOptions:
+    """The options of `magistral-mlx app`; see its --help."""
 
-    Raises UserError, before anything is served, for a host that others can reach without a
-    password, and for an address that cannot be used.
+    model: str | None
+    host: str
+    port: int
+    auth: str | None
+    data_dir: Path | None
+    history: bool
+    show: bool
+
+
+def run_page(options: PageOptions, opening: Opening, *, console: Console) -> None:
+    """Serve until Ctrl-C, and meanwhile open the named model, the last one, or the demo.
+
+    Raises UserError for an address that is not allowed or in use, an unusable folder, or a
+    missing model.
+    """
+    address = Address(options.host, options.port, parse_auth(options.auth))
+    check_address(address)
+    folder = (options.data_dir or data_folder()).expanduser() if options.history else None
+
+    def announce(url: str) -> None:
+        console.print(f"The page is at {url}  (Ctrl-C stops it)", highlight=False)
+        if options.show:
+            webbrowser.open(url)
+
+    with open_services(data_folder=folder, open_model=opening.open) as services:
+        services.models.open(options.model or services.models.last_choice() or DEMO)
+        serve_page(services, address, on_start=announce)
+
+
+def serve_page(services: Services, address: Address, *, on_start: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C; `on_start` gets the page's URL once it can be opened.
+
+    Raises UserError, before anything is served, for an address that cannot be used or that other
+    machines can reach without a password.
     """
     check_address(address)
     app = create_app(services, address)
@@ -52,11 +90,6 @@ def serve_page(services: Services, address: Address, *, on_start: Callable[[str]
         on_start(address.url)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def open_in_browser(url: str) -> None:
-    """Show the page to the user of this machine."""
-    webbrowser.open(url)
 
 
 def create_app(services: Services, address: Address) -> FastAPI:
@@ -71,7 +104,7 @@ def create_app(services: Services, address: Address) -> FastAPI:
 
 
 def page_app(services: Services, *, auth: Auth | None = None) -> FastAPI:
-    """The page as an application of its own; who may reach it is its server's to say."""
+    """The page as a separate application, without a check of the host."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     mount_page(app, services, auth=auth)
     return app
@@ -80,7 +113,7 @@ def page_app(services: Services, *, auth: Auth | None = None) -> FastAPI:
 def mount_page(
     app: FastAPI, services: Services, *, auth: Auth | None = None, others: tuple[str, ...] = ()
 ) -> None:
-    """Mount the page at "/", after the app's other routes, whose paths begin with `others`."""
+    """Mount the page at "/", after the app's other routes, whose paths start with `others`."""
     scripts = load_scripts()
     app.router.routes.append(scripts.route())
     gr.mount_gradio_app(
@@ -102,7 +135,7 @@ def mount_page(
 
 
 def check_address(address: Address) -> None:
-    """Raises UserError for a host that others can reach, where no password is asked for."""
+    """Raises UserError for a host that other machines can reach, without a password."""
     if not is_loopback(address.host) and address.auth is None:
         raise UserError(
             f"--host {address.host} lets other machines open the page: "
@@ -121,12 +154,12 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_auth(text: str | None) -> Auth | None:
-    """A text "user:password" as a pair. Raises UserError where one of them is missing."""
+    """Split "user:password". Raises UserError if one of them is missing."""
     if text is None:
         return None
     user, _, password = text.partition(":")
     if not user or not password:
-        raise UserError("--auth takes a user and a password, as --auth ada:correct-horse.")
+        raise UserError("--auth needs a user and a password, for example --auth ada:correct-horse.")
     return user, password
 
 

@@ -6,7 +6,7 @@ import gradio as gr
 
 from magistral_mlx.app.panels.calls import ServerCall
 from magistral_mlx.app.panels.composer import composer_calls
-from magistral_mlx.app.panels.conversation_panel import conversation_calls
+from magistral_mlx.app.panels.conversation import conversation_calls
 from magistral_mlx.app.panels.models import models_calls
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.settings import settings_calls

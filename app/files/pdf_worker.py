@@ -1,4 +1,4 @@
-"""Reads a PDF in a process of its own: pypdf may hang, or take all memory, over a hostile file.
+"""Read a PDF in a separate process, because a hostile file may make pypdf hang or fill the memory.
 
 Run as a script: the PDF on standard input, the result as JSON on standard output.
 """
@@ -15,16 +15,16 @@ MEMORY = 2 << 30
 
 
 def main() -> None:
-    """Arguments: most pages, most characters."""
+    """Arguments: the maximum number of pages, and of characters."""
     most_pages, most_characters = map(int, sys.argv[1:3])
-    with suppress(ValueError, OSError):  # macOS knows the limit and does not hold to it
+    with suppress(ValueError, OSError):  # macOS does not enforce the limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     json.dump(_read(most_pages, most_characters), sys.stdout)
 
 
 def _read(most_pages: int, most_characters: int) -> dict[str, object]:
     reader = PdfReader(io.BytesIO(sys.stdin.buffer.read()), strict=False)
-    # Many PDFs are encrypted with an empty password, only to forbid printing.
+    # Many PDFs are encrypted with an empty password, to forbid printing.
     if reader.is_encrypted and not reader.decrypt(""):
         return {"encrypted": True}
     count = len(reader.pages)

@@ -2,20 +2,22 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from magistral_mlx.app.models.fits import Fit, what_fits
 from magistral_mlx.convert import ConversionOptions, Progress, convert
 from magistral_mlx.device import mlx_thread
 from magistral_mlx.errors import UserError
-
-__all__ = ["Conversion", "ConversionSnapshot", "Fit", "what_fits"]
+from magistral_mlx.machine import GIB, mac_limit
+from magistral_mlx.memory.byte_counts import weight_bytes
+from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
 
 ConversionState = Literal["idle", "running", "done", "failed", "cancelled"]
 
 _RATE_AFTER_SECONDS = 1.0
+SHOWN_MEMORY = tuple(size * GIB for size in (16, 24, 32, 36, 48, 64, 96, 128))
 
 
 class _Cancelled(Exception):
@@ -132,3 +134,41 @@ class Conversion:
         rate = progress.done / seconds
         left = (progress.total - progress.done) / rate
         return replace(self._now, seconds=seconds, bytes_per_second=rate, seconds_left=left)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Magistral Small on a Mac; figures are bytes.
+
+    limit: what macOS lets the GPU use. window: tokens; 0 where the model does not fit, and then
+    `kv` and `left` are None.
+    """
+
+    memory: int
+    bits: int
+    limit: int
+    window: int
+    weights: int
+    kv: int | None
+    left: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be opened there."""
+        return self.window > 0
+
+
+def what_fits(memory: Sequence[int] = SHOWN_MEMORY, bits: Sequence[int] = (4, 8)) -> list[Fit]:
+    """A row for each Mac and each number of bits."""
+    return [_fit(size, count) for size in memory for count in bits]
+
+
+def _fit(memory: int, bits: int) -> Fit:
+    config, limit = magistral_small(bits=bits), mac_limit(memory)
+    try:
+        made = plan(config, limit)
+    except MemoryPlanError:
+        weights = weight_bytes(config, config.dtype)
+        return Fit(memory, bits, limit.bytes, 0, weights, None, None)
+    left = made.prefix_cache + made.headroom
+    return Fit(memory, bits, limit.bytes, made.window, made.weights, made.kv, left)

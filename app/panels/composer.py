@@ -1,4 +1,4 @@
-"""Asking: files, the size of a message before it is sent, sending, and going on from there."""
+"""Asking: files, the size of a draft, sending, editing and regenerating."""
 
 import tempfile
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ from magistral_mlx.magistral import Magistral
 from magistral_mlx.text.conversation import Message
 
 
-class File(Form):
-    """A file that was dropped, in base64."""
+class FileForm(Form):
+    """A dropped file, in base64."""
 
     name: str = Field(max_length=500)
     data: str = Field(max_length=40_000_000)
@@ -38,42 +38,42 @@ class AttachedFile(Form):
     tokens: int = Field(ge=0)
 
 
-class Draft(Form):
-    """A message that is being written, below `parent`."""
+class DraftForm(Form):
+    """A message that is being written; it will be below `parent`."""
 
     parent: str | None = None
     text: str
     files: tuple[AttachedFile, ...] = ()
 
 
-class Question(Draft):
-    """A message to answer; without a conversation it begins one."""
+class QuestionForm(DraftForm):
+    """A message to answer; without a conversation it starts one."""
 
     conversation: str | None = None
     chains: int | None = Field(default=None, ge=1, le=8)
 
 
-class Edit(MessageForm):
-    """A question's new text; its files stay."""
+class EditForm(MessageForm):
+    """A question's new text; it keeps its files."""
 
     text: str
 
 
 def composer_calls(services: Services) -> list[ServerCall]:
-    """What the composer asks for, and the questions that can be asked again."""
+    """The calls of the composer, and those that ask a question again."""
 
-    def attach(form: File) -> Result:
+    def attach(form: FileForm) -> Result:
         file = _read(form, services.models.model())
         return {"name": file.name, "text": file.text, "tokens": file.tokens}
 
-    def count(form: Draft) -> Result:
+    def count(form: DraftForm) -> Result:
         model = services.models.model()
         return {"tokens": _prompt_tokens(services, model, form), "window": model.window}
 
-    def send(form: Question) -> Result:
+    def send(form: QuestionForm) -> Result:
         return _send(services, form)
 
-    def edit_question(form: Edit) -> Result:
+    def edit_question(form: EditForm) -> Result:
         return _edit(services, form)
 
     def regenerate(form: MessageForm) -> Result:
@@ -83,15 +83,15 @@ def composer_calls(services: Services) -> list[ServerCall]:
         return {"conversation": question.conversation}
 
     return [
-        server_call("attach", File, attach),
-        server_call("count", Draft, count),
-        server_call("send", Question, send),
-        server_call("edit", Edit, edit_question),
+        server_call("attach", FileForm, attach),
+        server_call("count", DraftForm, count),
+        server_call("send", QuestionForm, send),
+        server_call("edit", EditForm, edit_question),
         server_call("regenerate", MessageForm, regenerate),
     ]
 
 
-def _read(form: File, model: Magistral) -> Attachment:
+def _read(form: FileForm, model: Magistral) -> Attachment:
     data = decoded(form.data)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"file{Path(safe_name(form.name)).suffix}"
@@ -99,9 +99,9 @@ def _read(form: File, model: Magistral) -> Attachment:
         return read_attachment(path, model.tokenizer, name=form.name)
 
 
-def _send(services: Services, form: Question) -> Result:
+def _send(services: Services, form: QuestionForm) -> Result:
     if not form.text.strip() and not form.files:
-        raise UserError("The message is empty.")
+        raise UserError("The message is empty: write something or attach a file.")
     if form.conversation:
         _check_idle(services, form.conversation)
     refused = _does_not_fit(services, form)
@@ -119,13 +119,13 @@ def _send(services: Services, form: Question) -> Result:
     return {"conversation": conversation, "question": question.id}
 
 
-def _edit(services: Services, form: Edit) -> Result:
+def _edit(services: Services, form: EditForm) -> Result:
     old = services.store.message(form.message)
     _check_idle(services, old.conversation)
     files = tuple(
         AttachedFile(name=file.name, text=file.text, tokens=file.tokens) for file in old.attachments
     )
-    refused = _does_not_fit(services, Draft(parent=old.parent, text=form.text, files=files))
+    refused = _does_not_fit(services, DraftForm(parent=old.parent, text=form.text, files=files))
     if refused is not None:
         return {"refused": refused}
     question = edit(services.store, old.id, form.text)
@@ -138,14 +138,14 @@ def _check_idle(services: Services, conversation: str) -> None:
         raise UserError("An answer is being written: stop it first.")
 
 
-def _does_not_fit(services: Services, form: Draft) -> Result | None:
-    """The numbers, where nothing of the window would be left for an answer."""
+def _does_not_fit(services: Services, form: DraftForm) -> Result | None:
+    """The prompt's tokens and the window, if no room is left for an answer; else None."""
     model = services.models.model()
     tokens = _prompt_tokens(services, model, form)
     return {"tokens": tokens, "window": model.window} if tokens >= model.window else None
 
 
-def _new_conversation(services: Services, form: Question) -> str:
+def _new_conversation(services: Services, form: QuestionForm) -> str:
     title = title_of(form.text, fallback=form.files[0].name if form.files else "")
     return services.store.create_conversation(title).id
 
@@ -161,7 +161,7 @@ def _start(services: Services, question: str, chains: int | None) -> None:
     )
 
 
-def _prompt_tokens(services: Services, model: Magistral, form: Draft) -> int:
+def _prompt_tokens(services: Services, model: Magistral, form: DraftForm) -> int:
     settings = load_settings(services.store)
     messages = _history(services, form.parent, settings)
     text = with_attachments(form.text, _attachments(form.files)) or " "

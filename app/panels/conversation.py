@@ -1,18 +1,27 @@
-"""A conversation as the page shows it: questions, and the answers below each of them."""
+"""A conversation as the page shows it: questions, answers, branches, and the running answer."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TypedDict
 
+from pydantic import Field
+
+from magistral_mlx.app.panels.calls import (
+    ConversationForm,
+    MessageForm,
+    Result,
+    ServerCall,
+    server_call,
+)
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.rendering.markdown import MarkdownRenderer
 from magistral_mlx.app.runs.votes import vote
-from magistral_mlx.app.store.branches import Turn, shown_path
+from magistral_mlx.app.store.branches import Turn, shown_path, switch
 from magistral_mlx.app.store.records import StoredMessage
 
 
 class Siblings(TypedDict):
-    """Where a message stands among those that could be in its place; ids of its neighbours."""
+    """A message's place among its siblings, and the ids of its neighbours."""
 
     index: int
     count: int
@@ -21,7 +30,7 @@ class Siblings(TypedDict):
 
 
 class QuestionView(TypedDict):
-    """What the user asked."""
+    """A user's message."""
 
     id: str
     parent: str | None
@@ -31,7 +40,7 @@ class QuestionView(TypedDict):
 
 
 class ChainView(TypedDict):
-    """One answer with its reasoning, as HTML; `text` is the answer as it was written."""
+    """One answer with its reasoning, as HTML; `text` is the answer's Markdown."""
 
     message: str
     reasoning: str
@@ -42,10 +51,10 @@ class ChainView(TypedDict):
     figures: dict[str, object] | None
 
 
-class ReplyView(TypedDict):
-    """What answers a question: one chain, or several that thought in parallel.
+class AnswersView(TypedDict):
+    """The answers to a question: one chain, or several that thought in parallel.
 
-    agree: indices of the chains that agree, where there are several.
+    agree: indices of the chains that agree, if there are several.
     """
 
     message: str
@@ -55,14 +64,14 @@ class ReplyView(TypedDict):
 
 
 class Exchange(TypedDict):
-    """A question and its reply, if it has one."""
+    """A question and its answers, if it has any."""
 
     question: QuestionView
-    reply: ReplyView | None
+    reply: AnswersView | None
 
 
 class ConversationView(TypedDict):
-    """The path shown. `running`: the id of the question that is being answered."""
+    """The path shown. `running`: id of the question that is being answered."""
 
     id: str
     title: str
@@ -71,8 +80,58 @@ class ConversationView(TypedDict):
     running: str | None
 
 
+class WatchForm(ConversationForm):
+    """The version of a running answer that a tab has seen."""
+
+    version: int = 0
+
+
+class AnswerNowForm(ConversationForm):
+    """The chain whose reasoning is closed; None: all of them."""
+
+    chain: int | None = Field(default=None, ge=0, le=7)
+
+
+def conversation_calls(services: Services) -> list[ServerCall]:
+    """The calls of the turns."""
+
+    def show(form: ConversationForm) -> Result:
+        return conversation_view(services, form.conversation)
+
+    def show_branch(form: MessageForm) -> Result:
+        switch(services.store, form.message)
+        return conversation_view(services, services.store.message(form.message).conversation)
+
+    def answer(form: MessageForm) -> Result:
+        return chain_view(services.store.message(form.message), services.renderer)
+
+    def watch(form: WatchForm) -> Result:
+        return {"patch": services.live.next(form.conversation, form.version)}
+
+    def stop(form: ConversationForm) -> Result:
+        run = services.runs.of(form.conversation)
+        if run is not None:
+            run.stop()
+        return {}
+
+    def answer_now(form: AnswerNowForm) -> Result:
+        run = services.runs.of(form.conversation)
+        if run is not None:
+            run.answer_now(form.chain)
+        return {}
+
+    return [
+        server_call("show", ConversationForm, show),
+        server_call("show_branch", MessageForm, show_branch),
+        server_call("answer", MessageForm, answer),
+        server_call("watch", WatchForm, watch),
+        server_call("stop", ConversationForm, stop),
+        server_call("answer_now", AnswerNowForm, answer_now),
+    ]
+
+
 def conversation_view(services: Services, conversation: str) -> ConversationView:
-    """Raises UserError when it is gone."""
+    """The path that is shown. Raises UserError if the conversation is gone."""
     run = services.runs.of(conversation)
     record = services.store.conversation(conversation)
     exchanges: list[Exchange] = []
@@ -114,10 +173,10 @@ def _question(turn: Turn) -> QuestionView:
     )
 
 
-def _reply(turn: Turn, renderer: MarkdownRenderer) -> ReplyView:
+def _reply(turn: Turn, renderer: MarkdownRenderer) -> AnswersView:
     chains = turn.chains or (turn.message,)
     several = len(chains) > 1
-    return ReplyView(
+    return AnswersView(
         message=turn.message.id,
         chains=[chain_view(chain, renderer) for chain in chains],
         siblings=_siblings(turn),
@@ -126,7 +185,7 @@ def _reply(turn: Turn, renderer: MarkdownRenderer) -> ReplyView:
 
 
 def _siblings(turn: Turn) -> Siblings:
-    """The chains of one run count as one: they are shown together."""
+    """The chains of one run count as one, because they are shown together."""
     units = _units(turn.siblings)
     index = next(i for i, unit in enumerate(units) if turn.message in unit)
     return Siblings(

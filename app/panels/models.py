@@ -1,4 +1,4 @@
-"""The models that can be opened, the one that is, converting, and what fits."""
+"""The models that can be opened, the open one, conversion, and what fits on which Mac."""
 
 from dataclasses import asdict
 
@@ -10,14 +10,14 @@ from magistral_mlx.app.panels.calls import Form, Nothing, Result, ServerCall, se
 from magistral_mlx.app.panels.services import Services
 
 
-class Opening(Form):
-    """A model to open; `stop_runs` ends the answers that the old one writes."""
+class OpenForm(Form):
+    """A model to open; `stop_runs` stops the answers in progress."""
 
     name: str
     stop_runs: bool = False
 
 
-class Converting(Form):
+class ConvertForm(Form):
     """A model to convert."""
 
     source: str = Field(min_length=1)
@@ -25,7 +25,7 @@ class Converting(Form):
 
 
 def models_calls(services: Services) -> list[ServerCall]:
-    """What the model picker, the gauges and the conversion ask for."""
+    """The calls of the model picker, the gauges and the conversion."""
 
     def models(form: Nothing) -> Result:
         return {"models": [asdict(entry) for entry in available_models()]}
@@ -37,11 +37,11 @@ def models_calls(services: Services) -> list[ServerCall]:
             "conversion": _conversion(services),
         }
 
-    def open_model(form: Opening) -> Result:
+    def open_model(form: OpenForm) -> Result:
         services.models.open(form.name, stop_runs=form.stop_runs)
         return _model(services)
 
-    def start(form: Converting) -> Result:
+    def start(form: ConvertForm) -> Result:
         services.conversion.start(form.source, bits=form.bits)
         return _conversion(services)
 
@@ -55,8 +55,8 @@ def models_calls(services: Services) -> list[ServerCall]:
     return [
         server_call("models", Nothing, models),
         server_call("status", Nothing, status),
-        server_call("open_model", Opening, open_model),
-        server_call("convert", Converting, start),
+        server_call("open_model", OpenForm, open_model),
+        server_call("convert", ConvertForm, start),
         server_call("cancel_conversion", Nothing, cancel),
         server_call("what_fits", Nothing, fits),
     ]
@@ -75,7 +75,7 @@ def _model(services: Services) -> Result:
 
 
 def _memory(services: Services) -> Result | None:
-    """Bytes: what was planned, and what the KV cache takes at present."""
+    """Bytes: the memory plan, and the KV in use."""
     model = services.models.snapshot().model
     if model is None:
         return None

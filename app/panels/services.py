@@ -1,4 +1,4 @@
-"""What the page works with, opened together and closed together."""
+"""The objects that the page works with, opened and closed together."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,7 +17,7 @@ from magistral_mlx.magistral import Magistral
 
 @dataclass(frozen=True, slots=True)
 class Services(AbstractContextManager["Services"]):
-    """The store, the open model, the answers that run, and their way to the browser."""
+    """The store, the open model, the running answers, and their way to the browser."""
 
     store: Store
     runs: RunRegistry
@@ -27,7 +27,7 @@ class Services(AbstractContextManager["Services"]):
     live: LiveRuns
 
     def close(self) -> None:
-        """Stop and save what runs, close the model and the store."""
+        """Stop and save the running answers, and close the model and the store."""
         self.conversion.cancel()
         self.models.close()
         self.store.close()
@@ -47,9 +47,9 @@ def open_services(
     open_model: Callable[[str], Magistral],
     state_folder: Path | None = None,
 ) -> Services:
-    """Open the store; the model is opened later, by `Services.models`.
+    """Open the store; `Services.models` opens a model later.
 
-    data_folder: where conversations are kept; None keeps no history.
+    data_folder: for the conversations; None keeps no history.
     open_model, state_folder: as `ModelHolder` takes them.
     """
     store = Store(data_folder)

@@ -11,48 +11,48 @@ from magistral_mlx.app.store.transfer import file_name, import_json, to_json, to
 from magistral_mlx.errors import UserError
 
 
-class Search(Form):
-    """What must occur in a title or a message; empty for all."""
+class SearchForm(Form):
+    """Text to find in titles and messages; empty for all conversations."""
 
     text: str = ""
 
 
-class Rename(ConversationForm):
-    """Its new title."""
+class RenameForm(ConversationForm):
+    """A conversation's new title."""
 
     title: str
 
 
-class Pin(ConversationForm):
-    """Whether it stays at the top."""
+class PinForm(ConversationForm):
+    """Whether a conversation stays at the top."""
 
     pinned: bool
 
 
-class Export(ConversationForm):
-    """The form of the file."""
+class ExportForm(ConversationForm):
+    """The format of an exported file."""
 
     form: Literal["markdown", "json"]
 
 
-class Import(Form):
-    """A file of ours, in base64."""
+class ImportForm(Form):
+    """An exported file, in base64."""
 
     data: str
 
 
 def sidebar_calls(services: Services) -> list[ServerCall]:
-    """What the sidebar asks for."""
+    """The calls of the sidebar."""
     store = services.store
 
-    def search(form: Search) -> Result:
+    def search(form: SearchForm) -> Result:
         return {"conversations": [_listed(each) for each in store.conversations(form.text)]}
 
-    def rename(form: Rename) -> Result:
+    def rename(form: RenameForm) -> Result:
         store.rename(form.conversation, form.title)
         return _listed(store.conversation(form.conversation))
 
-    def pin(form: Pin) -> Result:
+    def pin(form: PinForm) -> Result:
         store.pin(form.conversation, pinned=form.pinned)
         return _listed(store.conversation(form.conversation))
 
@@ -64,31 +64,31 @@ def sidebar_calls(services: Services) -> list[ServerCall]:
         store.delete(form.conversation)
         return {}
 
-    def export(form: Export) -> Result:
+    def export(form: ExportForm) -> Result:
         record = store.conversation(form.conversation)
         if form.form == "json":
             return {"name": file_name(record, ".json"), "text": to_json(store, record.id)}
         return {"name": file_name(record, ".md"), "text": to_markdown(store, record.id)}
 
-    def take_in(form: Import) -> Result:
+    def take_in(form: ImportForm) -> Result:
         return _listed(import_json(store, decoded(form.data)))
 
     return [
-        server_call("search", Search, search),
-        server_call("rename", Rename, rename),
-        server_call("pin", Pin, pin),
+        server_call("search", SearchForm, search),
+        server_call("rename", RenameForm, rename),
+        server_call("pin", PinForm, pin),
         server_call("delete_conversation", ConversationForm, delete),
-        server_call("export", Export, export),
-        server_call("import_file", Import, take_in),
+        server_call("export", ExportForm, export),
+        server_call("import_file", ImportForm, take_in),
     ]
 
 
 def decoded(data: str) -> bytes:
-    """The bytes of a file as the script sends it. Raises UserError for what is no base64."""
+    """The bytes of a file as the script sends it. Raises UserError if it is not base64."""
     try:
         return base64.b64decode(data, validate=True)
     except binascii.Error:
-        raise UserError("The file arrived damaged: try it again.") from None
+        raise UserError("The file arrived damaged: add it again.") from None
 
 
 def _listed(record: Conversation) -> Result:

@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from magistral_mlx.app.rendering.markdown import Block, MarkdownRenderer
+from magistral_mlx.app.rendering.markdown import HtmlBlock, MarkdownRenderer
 
 _FORMULAS = (
     (re.compile(r"\\\["), re.compile(r"\\\]")),
-    (re.compile(r"\\begin\{"), re.compile(r"\\end\{[^}]*\}")),
+    (re.compile(r"\\begin\{"), re.compile(r"\\end\{[^{}]*\}")),
 )
 """How formulas begin and end that may have blank lines or headings in them."""
 
@@ -73,7 +73,7 @@ class GrowingText:
         self._blocks[same:] = new
         self._changed[same:] = [version] * len(new)
 
-    def _settle(self, tail: str, blocks: list[Block]) -> None:
+    def _settle(self, tail: str, blocks: list[HtmlBlock]) -> None:
         """All but the last two: the last line may still change what it belongs to.
 
         And none from where a formula has begun: when it ends, all between is part of it.

@@ -52,7 +52,7 @@ def page_command(
                 "magistral-mlx serve, which shows the page too."
             )
         try:
-            from magistral_mlx.app.command import PageOptions, run_page
+            from magistral_mlx.app.launch import PageOptions, run_page
         except ModuleNotFoundError as error:
             raise _missing("The page", [error.name or "gradio"], extra="app") from error
         options = PageOptions(

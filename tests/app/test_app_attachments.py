@@ -1,6 +1,7 @@
 """Files dropped on the page: what is read, what is refused, and how the model gets it."""
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from magistral_mlx.app.files import attachments
 from magistral_mlx.app.files.attachments import (
+    MAX_PAGES,
     Attachment,
+    pdf_text,
     read_attachment,
     safe_name,
     with_attachments,
 )
-from magistral_mlx.app.files.pdf_text import MAX_PAGES, pdf_text
 from magistral_mlx.errors import UserError
 from magistral_mlx.text.tokenizer import Tokenizer
 
@@ -97,7 +99,7 @@ def test_large_files_are_refused_before_they_are_decoded(
     tmp_path: Path, tokenizer_v11: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path, b"a" * 3_000_000)
-    with pytest.raises(UserError, match="3,000,000 characters, and 1,000,000 can be read"):
+    with pytest.raises(UserError, match="3,000,000 characters; the limit is 1,000,000"):
         read_attachment(path, tokenizer_v11)
     monkeypatch.setattr(attachments, "MAX_FILE_BYTES", 1 << 20)
     with pytest.raises(UserError, match="larger than 1 MB"):
@@ -124,12 +126,14 @@ def test_a_pdf_with_a_password_is_refused() -> None:
 
 
 def test_a_scan_is_refused_with_what_to_do() -> None:
-    with pytest.raises(UserError, match=r"holds no text, as a scan does: run a text recognition"):
+    with pytest.raises(
+        UserError, match=r"has no text, probably because it is a scan: run text recognition"
+    ):
         pdf_text(pdf("", ""), "scan.pdf")
 
 
 def test_a_pdf_of_too_many_pages_is_refused() -> None:
-    with pytest.raises(UserError, match="501 pages, and 500 can be read"):
+    with pytest.raises(UserError, match="501 pages; the limit is 500"):
         pdf_text(pdf(*["x"] * (MAX_PAGES + 1)), "book.pdf")
 
 
@@ -162,6 +166,13 @@ def test_a_file_cannot_end_its_own_block() -> None:
     assert text.startswith(f"File: a.md\n{fence}\n```\n")
     assert text.count(fence) == 2
     assert text.endswith("File: b.txt\n```\nplain\n```\n\nWhat is this?")
+
+
+def test_a_file_of_backticks_gets_its_fence_in_linear_time() -> None:
+    begun = time.perf_counter()
+    text = with_attachments("", [Attachment("a", "`" * 1_000_000, 1)])
+    assert text.endswith("\n" + "`" * 1_000_001)
+    assert time.perf_counter() - begun < 1
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from magistral_mlx.app.models.conversion import Conversion, ConversionSnapshot
-from magistral_mlx.app.models.fits import what_fits
+from magistral_mlx.app.models.conversion import Conversion, ConversionSnapshot, what_fits
 from magistral_mlx.convert import default_output
 from magistral_mlx.errors import UserError
 from magistral_mlx.machine import GIB, mac_limit

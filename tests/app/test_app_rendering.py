@@ -1,12 +1,14 @@
 """Markdown to HTML: what is shown, and what never becomes HTML."""
 
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from magistral_mlx.app.rendering.growing_text import GrowingText
 from magistral_mlx.app.rendering.markdown import MarkdownRenderer
 
 RENDERER = MarkdownRenderer()
@@ -77,6 +79,13 @@ def test_formulas_become_mathml(text: str) -> None:
     assert "<msup><mi>x</mi><mn>2</mn></msup>" in RENDERER.html(text)
 
 
+def test_text_beside_a_formula_stays() -> None:
+    html = RENDERER.html("\\[x^2\\] is a square")
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in html
+    assert "is a square" in html
+    assert '<div class="formula" tabindex="0"><math' in RENDERER.html("\\[x\n= 1\\] (3)\n\nb")
+
+
 def test_numbered_environments_are_set_without_numbers() -> None:
     html = RENDERER.html("\\begin{align}\na &= b\\\\\nc &= d\n\\end{align}")
     assert "<mtable" in html
@@ -125,6 +134,44 @@ def test_texts_take_their_direction_from_what_they_say_and_code_does_not() -> No
 )
 def test_hostile_texts_become_harmless(text: str) -> None:
     assert wrong_in(RENDERER.html(text)) == []
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        *(
+            "[",
+            "![",
+            "\\(",
+            "\\(a",
+            "\\[",
+            "\\[a ",
+            "- \\[a\n",
+            "\n\n\\[>&",
+            "$",
+            "$$",
+            "\\begin{align}\n",
+        ),
+        *(
+            "\n\n\\begin{align}`",
+            "\\end{",
+            "\\begin{",
+            "`a``a",
+            "**a ",
+            "|-|-\n",
+            "~~~\n",
+            "<",
+            "> ",
+        ),
+    ],
+)
+def test_hostile_texts_are_rendered_in_linear_time(repeated: str) -> None:
+    growing = GrowingText(RENDERER)
+    for start, end in (("", ""), ("\\[ ", " \\]x"), ("- \\(", "\\)")):
+        text = start + repeated * (20_000 // len(repeated)) + end
+        begun = time.process_time()
+        growing.update(text, 1)
+        assert time.process_time() - begun < 3
 
 
 @given(

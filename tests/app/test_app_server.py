@@ -66,7 +66,7 @@ def test_a_conversation_is_begun_listed_and_deleted(client: TestClient, services
 @pytest.mark.parametrize(
     ("name", "form", "error"),
     [
-        ("send", {"text": "  "}, "The message is empty."),
+        ("send", {"text": "  "}, "The message is empty: write something or attach a file."),
         ("send", {"text": 7}, "text: Input should be a valid string."),
         ("send", {"text": "x", "chains": 9}, "chains: "),
         ("send", {"text": "x", "path": "/etc/passwd"}, "path: Extra inputs are not permitted."),
