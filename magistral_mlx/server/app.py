@@ -4,15 +4,13 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from magistral_mlx.server.answering.errors import install_errors
 from magistral_mlx.server.answering.metrics import Metrics
 from magistral_mlx.server.answering.model_slot import ModelSlot
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.server.anthropic.messages import message_routes
-from magistral_mlx.server.health import health_routes
+from magistral_mlx.server.errors import install_errors
 from magistral_mlx.server.layers.auth import Auth
-from magistral_mlx.server.layers.body_guard import BodyGuard
+from magistral_mlx.server.layers.body import BodyGuard
 from magistral_mlx.server.layers.host_check import HostCheck
 from magistral_mlx.server.layers.record_middleware import ID_HEADER, RecordMiddleware
 from magistral_mlx.server.openai.chat import chat_routes
@@ -20,6 +18,8 @@ from magistral_mlx.server.openai.completions import completion_routes
 from magistral_mlx.server.openai.models import model_routes
 from magistral_mlx.server.openai.responses import response_routes
 from magistral_mlx.server.openai.tokens import token_routes
+from magistral_mlx.server.own_routes import health_routes
+from magistral_mlx.server.settings import ServerSettings
 from magistral_mlx.spec import VERSION
 
 

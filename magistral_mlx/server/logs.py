@@ -2,7 +2,7 @@
 
 import logging
 
-from magistral_mlx.server.answering import request_log
+from magistral_mlx.server.layers import records as request_log
 
 
 def configure_logging() -> None:

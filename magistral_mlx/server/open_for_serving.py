@@ -11,8 +11,8 @@ from magistral_mlx.api import Magistral
 from magistral_mlx.folders import state_folder
 from magistral_mlx.opening import Opening, choose_model, remember_model
 from magistral_mlx.ranks.launch import is_follower
-from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.server.serving import OnStep, serve
+from magistral_mlx.server.settings import ServerSettings
 
 
 def serve_chosen(

@@ -16,10 +16,10 @@ from magistral_mlx.device import mlx_thread
 from magistral_mlx.engine.status import StepReport
 from magistral_mlx.errors import EngineError, RequestError, UserError
 from magistral_mlx.server.answering.model_slot import ModelSlot, model_names
-from magistral_mlx.server.answering.request_log import scope_record
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.server.app import create_app, create_service
+from magistral_mlx.server.layers.records import scope_record
+from magistral_mlx.server.settings import ServerSettings
 
 OnStep = Callable[[StepReport], None]
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.server.answering.settings import MB, ServerSettings
+from magistral_mlx.server.settings import MB, ServerSettings
 
 Host = Annotated[
     str, typer.Option(help="Address to listen on; others than this machine's need a key.")

@@ -8,10 +8,10 @@ import pytest
 
 from magistral_mlx.events import AnswerText, Event, Finished, ReasoningText, Timings, TokenLogprob
 from magistral_mlx.events import Usage as TokenUsage
+from magistral_mlx.server.answering.admission import Admission
 from magistral_mlx.server.answering.answers import Answers, ChoiceEvent
-from magistral_mlx.server.answering.errors import ApiError
-from magistral_mlx.server.answering.limits import Admission
-from magistral_mlx.server.layers.body_guard import has_lone_surrogate, nesting
+from magistral_mlx.server.errors import ApiError
+from magistral_mlx.server.layers.body import has_lone_surrogate, nesting
 
 END = Finished("stop", TokenUsage(1, 1, 0, 0), Timings(None, None, None, 0.0, 0), False)
 

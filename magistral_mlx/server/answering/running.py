@@ -13,8 +13,8 @@ from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.reply import Reply, ReplyBuilder
 from magistral_mlx.server.answering.answers import Answers, ChoiceEvent
-from magistral_mlx.server.answering.errors import ApiError
-from magistral_mlx.server.answering.settings import ServerSettings
+from magistral_mlx.server.errors import ApiError
+from magistral_mlx.server.settings import ServerSettings
 
 CLIENT_GONE = 499
 """The status that nobody gets: the client has gone."""

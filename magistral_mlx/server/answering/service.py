@@ -11,12 +11,12 @@ from magistral_mlx.engine.engine import MAX_RUNNING
 from magistral_mlx.engine.request import Request
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import MAX_SEED
-from magistral_mlx.server.answering.limits import Admission
+from magistral_mlx.server.answering.admission import Admission
 from magistral_mlx.server.answering.metrics import Metrics
 from magistral_mlx.server.answering.model_slot import ModelSlot
-from magistral_mlx.server.answering.request_log import record_of
 from magistral_mlx.server.answering.running import RunningAnswers
-from magistral_mlx.server.answering.settings import ServerSettings
+from magistral_mlx.server.layers.records import record_of
+from magistral_mlx.server.settings import ServerSettings
 from magistral_mlx.text.conversation import Message
 
 

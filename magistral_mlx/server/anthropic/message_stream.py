@@ -22,7 +22,7 @@ from magistral_mlx.events import (
     ToolCallEnd,
 )
 from magistral_mlx.server.answering.running import RunningAnswers
-from magistral_mlx.server.answering.sse import event
+from magistral_mlx.server.answering.sending import event
 from magistral_mlx.server.anthropic.message_request import Display
 from magistral_mlx.server.anthropic.message_usage import message_usage, stop_fields
 

@@ -11,15 +11,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from magistral_mlx.reply import Reply
-from magistral_mlx.server.answering.errors import ANTHROPIC_ERRORS, ApiError
 from magistral_mlx.server.answering.json_response import ModelResponse
 from magistral_mlx.server.answering.model_slot import model_names
-from magistral_mlx.server.answering.request_log import record_of
+from magistral_mlx.server.answering.sending import STREAMED, AnswerStreamResponse
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.answering.sse import STREAMED, AnswerStreamResponse
 from magistral_mlx.server.anthropic.message_request import CountRequest, Display, MessageRequest
 from magistral_mlx.server.anthropic.message_stream import MessageStream
 from magistral_mlx.server.anthropic.message_usage import message_usage, stop_fields
+from magistral_mlx.server.errors import ANTHROPIC_ERRORS, ApiError
+from magistral_mlx.server.layers.records import record_of
 
 Fields = Mapping[str, object]
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from magistral_mlx.server.answering.errors import ApiError
+from magistral_mlx.server.errors import ApiError
 from magistral_mlx.server.layers.refusal import refuse
 
 OPEN_PATHS = ("/health",)

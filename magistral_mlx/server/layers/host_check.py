@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from magistral_mlx.server.answering.errors import ApiError
-from magistral_mlx.server.answering.settings import ServerSettings
+from magistral_mlx.server.errors import ApiError
 from magistral_mlx.server.layers.refusal import refuse
+from magistral_mlx.server.settings import ServerSettings
 
 OWN_NAMES = ("localhost", "127.0.0.1", "::1", "host.docker.internal")
 """Names that nobody else can give an address to."""

@@ -7,7 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from magistral_mlx.server.answering.metrics import Metrics
-from magistral_mlx.server.answering.request_log import RequestRecord
+from magistral_mlx.server.layers.records import RequestRecord
 
 ID_HEADER = "x-request-id"
 

@@ -3,7 +3,7 @@
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from magistral_mlx.server.answering.errors import ApiError, error_response, request_id
+from magistral_mlx.server.errors import ApiError, error_response, request_id
 
 POLICY_VIOLATION = 1008
 """The code that a WebSocket is closed with."""

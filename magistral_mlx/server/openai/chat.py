@@ -10,17 +10,17 @@ from fastapi.responses import Response
 from openai.types.chat import ChatCompletion
 
 from magistral_mlx.reply import Reply
-from magistral_mlx.server.answering.errors import ERRORS, ApiError
 from magistral_mlx.server.answering.json_response import ModelResponse
 from magistral_mlx.server.answering.model_slot import model_names
-from magistral_mlx.server.answering.request_log import record_of
+from magistral_mlx.server.answering.sending import STREAMED, AnswerStreamResponse
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.answering.sse import STREAMED, AnswerStreamResponse
+from magistral_mlx.server.errors import ERRORS, ApiError
+from magistral_mlx.server.layers.records import record_of
+from magistral_mlx.server.openai.answer_fields import completion_usage, timings
 from magistral_mlx.server.openai.chat_request import ChatRequest
 from magistral_mlx.server.openai.chat_stream import ChatStream, raw_text
 from magistral_mlx.server.openai.finish import finish_fields
 from magistral_mlx.server.openai.logprob_fields import chat_logprobs
-from magistral_mlx.server.openai.usage import completion_usage, timings
 from magistral_mlx.text.conversation import ToolCall
 
 

@@ -15,10 +15,10 @@ from magistral_mlx.events import (
 )
 from magistral_mlx.reply import Reply
 from magistral_mlx.server.answering.running import RunningAnswers
-from magistral_mlx.server.answering.sse import DONE, KEEP_ALIVE, event
+from magistral_mlx.server.answering.sending import DONE, KEEP_ALIVE, event
+from magistral_mlx.server.openai.answer_fields import completion_usage, timings
 from magistral_mlx.server.openai.finish import finish_fields
 from magistral_mlx.server.openai.logprob_fields import chat_logprobs
-from magistral_mlx.server.openai.usage import completion_usage, timings
 from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
 
 Fields = Mapping[str, object]

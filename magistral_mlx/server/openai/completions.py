@@ -10,23 +10,23 @@ from fastapi.responses import Response
 from openai.types import Completion
 
 from magistral_mlx.events import AnswerText, Finished, TokenLogprob
-from magistral_mlx.server.answering.errors import ERRORS, ApiError
 from magistral_mlx.server.answering.json_response import ModelResponse
 from magistral_mlx.server.answering.model_slot import model_names
-from magistral_mlx.server.answering.request_log import record_of
 from magistral_mlx.server.answering.running import RunningAnswers
-from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.answering.sse import (
+from magistral_mlx.server.answering.sending import (
     DONE,
     KEEP_ALIVE,
     STREAMED,
     AnswerStreamResponse,
     event,
 )
+from magistral_mlx.server.answering.service import Service
+from magistral_mlx.server.errors import ERRORS, ApiError
+from magistral_mlx.server.layers.records import record_of
+from magistral_mlx.server.openai.answer_fields import completion_usage, timings
 from magistral_mlx.server.openai.completion_request import CompletionRequest
 from magistral_mlx.server.openai.finish import finish_fields
 from magistral_mlx.server.openai.logprob_fields import token_text
-from magistral_mlx.server.openai.usage import completion_usage, timings
 
 Fields = Mapping[str, object]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from openai.types.responses import Response
 
 from magistral_mlx.events import Finished
-from magistral_mlx.server.answering.errors import ApiError
+from magistral_mlx.server.errors import ApiError
+from magistral_mlx.server.openai.answer_fields import timings
 from magistral_mlx.server.openai.response_request import ResponseRequest
-from magistral_mlx.server.openai.usage import timings
 from magistral_mlx.spec import TEMPERATURE, TOP_P
 
 Fields = Mapping[str, object]

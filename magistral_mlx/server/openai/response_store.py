@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from openai.types.responses import Response
 
-from magistral_mlx.server.answering.errors import ApiError
+from magistral_mlx.server.errors import ApiError
 from magistral_mlx.text.conversation import Message
 
 

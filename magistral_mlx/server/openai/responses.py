@@ -8,13 +8,13 @@ from openai.types import responses as types
 from openai.types.responses import Response
 from pydantic import BaseModel
 
-from magistral_mlx.server.answering.errors import ERRORS, ApiError
 from magistral_mlx.server.answering.json_response import ModelResponse
 from magistral_mlx.server.answering.model_slot import model_names
-from magistral_mlx.server.answering.request_log import record_of
 from magistral_mlx.server.answering.running import RunningAnswers
+from magistral_mlx.server.answering.sending import KEEP_ALIVE, STREAMED, AnswerStreamResponse, event
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.answering.sse import KEEP_ALIVE, STREAMED, AnswerStreamResponse, event
+from magistral_mlx.server.errors import ERRORS, ApiError
+from magistral_mlx.server.layers.records import record_of
 from magistral_mlx.server.openai.response_body import ResponseBody
 from magistral_mlx.server.openai.response_items import messages_of
 from magistral_mlx.server.openai.response_request import ResponseRequest

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from magistral_mlx.errors import RequestError
-from magistral_mlx.server.answering.errors import ERRORS
 from magistral_mlx.server.answering.service import Service
+from magistral_mlx.server.errors import ERRORS
 from magistral_mlx.server.fields.chat_messages import ChatMessageFields
 from magistral_mlx.server.fields.strict_model import StrictModel
 from magistral_mlx.server.fields.tool_fields import OptionalTools

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from magistral_mlx.server.answering.errors import ApiError, error_body, request_id
 from magistral_mlx.server.answering.running import RunningAnswers
+from magistral_mlx.server.errors import ApiError, error_body, request_id
 
 KEEP_ALIVE = ": still working\n\n"
 DONE = "data: [DONE]\n\n"

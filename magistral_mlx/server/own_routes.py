@@ -7,8 +7,8 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from magistral_mlx.server.answering.errors import ERRORS
 from magistral_mlx.server.answering.service import Service
+from magistral_mlx.server.errors import ERRORS
 
 
 class Health(BaseModel):

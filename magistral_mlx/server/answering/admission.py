@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 
-from magistral_mlx.server.answering.errors import ApiError
+from magistral_mlx.server.errors import ApiError
 
 
 class Admission:
