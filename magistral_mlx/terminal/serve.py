@@ -1,6 +1,7 @@
 """The commands that serve the model: app for people, serve for programs."""
 
 import os
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import data_folder
 from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.ranks.launch import find_launch
-from magistral_mlx.server.serving_options import Serving
+from magistral_mlx.server.settings import MB, ServerSettings
 from magistral_mlx.terminal.command_options import DataDir, Model, NoHistory, OpeningOptions
 from magistral_mlx.terminal.console import consoles, exit_codes
 
@@ -67,11 +68,97 @@ def page_command(
         run_page(options, opening.opening(), console=console)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingOptions:
+    """The options of `serve` that set up the server itself."""
+
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other machines' access needs a key.")
+    ] = "127.0.0.1"
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--api-key",
+            envvar="MAGISTRAL_MLX_API_KEY",
+            help="A key that clients must send. Repeat it for several keys, or separate them by "
+            "spaces in the variable. Other users of this machine can see a command line, but not "
+            "the variable.",
+            show_default=False,
+            show_envvar=True,
+        ),
+    ] = None
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Serve other machines without a key.")
+    ] = False
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cors-origin",
+            help="Origin of a web page that may call the server, such as https://example.org.",
+            show_default=False,
+        ),
+    ] = None
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            help="A host name to accept besides the machine's own; * for any.",
+            show_default=False,
+        ),
+    ] = None
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--alias", help="Another model name to accept in requests.", show_default=False
+        ),
+    ] = None
+    queue: Annotated[
+        int, typer.Option(help="Maximum number of waiting requests, besides the running ones.")
+    ] = 64
+    per_key: Annotated[
+        int | None,
+        typer.Option(
+            "--per-key", help="Maximum number of requests per key at once.", show_default="no limit"
+        ),
+    ] = None
+    timeout: Annotated[float, typer.Option(help="Cut an answer off after this many seconds.")] = (
+        3600
+    )
+    grace: Annotated[
+        float, typer.Option(help="When stopping, seconds for running answers to finish.")
+    ] = 30
+    max_body: Annotated[
+        int, typer.Option("--max-body", help="Largest request body, in megabytes.")
+    ] = 16
+    log_prompts: Annotated[
+        bool, typer.Option("--log-prompts", help="Write messages and prompts to the log.")
+    ] = False
+
+    def settings(self) -> ServerSettings:
+        """The server's settings. Raises RequestError if they are unsafe or out of range."""
+        return ServerSettings(
+            host=self.host,
+            port=self.port,
+            api_keys=tuple(key for given in self.api_key or () for key in given.split()),
+            insecure=self.insecure,
+            cors_origins=tuple(self.cors_origin or ()),
+            allowed_hosts=tuple(self.allow_host or ()),
+            aliases=tuple(self.alias or ()),
+            queue=self.queue,
+            per_key=self.per_key,
+            request_timeout=self.timeout,
+            grace=self.grace,
+            max_body_bytes=self.max_body * MB,
+            log_prompts=self.log_prompts,
+        )
+
+
 @takes_groups
 def serve_command(
     *,
     model: Model = None,
-    serving: Serving,
+    serving: ServingOptions,
     page: Annotated[
         bool | None,
         typer.Option(
