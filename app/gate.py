@@ -1,15 +1,11 @@
 """What of the page's server can be reached, and by whom: an ASGI layer around Gradio."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from magistral_mlx.app.hosts import App, Receive, Scope, Send
 from magistral_mlx.app.scripts import FOLDER as SCRIPTS
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 GRADIO = "/gradio_api"
 OPEN_PATHS = frozenset(
@@ -50,6 +46,11 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
+
+
+async def refuse_host(_scope: Scope, _receive: Receive, send: Send, host: str) -> None:
+    """Answer a request by a name that is not this machine's."""
+    await _refuse(send, 400, f"{host!r} is not served: open the page at its address.".encode())
 
 
 class PageGate:

@@ -1,6 +1,5 @@
 """`magistral-mlx app`: open the services and a model, and serve the page at an address."""
 
-import ipaddress
 import socket
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -12,9 +11,9 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from magistral_mlx.app.gate import PageGate
+from magistral_mlx.app.gate import PageGate, refuse_host
+from magistral_mlx.app.hosts import HostCheck, is_loopback
 from magistral_mlx.app.page import create_page
 from magistral_mlx.app.panels.services import Services, open_services
 from magistral_mlx.app.scripts import load_scripts
@@ -96,10 +95,7 @@ def create_app(services: Services, address: Address) -> FastAPI:
     """A server of the page alone."""
     app = page_app(services, auth=address.auth)
     if is_loopback(address.host):
-        # A name that another site points at this machine must not reach the page.
-        app.add_middleware(
-            TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", "::1"]
-        )
+        app.add_middleware(HostCheck, names=(), refuse=refuse_host)
     return app
 
 
@@ -141,16 +137,6 @@ def check_address(address: Address) -> None:
             f"--host {address.host} lets other machines open the page: "
             "set a password with --auth USER:PASSWORD, or leave --host out."
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def parse_auth(text: str | None) -> Auth | None:

@@ -7,11 +7,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from magistral_mlx.app.hosts import is_loopback
 from magistral_mlx.app.launch import (
     Address,
     check_address,
     create_app,
-    is_loopback,
     mount_page,
     parse_auth,
 )
@@ -163,7 +163,7 @@ def test_listening_for_others_needs_a_password() -> None:
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [
-        *[(host, True) for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1")],
+        *[(host, True) for host in ("localhost", "LOCALHOST.", "127.0.0.1", "127.1.2.3", "::1")],
         *[(host, False) for host in ("0.0.0.0", "::", "192.168.1.4", "mac.local")],
     ],
 )
