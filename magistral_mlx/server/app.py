@@ -4,21 +4,20 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from magistral_mlx.app.hosts import HostCheck, machine_names
 from magistral_mlx.server.answering.metrics import Metrics
 from magistral_mlx.server.answering.model_slot import ModelSlot
 from magistral_mlx.server.answering.service import Service
 from magistral_mlx.server.anthropic.messages import message_routes
-from magistral_mlx.server.errors import install_errors
+from magistral_mlx.server.errors import ApiError, install_errors, refuse
 from magistral_mlx.server.layers.auth import Auth
-from magistral_mlx.server.layers.body import BodyGuard
-from magistral_mlx.server.layers.host_check import HostCheck
-from magistral_mlx.server.layers.record_middleware import ID_HEADER, RecordMiddleware
+from magistral_mlx.server.layers.body import BodyLimit
+from magistral_mlx.server.layers.records import ID_HEADER, RecordLayer
 from magistral_mlx.server.openai.chat import chat_routes
 from magistral_mlx.server.openai.completions import completion_routes
 from magistral_mlx.server.openai.models import model_routes
 from magistral_mlx.server.openai.responses import response_routes
-from magistral_mlx.server.openai.tokens import token_routes
-from magistral_mlx.server.own_routes import health_routes
+from magistral_mlx.server.own_routes import own_routes
 from magistral_mlx.server.settings import ServerSettings
 from magistral_mlx.spec import VERSION
 
@@ -31,7 +30,7 @@ def create_service(slot: ModelSlot, settings: ServerSettings) -> Service:
 def create_app(service: Service, *, page: ASGIApp | None = None) -> FastAPI:
     """The whole server as an ASGI application.
 
-    page: another application that gets every path that is not the API's, behind the same key.
+    page: another application, for all paths that are not the API's, with the same access control.
     """
     app = FastAPI(
         title="magistral-mlx",
@@ -39,20 +38,13 @@ def create_app(service: Service, *, page: ASGIApp | None = None) -> FastAPI:
         docs_url=None,  # both pages fetch their scripts from elsewhere
         redoc_url=None,
     )
-    for routes in (
-        chat_routes,
-        completion_routes,
-        message_routes,
-        response_routes,
-        model_routes,
-        token_routes,
-        health_routes,
-    ):
+    openai_routes = (chat_routes, completion_routes, response_routes, model_routes)
+    for routes in (*openai_routes, message_routes, own_routes):
         app.include_router(routes(service))
     install_errors(app)
     _add_layers(app, service)
     if page is not None:
-        # Not mounted: a mount would take wrong methods of the API's routes, too.
+        # Not mounted: a mount would also take wrong methods of the API's routes.
         app.router.default = _page_or_nothing(page, app.router.not_found)
     return app
 
@@ -68,9 +60,10 @@ def _page_or_nothing(page: ASGIApp, nothing: ASGIApp) -> ASGIApp:
 def _add_layers(app: FastAPI, service: Service) -> None:
     """The last one added is the outermost."""
     settings = service.settings
-    app.add_middleware(BodyGuard, settings=settings)
+    app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(Auth, keys=settings.api_keys)
-    app.add_middleware(HostCheck, settings=settings)
+    names = (settings.host, *machine_names(), *settings.allowed_hosts)
+    app.add_middleware(HostCheck, names=names, refuse=_refuse_host)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -79,4 +72,12 @@ def _add_layers(app: FastAPI, service: Service) -> None:
             allow_headers=["*"],
             expose_headers=[ID_HEADER, "Retry-After"],
         )
-    app.add_middleware(RecordMiddleware, metrics=service.metrics)
+    app.add_middleware(RecordLayer, count=service.metrics.request)
+
+
+async def _refuse_host(scope: Scope, receive: Receive, send: Send, host: str) -> None:
+    message = (
+        f"The host {host!r} is not served: use the server's address, or start it with "
+        f"--allow-host {host or 'NAME'}."
+    )
+    await refuse(scope, receive, send, ApiError(403, message, code="unknown_host"))

@@ -1,6 +1,5 @@
-"""Errors as clients expect them: OpenAI's shape, and Anthropic's on its route."""
+"""Errors as clients expect them: in OpenAI's shape, or in Anthropic's on its route."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 import anthropic.types.shared as anthropic_errors
@@ -9,12 +8,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from openai.types.shared import ErrorObject
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from magistral_mlx.errors import EngineError, QueueFullError, RequestError, UserError
 
 ANTHROPIC_PATH = "/v1/messages"
+MAX_MESSAGE, MAX_PARAM = 2_000, 200
+"""Characters of an error's answer: both may quote what the client sent."""
+POLICY_VIOLATION = 1008
+"""The code that a refused WebSocket is closed with."""
 
 
 class ErrorBody(BaseModel):
@@ -23,8 +27,8 @@ class ErrorBody(BaseModel):
     error: ErrorObject
 
 
-class ApiError(Exception):
-    """A request that is not served. The message says what to change."""
+class ApiError(HTTPException):
+    """A refused request. The message says what to change."""
 
     def __init__(
         self,
@@ -35,12 +39,22 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after: int | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
+        """retry_after: seconds."""
+        headers = None if retry_after is None else {"Retry-After": str(retry_after)}
+        super().__init__(status, _shortened(message, MAX_MESSAGE), headers)
         self.code = code
-        self.param = param
         self.retry_after = retry_after
+        self.param = None if param is None else _shortened(param, MAX_PARAM)
+
+    @property
+    def message(self) -> str:
+        """For the client."""
+        return self.detail
+
+    @property
+    def status(self) -> int:
+        """Of the response."""
+        return self.status_code
 
 
 OPENAI_TYPES: Mapping[int, str] = {401: "authentication_error", 429: "rate_limit_error"}
@@ -64,45 +78,50 @@ _TAGS = {
 ERRORS: Mapping[int | str, dict[str, object]] = {
     status: {"model": ErrorBody, "description": text}
     for status, text in (
-        (400, "The request cannot be served as asked."),
-        (401, "No key, or a wrong one."),
-        (404, "There is no such model."),
-        (408, "The request did not arrive in time."),
-        (413, "The request is too large."),
-        (415, "The body is not JSON."),
-        (403, "It came by a host name that is not served."),
-        (422, "A field is unknown, missing or of another type."),
+        (400, "A value is not possible."),
+        (401, "The key is missing or wrong."),
+        (403, "The request came by an unknown host name."),
+        (404, "There is no such model or response."),
+        (408, "The body did not arrive in time."),
+        (413, "The body is too large."),
+        (415, "The body is compressed."),
+        (422, "A field is unknown, missing or of the wrong type."),
         (429, "Too many requests; try again after Retry-After seconds."),
         (500, "The model failed."),
-        (503, "The model is loading, or its engine has died."),
+        (503, "The model is loading, or its engine has stopped."),
     )
 }
-"""What the OpenAPI document says of every route."""
+"""Responses of every route in the OpenAPI document."""
 
 ANTHROPIC_ERRORS: Mapping[int | str, dict[str, object]] = {
-    status: {"model": anthropic_errors.ErrorResponse, "description": said["description"]}
-    for status, said in ERRORS.items()
+    status: {"model": anthropic_errors.ErrorResponse, "description": response["description"]}
+    for status, response in ERRORS.items()
 }
 
 
 def install_errors(app: FastAPI) -> None:
-    """Have every exception answered in the shape of its route."""
-    app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(UserError, _api_error)
-    app.add_exception_handler(EngineError, _api_error)
-    app.add_exception_handler(RequestValidationError, _api_error)
-    app.add_exception_handler(HTTPException, _api_error)
-    app.add_exception_handler(Exception, _api_error)
+    """Answer every exception in the shape of its route."""
+    for kind in (HTTPException, UserError, EngineError, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _respond)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, error: ApiError) -> None:
+    """Answer a request with an error, or close a WebSocket."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+    else:
+        await error_response(scope, error)(scope, receive, send)
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """Any exception as what the client is told of it."""
+    """Any exception as an error for the client."""
     match error:
         case ApiError():
             return error
+        case RequestError():
+            return ApiError(400, str(error), code="invalid_value", param=error.field)
         case UserError():
-            field = error.field if isinstance(error, RequestError) else None
-            return ApiError(400, str(error), code="invalid_value", param=field)
+            return ApiError(400, str(error), code="invalid_value")
         case QueueFullError():
             return ApiError(429, str(error), code="queue_full", retry_after=5)
         case EngineError():
@@ -111,62 +130,54 @@ def as_api_error(error: Exception) -> ApiError:
             return _invalid(error)
         case HTTPException(status_code=status, detail=detail):
             return ApiError(status, str(detail), code=_CODES.get(status))
-    return ApiError(500, "The server failed at this request; its log says why.", code="internal")
+    return ApiError(500, "The server failed on this request; see its log.", code="internal")
 
 
-def error_response(path: str, error: ApiError, *, request_id: str | None = None) -> JSONResponse:
-    """The response that an error is told with."""
-    headers = {}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
+def error_response(scope: Scope, error: ApiError) -> JSONResponse:
+    """The response to a request that has failed."""
+    response = JSONResponse(error_body(scope, error), error.status, error.headers)
+    if error.status in (408, 413):
+        response.headers["Connection"] = "close"  # the rest of the body is not read
     if error.status == 401:
-        # A browser asks for the key then; clients of the API do not look at this.
-        headers["WWW-Authenticate"] = 'Basic realm="magistral-mlx, key as password"'
-    return JSONResponse(error_body(path, error, request_id), error.status, headers)
+        # A browser then asks its user: any name, and the key as the password.
+        is_browser = "text/html" in Headers(scope=scope).get("accept", "")
+        response.headers["WWW-Authenticate"] = "Basic" if is_browser else "Bearer"
+    return response
 
 
-def error_body(path: str, error: ApiError, request_id: str | None = None) -> dict[str, object]:
-    """The body of that response, also an event in the middle of a stream."""
-    if path.startswith(ANTHROPIC_PATH):
+def error_body(scope: Scope, error: ApiError) -> dict[str, object]:
+    """The body of that response, or an event in the middle of a stream."""
+    if scope["path"].startswith(ANTHROPIC_PATH):
         kind = ANTHROPIC_TYPES.get(error.status, "invalid_request_error")
         body = anthropic_errors.ErrorResponse.model_validate(
             {
                 "type": "error",
                 "error": {"type": kind, "message": error.message},
-                "request_id": request_id,
+                "request_id": scope.get("state", {}).get("request_id"),
             }
         )
         return body.model_dump(mode="json", exclude_none=True)
     fallback = "invalid_request_error" if error.status < 500 else "server_error"
-    told = ErrorObject(
+    shown = ErrorObject(
         message=error.message,
         type=OPENAI_TYPES.get(error.status, fallback),
         param=error.param,
         code=error.code,
     )
-    return {"error": told.model_dump(mode="json", exclude_unset=True)}
+    return {"error": shown.model_dump(mode="json", exclude_unset=True)}
 
 
-async def _api_error(request: Request, error: Exception) -> JSONResponse:
-    told = as_api_error(error)
-    response = error_response(request.url.path, told, request_id=request_id(request.scope))
+async def _respond(request: Request, error: Exception) -> JSONResponse:
+    response = error_response(request.scope, as_api_error(error))
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
     return response
 
 
-def request_id(scope: Scope) -> str | None:
-    """The id that the request has got, if it came so far."""
-    found = scope.get("state", {}).get("request_id")
-    return found if isinstance(found, str) else None
-
-
 def _invalid(error: RequestValidationError) -> ApiError:
-    # Of a union's members, the one that fits best fails deepest.
+    # The member of a union that fits best fails deepest.
     first = max(error.errors(), key=lambda found: len(found["loc"]))
     param = ".".join(_place(first["loc"][1:])) or None
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"The body is not JSON: {first['ctx']['error']}.", code="invalid_json")
     if first["type"] == "extra_forbidden":
         message = f"The field {param} is not supported: leave it out."
         return ApiError(422, message, code="unknown_parameter", param=param)
@@ -178,7 +189,7 @@ def _invalid(error: RequestValidationError) -> ApiError:
 
 
 def _place(location: Sequence[int | str]) -> list[str]:
-    """The field's name: pydantic's names for the members of unions are no part of it."""
+    """The path of a field, without pydantic's names for the members of unions."""
     before = ("", *location)
     return [
         str(part)
@@ -192,7 +203,12 @@ def _is_tagged(field: int | str) -> bool:
 
 
 def _is_branch(part: int | str) -> bool:
-    return (
-        isinstance(part, str)
-        and re.search(r"^[A-Z]|[\[(-]|^(str|list|dict|none)$", part) is not None
-    )
+    if isinstance(part, int):
+        return False
+    is_type = "A" <= part[:1] <= "Z" or part in ("str", "list", "dict", "none")
+    return is_type or any(mark in part for mark in "[(-")
+
+
+def _shortened(text: str, limit: int) -> str:
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"

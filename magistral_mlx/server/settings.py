@@ -1,8 +1,8 @@
-"""What an operator chooses for the server."""
+"""Settings of the server."""
 
-import ipaddress
 from dataclasses import dataclass
 
+from magistral_mlx.app.hosts import is_loopback
 from magistral_mlx.errors import RequestError
 
 MB = 1_000_000
@@ -10,22 +10,22 @@ MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Where it listens, whom it serves, and its limits.
+    """Where the server listens, whom it serves, and its limits. Times are in seconds.
 
-    api_keys: whoever has one of them is served; none: everybody is, on this machine only.
-    insecure: listen for other machines although there are no keys.
-    cors_origins: web pages that may call it, as "https://example.org"; "*" for any.
-    allowed_hosts: names that it is called by, besides its address; "*" for any.
-    aliases: further names of the model that requests may give.
-    queue: requests that may wait, beside those that run; more get 429.
-    per_key: requests at once of one key, waiting ones included; None: no limit but the queue.
-    request_timeout: seconds after which an answer is ended where it is.
-    body_timeout: seconds in which a request must have arrived as a whole.
-    keep_alive: seconds without an event after which a stream gets a comment.
-    stall_timeout: seconds after which a client that reads nothing of its stream is given up.
-    grace: seconds that answers have to finish when the server is stopped.
+    api_keys: clients must send one of them; without keys, only this machine is served.
+    insecure: listen for other machines without keys.
+    cors_origins: web pages that may call the server, such as "https://example.org"; "*" for any.
+    allowed_hosts: host names to accept besides the machine's own; "*" for any.
+    aliases: more model names that requests may use.
+    queue: answers that may wait, besides those that run; more get 429.
+    per_key: answers of one key at once, waiting ones included; None: no limit but the queue.
+    request_timeout: when an answer is cut off.
+    body_timeout: until a request must have arrived.
+    keep_alive: silence after which a stream gets a comment.
+    stall_timeout: when the stream of a client that reads nothing is closed.
+    grace: for running answers to finish when the server stops.
     stored_bytes: of conversations that /v1/responses keeps for previous_response_id.
-    log_prompts: write messages and prompts into the log.
+    log_prompts: write messages and prompts to the log.
     """
 
     host: str = "127.0.0.1"
@@ -39,7 +39,6 @@ class ServerSettings:
     per_key: int | None = None
     max_body_bytes: int = 16 * MB
     max_messages: int = 4_000
-    max_nesting: int = 100
     max_choices: int = 16
     request_timeout: float = 3_600
     body_timeout: float = 60
@@ -51,11 +50,11 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         if any(not key.strip() for key in self.api_keys):
-            raise RequestError("An API key is empty: give one with letters, or none at all.")
+            raise RequestError("An API key is empty: give one with letters, or none.")
         if not (self.api_keys or self.insecure or is_loopback(self.host)):
             raise RequestError(
-                f"--host {self.host} can be reached from other machines, and there is no key: "
-                "give --api-key, or --insecure to serve anybody."
+                f"--host {self.host} lets other machines use the server without a key: give "
+                "--api-key, or --insecure to serve anybody."
             )
         for name, value, least in (
             ("--port", self.port, 0),
@@ -67,13 +66,3 @@ class ServerSettings:
         ):
             if value is not None and value < least:
                 raise RequestError(f"{name} is {value}; it must be at least {least}.")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it by this name or address."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -178,15 +178,12 @@ def serve_command(
         if missing:
             raise _missing("The server", missing, extra="serve")
         # FastAPI and the clients' types are an extra, and take a second to import.
-        from magistral_mlx.server.logs import configure_logging
-        from magistral_mlx.server.open_for_serving import serve_chosen
+        from magistral_mlx.server.serving import serve_chosen
 
-        settings = serving.settings()
-        configure_logging()
         serve_chosen(
             model,
             opening.opening(),
-            settings,
+            serving.settings(),
             page=_has_page(page),
             page_folder=None if no_history else (data_dir or data_folder()).expanduser(),
         )

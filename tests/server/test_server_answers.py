@@ -3,28 +3,38 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
 
 import pytest
 
+from magistral_mlx.api import Magistral
 from magistral_mlx.events import AnswerText, Event, Finished, ReasoningText, Timings, TokenLogprob
 from magistral_mlx.events import Usage as TokenUsage
 from magistral_mlx.server.answering.admission import Admission
-from magistral_mlx.server.answering.answers import Answers, ChoiceEvent
+from magistral_mlx.server.answering.running import ChoiceEvent, RunningAnswers
 from magistral_mlx.server.errors import ApiError
-from magistral_mlx.server.layers.body import has_lone_surrogate, nesting
+from magistral_mlx.server.layers.body import MAX_CONTAINERS, parse_json
+from magistral_mlx.server.settings import ServerSettings
 
 END = Finished("stop", TokenUsage(1, 1, 0, 0), Timings(None, None, None, 0.0, 0), False)
+
+
+def running(count: int, *, keep_alive: float = 5) -> RunningAnswers:
+    """Answers without an engine: what they need of the model is for errors."""
+    model = cast(Magistral, None)
+    return RunningAnswers(model, count, settings=ServerSettings(keep_alive=keep_alive))
 
 
 def read(send: Callable[[list[Callable[[Event], None]]], None], *, count: int) -> list[ChoiceEvent]:
     """What the loop reads when another thread sends."""
 
     async def run() -> list[ChoiceEvent]:
-        answers = Answers(count)
+        answers = running(count)
         receivers = [answers.receiver(choice) for choice in range(count)]
         thread = threading.Thread(target=send, args=(receivers,))
         thread.start()
-        got = [event async for batch in answers.batches(quiet=5) for event in batch]
+        got = [event async for event in answers.events() if event is not None]
         thread.join()
         return got
 
@@ -56,66 +66,88 @@ def test_text_that_has_gathered_comes_as_one_piece_with_all_its_logprobs() -> No
     one, two = (TokenLogprob(number, b"x", -1.0) for number in (1, 2))
 
     async def run() -> list[ChoiceEvent]:
-        answers = Answers(1)
+        answers = running(1)
         receive = answers.receiver(0)
         for text in "ab":
             receive(ReasoningText(text))
         receive(AnswerText("c", (one,)))
         receive(AnswerText("d", (two,)))
         receive(END)
-        return [event async for batch in answers.batches(quiet=5) for event in batch]
+        return [event async for event in answers.events() if event is not None]
 
     events = [one.event for one in asyncio.run(run())]
     assert events == [ReasoningText("ab"), AnswerText("cd", (one, two)), END]
 
 
-def test_silence_gives_empty_batches() -> None:
-    async def run() -> list[list[ChoiceEvent]]:
-        answers = Answers(1)
-        batches = []
-        async for batch in answers.batches(quiet=0.01):
-            batches.append(batch)
-            if len(batches) == 3:
+def test_silence_is_reported_again_and_again() -> None:
+    async def run() -> list[ChoiceEvent | None]:
+        answers = running(1, keep_alive=0.01)
+        events: list[ChoiceEvent | None] = []
+        async for event in answers.events():
+            events.append(event)
+            if len(events) == 3:
                 answers.receiver(0)(END)
-        return batches
+        return events
 
-    batches = asyncio.run(run())
-    assert batches[:3] == [[], [], []]
-    assert batches[-1] == [ChoiceEvent(0, END)]
+    events = asyncio.run(run())
+    assert events[:3] == [None, None, None]
+    assert events[-1] == ChoiceEvent(0, END)
 
 
-def test_a_request_of_several_answers_counts_as_many() -> None:
+def test_a_request_of_several_answers_takes_as_many_places() -> None:
     admission = Admission(running=2, queue=1, per_key=None)
-    admission.enter("a", 2)
-    with pytest.raises(ApiError) as full:
-        admission.enter("b", 2)
-    assert (full.value.status, full.value.code) == (429, "queue_full")
-    admission.enter("b", 1)
-    admission.leave("a", 2, seconds=1)
-    admission.enter("b", 2)
-    assert admission.active == 3
+    with admission.places("a", 2):
+        with pytest.raises(ApiError) as full, admission.places("b", 2):
+            pass
+        assert (full.value.status, full.value.code) == (429, "queue_full")
+        with admission.places("b", 1):
+            assert admission.active == 3
+    with admission.places("b", 2), admission.places("b", 1):
+        assert admission.active == 3
 
 
-def test_the_time_to_come_back_follows_how_long_answers_take() -> None:
+def test_places_are_free_again_after_an_error() -> None:
+    admission = Admission(running=1, queue=0, per_key=1)
+    for _ in range(3):
+        with suppress(RuntimeError), admission.places("a", 1):
+            assert admission.active == 1
+            raise RuntimeError
+        assert admission.active == 0
+
+
+def test_the_time_to_come_back_follows_how_long_answers_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
     waits = []
     for seconds in (0.1, 40.0, 10_000.0):
         admission = Admission(running=4, queue=0, per_key=None)
         for _ in range(100):
-            admission.enter("a", 1)
-            admission.leave("a", 1, seconds=seconds)
-        admission.enter("a", 4)
-        with pytest.raises(ApiError) as full:
-            admission.enter("a", 1)
+            with admission.places("a", 1):
+                now += seconds
+        with pytest.raises(ApiError) as full, admission.places("a", 4), admission.places("a", 1):
+            pass
         waits.append(full.value.retry_after)
     assert waits == [1, 10, 60]
 
 
 @pytest.mark.parametrize(
-    ("body", "depth"),
-    [(b"{}", 1), (b"[[1],[2]]", 2), (b'"[[["', 0), (rb'["\"[[", {"a": [1]}]', 3), (b"]]][[", 0)],
+    ("body", "code"),
+    [
+        (b"[" * 150 + b"]" * 150, None),
+        (b"[" * 250 + b"]" * 250, "nesting_limit"),
+        (b'{"a":' * 250, "nesting_limit"),
+        (b'"' + b"[" * 500 + b'"', None),
+        (rb'["' + b"{" * 500 + rb'\"", 1]', None),
+        (b"[" * (MAX_CONTAINERS + 1), "too_many_values"),
+        (b"[" + b"1," * 1_000_001 + b"1]", "too_many_values"),
+        (b"]]][[", "invalid_json"),
+        (b'"abc', "invalid_json"),
+    ],
 )
-def test_nesting_is_that_of_the_json_not_of_its_strings(body: bytes, depth: int) -> None:
-    assert nesting(body) == depth
+def test_json_is_parsed_up_to_a_depth_and_a_number_of_values(body: bytes, code: str | None) -> None:
+    assert refusal(body) == code
 
 
 @pytest.mark.parametrize(
@@ -131,4 +163,13 @@ def test_nesting_is_that_of_the_json_not_of_its_strings(body: bytes, depth: int)
     ],
 )
 def test_half_characters_are_seen(body: bytes, lone: bool) -> None:
-    assert has_lone_surrogate(body) == lone
+    assert refusal(body) == ("invalid_unicode" if lone else None)
+
+
+def refusal(body: bytes) -> str | None:
+    """The code that a body is refused with."""
+    try:
+        parse_json(body)
+    except ApiError as error:
+        return error.code if error.status == 400 else f"status {error.status}"
+    return None

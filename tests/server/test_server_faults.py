@@ -206,7 +206,7 @@ def test_what_cannot_be_served_is_told_in_a_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for options, message in (
-            (["--model", folder, "--port", port], "cannot be listened on"),
+            (["--model", folder, "--port", port], "cannot listen on"),
             (["--model", folder, "--host", "0.0.0.0"], "--api-key"),
             (["--model", str(tmp_path / "none")], "There is no model"),
             (["--model", folder, "--port", "0", "--window", "99999"], "not possible"),

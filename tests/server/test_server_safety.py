@@ -170,6 +170,23 @@ def test_a_full_queue_answers_429_with_a_time_to_come_back(model: Magistral) -> 
         assert post(server).status_code == 200
 
 
+def test_an_error_between_admission_and_response_frees_the_place(
+    model: Magistral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    with running_server(model, ServerSettings(port=0, queue=0)) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr("magistral_mlx.server.openai.chat.ChatStream", fail)
+            patch.setattr("magistral_mlx.server.openai.chat.chat_completion", fail)
+            for stream in [False, True] * 6:  # more than there are places
+                assert post(server, stream=stream).status_code == 500
+        assert server.service.active == 0
+        wait_for(lambda: model.status.running == 0)
+        assert post(server).status_code == 200
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_client_that_goes_away_ends_its_answer(
     server: RunningServer, model: Magistral, streamed: bool
@@ -250,7 +267,7 @@ def test_a_client_that_reads_nothing_is_given_up(
     with running_server(model, settings) as server, open_stream(server):
         wait_for(lambda: server.service.active == 1)
         wait_for(lambda: server.service.active == 0, seconds=30)
-    assert "has read nothing of its stream" in caplog.text
+    assert "A client read nothing for 0.5 seconds" in caplog.text
 
 
 def test_a_body_that_does_not_arrive_is_given_up(model: Magistral) -> None:

@@ -1,4 +1,4 @@
-"""From a request to its events: limits, the loaded model, running answers, errors, metrics.
+"""From a request to its answers: the queue, the loaded model, running answers, metrics.
 
 It must not know the fields of any API.
 """

@@ -1,6 +1,6 @@
-"""Figures for Prometheus, in a registry of their own."""
+"""Figures for Prometheus."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -14,49 +14,52 @@ STEP_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 
 
 class Metrics:
-    """Counts what is served. The engine's thread may call `step`, the event loop the rest."""
+    """Counters in a registry. The engine's thread may call `step`, the event loop the rest."""
 
     def __init__(self, slot: ModelSlot) -> None:
-        self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "magistral_requests", "Requests, by route and status.", ["route", "status"],
-            registry=self._registry,
-        )  # fmt: skip
-        self._tokens = Counter(
-            "magistral_tokens", "Tokens: prompt, cached (of the prompt), reasoning, completion.",
-            ["kind"], registry=self._registry,
-        )  # fmt: skip
-        self._hits = Counter(
-            "magistral_prefix_cache_requests", "Answers whose prompt was partly known, or not.",
-            ["result"], registry=self._registry,
-        )  # fmt: skip
-        self._endings = Counter(
-            "magistral_answers", "Answers, by why they ended.", ["reason"], registry=self._registry
+        self._registry = registry = CollectorRegistry()
+        registry.register(_EngineFigures(slot))
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"magistral_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(f"magistral_{name}_seconds", text, buckets=buckets, registry=registry)
+
+        self._requests = counter("requests", "Requests, by route and status.", "route", "status")
+        self._tokens = counter(
+            "tokens", "Tokens: prompt, cached (of the prompt), reasoning, completion.", "kind"
         )
-        self._first_token = Histogram(
-            "magistral_time_to_first_token_seconds", "From submission to the first token.",
-            buckets=SECONDS, registry=self._registry,
-        )  # fmt: skip
-        self._seconds = Histogram(
-            "magistral_answer_seconds", "Time of whole answers.",
-            buckets=SECONDS, registry=self._registry,
-        )  # fmt: skip
-        self._steps = Histogram(
-            "magistral_step_seconds", "Time of the engine's steps.",
-            buckets=STEP_SECONDS, registry=self._registry,
-        )  # fmt: skip
-        self._registry.register(_EngineFigures(slot))
+        self._hits = counter(
+            "prefix_cache_requests", "Answers, by whether tokens were cached.", "result"
+        )
+        self._endings = counter("answers", "Answers, by why they ended.", "reason")
+        self._first_token = histogram(
+            "time_to_first_token", "From submission to the first token.", SECONDS
+        )
+        self._seconds = histogram("answer", "From submission to the end.", SECONDS)
+        self._steps = histogram("step", "Time of one step.", STEP_SECONDS)
 
     def request(self, route: str, status: int) -> None:
-        """A request was answered."""
+        """Count a request."""
         self._requests.labels(route, str(status)).inc()
 
-    def ended(self, reason: str) -> None:
-        """An answer has ended, for this reason."""
-        self._endings.labels(reason).inc()
+    def answers(self, ends: Iterable[Finished], reasons: Iterable[str]) -> None:
+        """Count answers: why each ended, and the figures of those that finished."""
+        for reason in reasons:
+            self._endings.labels(reason).inc()
+        for end in ends:
+            self._answer(end)
 
-    def answer(self, end: Finished) -> None:
-        """What an answer took."""
+    def step(self, seconds: float) -> None:
+        """Count a step of the engine."""
+        self._steps.observe(seconds)
+
+    def text(self) -> bytes:
+        """All figures in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _answer(self, end: Finished) -> None:
         usage = end.usage
         self._tokens.labels("prompt").inc(usage.prompt_tokens)
         self._tokens.labels("cached").inc(usage.cached_tokens)
@@ -67,36 +70,27 @@ class Metrics:
         if end.timings.seconds_to_first_token is not None:
             self._first_token.observe(end.timings.seconds_to_first_token)
 
-    def step(self, seconds: float) -> None:
-        """The engine has made a step."""
-        self._steps.observe(seconds)
-
-    def text(self) -> bytes:
-        """All figures in Prometheus' text format."""
-        return generate_latest(self._registry)
-
 
 class _EngineFigures(Collector):
-    """What the engine says of itself when it is asked."""
+    """The state of the engine at each scrape."""
 
     def __init__(self, slot: ModelSlot) -> None:
         self._slot = slot
 
     def collect(self) -> Iterable[Metric]:
-        """Called at each scrape."""
         model = self._slot.peek()
         status = None if model is None else model.status
-        up = GaugeMetricFamily("magistral_up", "1 while the engine answers.")
+        up = GaugeMetricFamily("magistral_up", "1 while the engine runs.")
         up.add_metric([], float(status is not None and status.alive))
         yield up
         if status is None:
             return
         for name, text, value in (
-            ("magistral_running", "Answers that run.", status.running),
-            ("magistral_waiting", "Answers that wait.", status.waiting),
+            ("magistral_running", "Running answers.", status.running),
+            ("magistral_waiting", "Waiting answers.", status.waiting),
             ("magistral_kv_running_bytes", "KV of running answers.", status.kv_running_bytes),
-            ("magistral_kv_stored_bytes", "KV kept for later.", status.kv_stored_bytes),
-            ("magistral_kv_limit_bytes", "KV that is allowed.", status.kv_limit_bytes),
+            ("magistral_kv_stored_bytes", "KV in the prefix cache.", status.kv_stored_bytes),
+            ("magistral_kv_limit_bytes", "The KV budget.", status.kv_limit_bytes),
         ):
             gauge = GaugeMetricFamily(name, text)
             gauge.add_metric([], float(value or 0))

@@ -1,78 +1,118 @@
-"""Server-sent events, ended with the request that they answer."""
+"""Bodies of responses: a pydantic model as JSON, or running answers as server-sent events."""
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping
 
+from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from magistral_mlx.events import Event
 from magistral_mlx.server.answering.running import RunningAnswers
-from magistral_mlx.server.errors import ApiError, error_body, request_id
+from magistral_mlx.server.errors import ApiError, error_body
 
-KEEP_ALIVE = ": still working\n\n"
+Fields = Mapping[str, object]
+"""Of a body, by the names of the API."""
+
 DONE = "data: [DONE]\n\n"
 
-STREAMED: Mapping[int | str, dict[str, object]] = {
-    200: {
-        "content": {
-            "text/event-stream": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
-                }
-            }
-        }
-    }
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
 }
-"""What the OpenAPI document says of routes that stream when they are asked to."""
+STREAMED: Mapping[int | str, dict[str, object]] = {
+    200: {"content": {"text/event-stream": {"schema": _EVENT}}}
+}
+"""Responses of routes that can stream, in the OpenAPI document."""
 
 logger = logging.getLogger(__name__)
 
 
-def event(data: BaseModel, *, name: str | None = None) -> str:
-    """One event; what was not set is not in it."""
-    head = "" if name is None else f"event: {name}\n"
-    return f"{head}data: {data.model_dump_json(exclude_unset=True, by_alias=True)}\n\n"
+class ModelResponse(Response):
+    """The fields that were set of a model, as JSON."""
+
+    media_type = "application/json"
+
+    def __init__(self, model: BaseModel) -> None:
+        super().__init__(model.model_dump_json(exclude_unset=True, by_alias=True))
+
+
+def sse(data: BaseModel, *, name: str | None = None) -> str:
+    """A server-sent event with the fields that were set."""
+    return _sse(data.model_dump_json(exclude_unset=True, by_alias=True), name)
+
+
+class StreamFormat(ABC):
+    """Writes running answers as one API's server-sent events."""
+
+    keep_alive = ": still working\n\n"
+    error_name: str | None = None
+    """The name of the event that reports an error."""
+
+    def begin(self) -> Iterable[str]:
+        """What comes before the engine's events."""
+        return ()
+
+    @abstractmethod
+    def write(self, choice: int, event: Event) -> Iterable[str]:
+        """What one event of an answer becomes."""
+
+    def end(self) -> Iterable[str]:
+        """What comes when all answers are complete."""
+        return ()
+
+    def fail(self, scope: Scope, error: ApiError) -> Iterable[str]:
+        """What comes instead when one has failed: the status 200 is sent already."""
+        body = json.dumps(error_body(scope, error), ensure_ascii=False)
+        yield _sse(body, self.error_name)
 
 
 class AnswerStreamResponse(StreamingResponse):
-    """A stream about running answers. Whatever ends it, the client or an error, ends them too."""
+    """A stream of running answers."""
 
-    def __init__(
-        self, answers: RunningAnswers, events: AsyncIterator[str], *, error_name: str | None = None
-    ) -> None:
-        """error_name: the name of the event that tells of an error."""
-        # Proxies must neither keep nor gather what is meant to be seen at once.
+    def __init__(self, answers: RunningAnswers, form: StreamFormat) -> None:
+        # Proxies must not hold back what is to be seen at once.
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
+        super().__init__((), media_type="text/event-stream", headers=headers)
         self._answers = answers
-        self._events = events
-        self._error_name = error_name
+        self._form = form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream, until its end or the client's."""
-        self.body_iterator = self._with_errors(scope)
+        """Send the stream, until it ends or the client disconnects."""
+        self.body_iterator = self._texts(scope)
+        seconds = self._answers.settings.stall_timeout
 
         async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(self._answers.stall_timeout):
+            async with asyncio.timeout(seconds):
                 await send(message)
 
         try:
             await super().__call__(scope, receive, send_in_time)
         except TimeoutError:
-            logger.warning("A client has read nothing of its stream for long; it is given up.")
-        finally:
-            self._answers.close()
+            logger.warning("A client read nothing for %g seconds; its stream was closed.", seconds)
 
-    async def _with_errors(self, scope: Scope) -> AsyncIterator[str]:
-        """The status is sent already: an error can only be told as an event."""
+    async def _texts(self, scope: Scope) -> AsyncIterator[str]:
+        form = self._form
         try:
-            async for text in self._events:
+            for text in form.begin():
+                yield text
+            async for choice_event in self._answers.events():
+                if choice_event is None:
+                    yield form.keep_alive
+                    continue
+                for text in form.write(choice_event.choice, choice_event.event):
+                    yield text
+            for text in form.end():
                 yield text
         except ApiError as error:
-            head = "" if self._error_name is None else f"event: {self._error_name}\n"
-            body = error_body(scope["path"], error, request_id(scope))
-            yield f"{head}data: {json.dumps(body, ensure_ascii=False)}\n\n"
+            for text in form.fail(scope, error):
+                yield text
+
+
+def _sse(data: str, name: str | None) -> str:
+    head = "" if name is None else f"event: {name}\n"
+    return f"{head}data: {data}\n\n"

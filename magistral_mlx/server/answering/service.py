@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
+from pydantic import BaseModel
 from starlette.requests import Request as HttpRequest
 
 from magistral_mlx.api import Magistral
@@ -15,13 +17,16 @@ from magistral_mlx.server.answering.admission import Admission
 from magistral_mlx.server.answering.metrics import Metrics
 from magistral_mlx.server.answering.model_slot import ModelSlot
 from magistral_mlx.server.answering.running import RunningAnswers
-from magistral_mlx.server.layers.records import record_of
+from magistral_mlx.server.errors import ApiError
+from magistral_mlx.server.layers.records import RequestRecord, at_end, record_of
 from magistral_mlx.server.settings import ServerSettings
 from magistral_mlx.text.conversation import Message
 
+MakeRequests = Callable[[Magistral], list[Request]]
+
 
 class Service:
-    """Begins answers and settles them. Only the event loop uses it."""
+    """Begins answers and counts them when they end. Only the event loop uses it."""
 
     def __init__(self, slot: ModelSlot, settings: ServerSettings, metrics: Metrics) -> None:
         self.slot = slot
@@ -38,6 +43,37 @@ class Service:
         """Answers that run or wait."""
         return self._admission.active
 
+    def accept(
+        self, http: HttpRequest, asked: BaseModel, *, model: str, user: str | None, prompt: str
+    ) -> None:
+        """Check the model's name, and put the user into the log.
+
+        prompt: the field of `asked` that is logged too, if the operator wants it.
+
+        Raises ApiError when the model is another one, or not ready.
+        """
+        self.slot.check_name(model)
+        details = record_of(http.scope).details
+        if user is not None:
+            details["user"] = user
+        if self.settings.log_prompts:
+            details["prompt"] = asked.model_dump(mode="json", exclude_unset=True)[prompt]
+
+    def check_messages(self, count: int, *, param: str = "messages") -> None:
+        """Raises ApiError (400) if a conversation has too many messages."""
+        limit = self.settings.max_messages
+        if count > limit:
+            message = f"Too many messages: {count:,}; the limit is {limit:,}."
+            raise ApiError(400, message, code="too_many_messages", param=param)
+
+    def check_choices(self, count: int) -> int:
+        """The same count. Raises ApiError (400) if a request is for too many answers."""
+        limit = self.settings.max_choices
+        if count > limit:
+            message = f"Too many answers: {count:,}; the limit is {limit:,}: lower n."
+            raise ApiError(400, message, code="invalid_value", param="n")
+        return count
+
     async def begin_chat(
         self,
         http: HttpRequest,
@@ -46,7 +82,7 @@ class Service:
         *,
         choices: int = 1,
     ) -> RunningAnswers:
-        """Have a conversation continued, so many times.
+        """Begin `choices` answers to a conversation.
 
         Raises RequestError or ApiError when it is refused.
         """
@@ -55,82 +91,73 @@ class Service:
         def requests(model: Magistral) -> list[Request]:
             return several(model.request(messages, options), choices)
 
-        def settle(answers: RunningAnswers) -> None:
+        def prepare(answers: RunningAnswers) -> None:
             self._prepare_next_turn(answers, messages, options)
 
-        return await self._begin(http, requests, choices, settle)
+        return await self.begin(http, requests, choices, at_close=prepare)
 
-    async def begin_raw(
-        self, http: HttpRequest, requests: Callable[[Magistral], list[Request]], choices: int
+    async def begin(
+        self,
+        http: HttpRequest,
+        requests: MakeRequests,
+        count: int,
+        *,
+        at_close: Callable[[RunningAnswers], None] | None = None,
     ) -> RunningAnswers:
-        """Have requests answered that are in token ids already."""
+        """Begin `count` answers. They end with the HTTP request, whatever happens to it.
 
-        def timed(model: Magistral) -> list[Request]:
-            timeout = self.settings.request_timeout
-            return [
-                replace(request, options=replace(request.options, timeout=timeout))
-                for request in requests(model)
-            ]
+        requests: makes the engine's requests; called in a thread.
+        at_close: called when the answers have ended.
 
-        return await self._begin(http, timed, choices, lambda _: None)
+        Raises RequestError or ApiError when they are refused.
+        """
+        model, record = self.slot.get(), record_of(http.scope)
+        closing = at_end(http.scope).enter_context(ExitStack())
+        closing.enter_context(self._admission.places(http.state.client, count))
+        answers = RunningAnswers(model, count, settings=self.settings, at_close=closing)
+        closing.callback(self._count, answers, record, at_close)
+        at_end(http.scope).callback(answers.close)
+        self._running.add(answers)
+        await asyncio.to_thread(lambda: answers.submit(requests(model)))
+        return answers
 
     def cancel_all(self) -> None:
         """End every answer where it is: the time for stopping is up."""
         for answers in list(self._running):
             answers.cancel()
 
-    async def _begin(
+    def _count(
         self,
-        http: HttpRequest,
-        requests: Callable[[Magistral], list[Request]],
-        count: int,
-        settle: Callable[[RunningAnswers], None],
-    ) -> RunningAnswers:
-        model = self.slot.get()
-        record, client = record_of(http), http.state.client
-        self._admission.enter(client, count)
-
-        def close(answers: RunningAnswers, seconds: float) -> None:
-            self._admission.leave(client, count, seconds=seconds)
-            self._running.discard(answers)
-            if not answers.begun:
-                return
-            ends = [builder.end for builder in answers.builders if builder.end is not None]
-            record.add_work(ends, answers.reasons())
-            for reason in answers.reasons():
-                self.metrics.ended(reason)
-            for end in ends:
-                self.metrics.answer(end)
-            settle(answers)
-
-        answers = RunningAnswers(model, count, settings=self.settings, on_close=close)
-        self._running.add(answers)
-        try:
-            await asyncio.to_thread(lambda: answers.submit(requests(model)))
-        except BaseException:
-            answers.close()
-            raise
-        return answers
+        answers: RunningAnswers,
+        record: RequestRecord,
+        at_close: Callable[[RunningAnswers], None] | None,
+    ) -> None:
+        self._running.discard(answers)
+        if not answers.begun:
+            return
+        ends = [builder.end for builder in answers.builders if builder.end is not None]
+        record.add_work(ends, answers.reasons())
+        self.metrics.answers(ends, answers.reasons())
+        if at_close is not None:
+            at_close(answers)
 
     def _prepare_next_turn(
         self, answers: RunningAnswers, messages: Sequence[Message], options: GenerationOptions
     ) -> None:
-        """While the user reads, have the history prefilled as the next prompt will have it."""
+        """Prefill the history, as the next prompt will have it, while the user reads."""
         builder = answers.builders[0]
         end = builder.end
         if answers.count > 1 or builder.has_calls or end is None or end.reason != "stop":
             return
-        task = asyncio.get_running_loop().create_task(
-            asyncio.to_thread(
-                answers.model.prepare_next_turn, messages, builder.reply().answer, options, end
-            )
-        )
+        prepare = answers.model.prepare_next_turn
+        work = asyncio.to_thread(prepare, messages, builder.reply().answer, options, end)
+        task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
 
 def several(request: Request, choices: int) -> list[Request]:
-    """The same request so many times; with a seed, each draws with one of its own."""
+    """The same request several times; with a seed, each draws with its own."""
     options, seed = request.options, request.options.sampling.seed
     if seed is None:
         return [request] * choices

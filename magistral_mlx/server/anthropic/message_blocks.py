@@ -5,42 +5,42 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from magistral_mlx.server.fields.chat_messages import PARAGRAPH
-from magistral_mlx.server.fields.strict_model import StrictModel
+from magistral_mlx.server.fields.chat_messages import PARAGRAPH, joined
+from magistral_mlx.server.fields.strict_model import Empty, Items, StrictModel
 from magistral_mlx.text.conversation import Message, ToolCall
 
 
 class CacheControl(StrictModel):
-    """Where a client would have prompts cached; here all of them are, by themselves."""
+    """Where a client wants the prompt cached. Here every prompt is cached anyway."""
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
 
 
-class Block(StrictModel):
-    """What every block may have."""
+class CacheableBlock(StrictModel):
+    """A block that a client may mark for caching."""
 
     cache_control: CacheControl | None = None
 
 
-class TextBlock(Block):
-    """A piece of text."""
+class TextBlock(CacheableBlock):
+    """Text."""
 
     type: Literal["text"]
     text: str
-    citations: Annotated[list[None], Field(max_length=0)] | None = None
+    citations: Empty | None = None
 
 
 class ThinkingBlock(StrictModel):
-    """Earlier reasoning. The signature is Anthropic's way to know its own; any is taken."""
+    """Earlier reasoning. Anthropic verifies the signature; here any is accepted."""
 
     type: Literal["thinking"]
     thinking: str
     signature: str | None = None
 
 
-class ToolUseBlock(Block):
-    """A call that the assistant has made."""
+class ToolUseBlock(CacheableBlock):
+    """A call by the assistant."""
 
     type: Literal["tool_use"]
     id: str
@@ -50,12 +50,12 @@ class ToolUseBlock(Block):
     toolset_name: None = None
 
 
-class ToolResultBlock(Block):
-    """What a tool has returned."""
+class ToolResultBlock(CacheableBlock):
+    """The result of a call."""
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: str | list[TextBlock] | None = None
+    content: str | Items[TextBlock] | None = None
     is_error: bool | None = None
 
 
@@ -64,13 +64,13 @@ AssistantBlock = Annotated[TextBlock | ThinkingBlock | ToolUseBlock, Field(discr
 
 
 class UserTurn(StrictModel):
-    """What the user says, and what the tools have returned."""
+    """Text of the user, and results of tool calls."""
 
     role: Literal["user"]
-    content: str | list[UserBlock]
+    content: str | Items[UserBlock]
 
     def messages(self) -> list[Message]:
-        """The results first: they belong to the calls before them."""
+        """For the engine, results first: they belong to the calls before this turn."""
         if isinstance(self.content, str):
             return [Message("user", self.content)]
         results = [
@@ -83,13 +83,13 @@ class UserTurn(StrictModel):
 
 
 class AssistantTurn(StrictModel):
-    """An earlier answer; as the last message it is a beginning that is continued."""
+    """An earlier answer; the last message of a conversation is continued."""
 
     role: Literal["assistant"]
-    content: str | list[AssistantBlock]
+    content: str | Items[AssistantBlock]
 
     def messages(self) -> list[Message]:
-        """As the engine takes it."""
+        """For the engine."""
         if isinstance(self.content, str):
             return [Message("assistant", self.content)]
         thoughts = [b.thinking for b in self.content if isinstance(b, ThinkingBlock)]
@@ -107,23 +107,16 @@ class SystemTurn(StrictModel):
     """Instructions in the middle of a conversation."""
 
     role: Literal["system"]
-    content: str | list[TextBlock]
+    content: str | Items[TextBlock]
 
     def messages(self) -> list[Message]:
-        """As the engine takes it."""
-        return [Message("system", text_of(self.content))]
+        """For the engine."""
+        return [Message("system", joined(self.content))]
 
 
 Turn = Annotated[UserTurn | AssistantTurn | SystemTurn, Field(discriminator="role")]
 
 
-def text_of(content: str | list[TextBlock]) -> str:
-    """Text blocks are paragraphs of one text."""
-    if isinstance(content, str):
-        return content
-    return PARAGRAPH.join(block.text for block in content)
-
-
 def _result(block: ToolResultBlock) -> str:
-    text = text_of(block.content or "")
+    text = joined(block.content or "")
     return f"Error: {text}" if block.is_error else text

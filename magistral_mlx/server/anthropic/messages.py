@@ -3,59 +3,78 @@
 import asyncio
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator
 from hashlib import sha256
 
-from anthropic.types import Message, MessageTokensCount
+from anthropic.types import (
+    Message,
+    MessageTokensCount,
+    RawContentBlockDeltaEvent,
+    RawContentBlockStartEvent,
+    RawContentBlockStopEvent,
+    RawMessageDeltaEvent,
+    RawMessageStartEvent,
+    RawMessageStopEvent,
+)
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 
+from magistral_mlx.events import (
+    AnswerText,
+    Event,
+    Finished,
+    ReasoningText,
+    ToolCallArguments,
+    ToolCallBegin,
+    ToolCallEnd,
+)
 from magistral_mlx.reply import Reply
-from magistral_mlx.server.answering.json_response import ModelResponse
 from magistral_mlx.server.answering.model_slot import model_names
-from magistral_mlx.server.answering.sending import STREAMED, AnswerStreamResponse
+from magistral_mlx.server.answering.running import RunningAnswers
+from magistral_mlx.server.answering.sending import (
+    STREAMED,
+    AnswerStreamResponse,
+    Fields,
+    ModelResponse,
+    StreamFormat,
+    sse,
+)
 from magistral_mlx.server.answering.service import Service
 from magistral_mlx.server.anthropic.message_request import CountRequest, Display, MessageRequest
-from magistral_mlx.server.anthropic.message_stream import MessageStream
-from magistral_mlx.server.anthropic.message_usage import message_usage, stop_fields
-from magistral_mlx.server.errors import ANTHROPIC_ERRORS, ApiError
-from magistral_mlx.server.layers.records import record_of
-
-Fields = Mapping[str, object]
+from magistral_mlx.server.errors import ANTHROPIC_ERRORS
+from magistral_mlx.server.layers.body import JsonRoute
 
 
 def message_routes(service: Service) -> APIRouter:
     """Anthropic's interface."""
-    router = APIRouter(responses={**ANTHROPIC_ERRORS}, tags=["Anthropic"])
+    router = APIRouter(route_class=JsonRoute, responses={**ANTHROPIC_ERRORS}, tags=["Anthropic"])
 
     @router.post("/v1/messages", response_model=Message, responses={**STREAMED})
     async def create_message(asked: MessageRequest, http: Request) -> Response:
-        """Continue a conversation, as a whole or as a stream of events."""
-        service.slot.check_name(asked.model)
-        _check_messages(asked, service)
-        record = record_of(http)
-        record.user = None if asked.metadata is None else asked.metadata.user_id
-        if service.settings.log_prompts:
-            record.prompt = asked.model_dump(mode="json", exclude_unset=True)["messages"]
-        running = await service.begin_chat(http, asked.conversation(), asked.generation_options())
+        """Continue a conversation; the answer comes whole or as a stream of events."""
+        user = None if asked.metadata is None else asked.metadata.user_id
+        service.accept(http, asked, model=asked.model, user=user, prompt="messages")
+        service.check_messages(len(asked.messages))
+        answers = await service.begin_chat(http, asked.conversation(), asked.generation_options())
         head = {
             "id": f"msg_{secrets.token_hex(12)}",
             "type": "message",
             "role": "assistant",
-            "model": model_names(running.model)[0],
+            "model": model_names(answers.model)[0],
         }
         limit = asked.max_tokens
         if asked.stream:
-            stream = MessageStream(head, running, display=asked.display, limit=limit)
-            return AnswerStreamResponse(running, stream.events(), error_name="error")
-        [reply] = await running.whole(http)
+            stream = MessageStream(head, answers, display=asked.display, limit=limit)
+            return AnswerStreamResponse(answers, stream)
+        [reply] = await answers.replies(http)
         return ModelResponse(_message(head, reply, display=asked.display, limit=limit))
 
     @router.post("/v1/messages/count_tokens", response_model=MessageTokensCount)
     async def count_tokens(asked: CountRequest) -> Response:
-        """How many tokens the prompt would have."""
+        """Count the tokens of the prompt."""
         service.slot.check_name(asked.model)
-        _check_messages(asked, service)
+        service.check_messages(len(asked.messages))
         model = service.slot.get()
         count = await asyncio.to_thread(
             model.prompt_tokens, asked.conversation(), asked.prompt_options()
@@ -80,22 +99,127 @@ def _blocks(reply: Reply, display: Display) -> list[Fields]:
     blocks: list[Fields] = []
     if reply.reasoning:
         shown = reply.reasoning if display == "summarized" else ""
-        signed = signature(reply.reasoning)
-        blocks.append({"type": "thinking", "thinking": shown, "signature": signed})
+        signature = sha256(reply.reasoning.encode()).hexdigest()[:32]
+        blocks.append({"type": "thinking", "thinking": shown, "signature": signature})
     if reply.answer or not reply.tool_calls:
         blocks.append({"type": "text", "text": reply.answer, "citations": None})
     for call in reply.tool_calls:
-        given = json.loads(call.arguments)
-        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given})
+        arguments = json.loads(call.arguments)
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments})
     return blocks
 
 
-def signature(thinking: str) -> str:
-    """Something for a field that may not be empty; nothing is verified by it."""
-    return sha256(thinking.encode()).hexdigest()[:32]
+PING = 'event: ping\ndata: {"type": "ping"}\n\n'
 
 
-def _check_messages(asked: CountRequest, service: Service) -> None:
-    most = service.settings.max_messages
-    if len(asked.messages) > most:
-        raise ApiError(400, f"There are {len(asked.messages):,} messages, of {most:,} allowed.")
+class MessageStream(StreamFormat):
+    """Writes events as blocks: another kind of text begins a block, and so does each call."""
+
+    keep_alive = PING
+    error_name = "error"
+
+    def __init__(
+        self, head: Fields, answers: RunningAnswers, *, display: Display, limit: int
+    ) -> None:
+        """limit: the requested max_tokens."""
+        self._head = head
+        self._answers = answers
+        self._display = display
+        self._limit = limit
+        self._index = -1
+        self._kind: str | None = None  # of the open block
+        self._thinking = sha256()
+
+    def begin(self) -> Iterator[str]:
+        # How much of the prompt was cached is known at the end, and in the last event.
+        usage = {"input_tokens": self._answers.prompt_tokens, "output_tokens": 0}
+        empty: Fields = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        message = {**self._head, **empty}
+        yield _sse(RawMessageStartEvent, {"type": "message_start", "message": message})
+        yield PING
+
+    def write(self, choice: int, event: Event) -> Iterator[str]:
+        match event:
+            case ReasoningText(text):
+                if self._kind != "thinking":
+                    yield from self._open("thinking", {"thinking": "", "signature": ""})
+                self._thinking.update(text.encode())
+                if self._display == "summarized":
+                    yield self._delta({"type": "thinking_delta", "thinking": text})
+            case AnswerText(text):
+                if self._kind != "text":
+                    yield from self._open("text", {"text": "", "citations": None})
+                yield self._delta({"type": "text_delta", "text": text})
+            case ToolCallBegin(_, call_id, name):
+                yield from self._open("tool_use", {"id": call_id, "name": name, "input": {}})
+            case ToolCallArguments(_, text):
+                yield self._delta({"type": "input_json_delta", "partial_json": text})
+            case ToolCallEnd():
+                yield from self._close()
+            case Finished():
+                yield from self._finish(event)
+
+    def end(self) -> Iterator[str]:
+        yield _sse(RawMessageStopEvent, {"type": "message_stop"})
+
+    def _open(self, kind: str, fields: Fields) -> Iterator[str]:
+        yield from self._close()
+        self._index += 1
+        self._kind = kind
+        block = {"type": kind, **fields}
+        start = {"type": "content_block_start", "index": self._index, "content_block": block}
+        yield _sse(RawContentBlockStartEvent, start)
+
+    def _close(self) -> Iterator[str]:
+        if self._kind is None:
+            return
+        if self._kind == "thinking":
+            signature = self._thinking.hexdigest()[:32]
+            yield self._delta({"type": "signature_delta", "signature": signature})
+        self._kind = None
+        yield _sse(RawContentBlockStopEvent, {"type": "content_block_stop", "index": self._index})
+
+    def _delta(self, delta: Fields) -> str:
+        fields = {"type": "content_block_delta", "index": self._index, "delta": delta}
+        return _sse(RawContentBlockDeltaEvent, fields)
+
+    def _finish(self, end: Finished) -> Iterator[str]:
+        if self._index < 0:
+            yield from self._open("text", {"text": "", "citations": None})
+        yield from self._close()
+        called = self._answers.builders[0].has_calls
+        fields = {
+            "type": "message_delta",
+            "delta": stop_fields(end, called=called, limit=self._limit),
+            "usage": message_usage(end),
+        }
+        yield _sse(RawMessageDeltaEvent, fields)
+
+
+def message_usage(end: Finished) -> Fields:
+    """Token counts; Anthropic counts cached tokens of the prompt apart from the others."""
+    usage = end.usage
+    return {
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
+    }
+
+
+def stop_fields(end: Finished, *, called: bool, limit: int) -> Fields:
+    """stop_reason and stop_sequence. limit: the requested max_tokens."""
+    if end.reason == "length" and end.usage.completion_tokens < limit:
+        reason = "model_context_window_exceeded"
+    elif end.reason in ("length", "timeout"):
+        reason = "max_tokens"
+    elif end.stop_string is not None:
+        reason = "stop_sequence"
+    else:
+        reason = "tool_use" if called else "end_turn"
+    return {"stop_reason": reason, "stop_sequence": end.stop_string}
+
+
+def _sse(event: type[BaseModel], fields: Fields) -> str:
+    return sse(event.model_validate(fields), name=str(fields["type"]))

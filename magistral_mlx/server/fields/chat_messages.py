@@ -1,10 +1,11 @@
-"""Messages of a chat as OpenAI's clients send them."""
+"""Messages of a chat, as OpenAI's clients send them."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from magistral_mlx.server.fields.strict_model import StrictModel
+from magistral_mlx.server.fields.strict_model import Empty, Items, StrictModel
 from magistral_mlx.text.conversation import Message, ToolCall
 
 PARAGRAPH = "\n\n"
@@ -12,46 +13,34 @@ PARAGRAPH = "\n\n"
 
 
 class TextPart(StrictModel):
-    """A part of a message. Magistral Small reads text only."""
+    """Part of a message. Magistral Small reads text only."""
 
     type: Literal["text"]
     text: str
 
 
-Content = str | list[TextPart]
+Content = str | Items[TextPart]
 
 
-class SystemFields(StrictModel):
-    """Instructions; "developer" is OpenAI's newer name for them."""
+class PlainFields(StrictModel):
+    """A message of the user, or instructions; "developer" is OpenAI's newer name for them."""
 
-    role: Literal["system", "developer"]
+    role: Literal["system", "developer", "user"]
     content: Content
 
     def message(self) -> Message:
-        """As the engine takes it."""
-        return Message("system", joined(self.content))
-
-
-class UserFields(StrictModel):
-    """What the user says."""
-
-    role: Literal["user"]
-    content: Content
-
-    def message(self) -> Message:
-        """As the engine takes it."""
-        return Message("user", joined(self.content))
+        return Message("user" if self.role == "user" else "system", joined(self.content))
 
 
 class CalledFunction(StrictModel):
-    """A call's name and arguments, which are JSON text."""
+    """The name and the arguments of a call; the arguments are JSON text."""
 
     name: str
     arguments: str
 
 
 class CalledTool(StrictModel):
-    """A call that the assistant has made; `index` is left over by clients that join streams."""
+    """A call by the assistant. Clients that join a stream leave `index` in it."""
 
     id: str
     type: Literal["function"] = "function"
@@ -60,23 +49,22 @@ class CalledTool(StrictModel):
 
 
 class AssistantFields(StrictModel):
-    """An earlier answer. Fields that OpenAI's client sends back empty may be empty only.
+    """An earlier answer, with the empty fields that OpenAI's client sends back.
 
-    Its reasoning comes back under either name, or as a "<think>" block in the content.
+    The reasoning is under either of two names, or a "<think>" block in the content.
     """
 
     role: Literal["assistant"]
     content: Content | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[CalledTool] | None = None
+    tool_calls: Items[CalledTool] | None = None
     refusal: None = None
     audio: None = None
     function_call: None = None
-    annotations: Annotated[list[None], Field(max_length=0)] | None = None
+    annotations: Empty | None = None
 
     def message(self) -> Message:
-        """As the engine takes it."""
         calls = [
             ToolCall(call.id, call.function.name, call.function.arguments)
             for call in self.tool_calls or ()
@@ -86,7 +74,7 @@ class AssistantFields(StrictModel):
 
 
 class ToolResultFields(StrictModel):
-    """What a tool has returned; its name is known from the call."""
+    """The result of a tool call."""
 
     role: Literal["tool"]
     content: Content
@@ -94,17 +82,21 @@ class ToolResultFields(StrictModel):
     name: str | None = None
 
     def message(self) -> Message:
-        """As the engine takes it."""
         return Message("tool", joined(self.content), tool_call_id=self.tool_call_id)
 
 
 ChatMessageFields = Annotated[
-    SystemFields | UserFields | AssistantFields | ToolResultFields, Field(discriminator="role")
+    PlainFields | AssistantFields | ToolResultFields, Field(discriminator="role")
 ]
 
 
-def joined(content: Content) -> str:
-    """Text parts are paragraphs of one text."""
-    if isinstance(content, str):
-        return content
-    return PARAGRAPH.join(part.text for part in content)
+class HasText(Protocol):
+    """Part of a message, in any API."""
+
+    @property
+    def text(self) -> str: ...
+
+
+def joined(content: str | Iterable[HasText]) -> str:
+    """The text of a message; its parts become paragraphs."""
+    return content if isinstance(content, str) else PARAGRAPH.join(part.text for part in content)

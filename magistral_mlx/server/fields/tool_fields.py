@@ -12,13 +12,13 @@ from mistral_common.protocol.instruct.tool_calls import (
 )
 from pydantic import Field, StringConstraints
 
-from magistral_mlx.server.fields.strict_model import StrictModel
+from magistral_mlx.server.fields.strict_model import Items, StrictModel
 
-ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+ToolName = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class FunctionFields(StrictModel):
-    """A function that the model may call; strict ones get arguments that fit the schema."""
+    """A function that the model may call; with `strict`, its arguments fit the schema."""
 
     name: ToolName
     description: str | None = None
@@ -26,7 +26,7 @@ class FunctionFields(StrictModel):
     strict: bool | None = None
 
     def tool(self) -> Tool:
-        """As mistral-common takes it."""
+        """As mistral-common represents it."""
         return make_tool(self.name, self.description, self.parameters, strict=bool(self.strict))
 
 
@@ -35,6 +35,13 @@ class ToolFields(StrictModel):
 
     type: Literal["function"]
     function: FunctionFields
+
+
+class FlatChoice(StrictModel):
+    """The tool that must be called, as in /v1/responses."""
+
+    type: Literal["function"]
+    name: str
 
 
 class ChosenFunction(StrictModel):
@@ -50,6 +57,7 @@ class NamedChoice(StrictModel):
     function: ChosenFunction
 
 
+OptionalTools = Annotated[Items[ToolFields], Field(max_length=512)] | None
 ToolChoiceField = Literal["none", "auto", "required"] | NamedChoice
 
 
@@ -63,16 +71,16 @@ def make_tool(
     return Tool(function=function)
 
 
-def tool_choice(field: ToolChoiceField | None) -> ToolChoice:
-    """Whether and what to call."""
-    if isinstance(field, NamedChoice):
-        return named_choice(field.function.name)
+def tool_choice(field: str | NamedChoice | FlatChoice | None) -> ToolChoice:
+    """Whether to call a tool, and which one."""
+    match field:
+        case NamedChoice():
+            return named_choice(field.function.name)
+        case FlatChoice():
+            return named_choice(field.name)
     return ToolChoiceEnum(field or "auto")
 
 
 def named_choice(name: str) -> NamedToolChoice:
-    """That this tool must be called."""
+    """This tool must be called."""
     return NamedToolChoice(function=FunctionName(name=name))
-
-
-OptionalTools = Annotated[list[ToolFields], Field(max_length=512)] | None

@@ -1,4 +1,4 @@
-"""What every request passes before its route: key, host, body limits, records.
+"""What every request passes before its route: records, key, limits of the body.
 
-It must not know any API's fields.
+It must not know the fields of any API, nor the model.
 """

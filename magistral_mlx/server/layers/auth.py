@@ -1,4 +1,4 @@
-"""Who is served: whoever has one of the keys."""
+"""Access by key."""
 
 import base64
 import hmac
@@ -8,18 +8,17 @@ from hashlib import sha256
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from magistral_mlx.server.errors import ApiError
-from magistral_mlx.server.layers.refusal import refuse
+from magistral_mlx.server.errors import ApiError, refuse
 
 OPEN_PATHS = ("/health",)
 NOBODY = "anonymous"
 
 
 class Auth:
-    """Asks for a key on every path but /health, if there are keys at all.
+    """Requires a key on every path but /health, if there are keys.
 
-    It may come as OpenAI's clients send it (Authorization: Bearer), as Anthropic's do (x-api-key),
-    or as a browser does (the password of Basic).
+    OpenAI's clients send it as Authorization: Bearer, Anthropic's as x-api-key, and a browser as
+    the password of Basic.
     """
 
     def __init__(self, app: ASGIApp, *, keys: Sequence[str]) -> None:
@@ -27,7 +26,6 @@ class Auth:
         self._keys = [sha256(key.encode()).digest() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -42,17 +40,17 @@ class Auth:
         await self._app(scope, receive, send)
 
     def _client(self, given: bytes) -> str | None:
-        """Which key it is, by its place among them; as long for a wrong key as for a right one."""
+        """The name of a key, by its number; takes as long for a wrong key as for a right one."""
         if not self._keys:
             return NOBODY
-        # Digests are equally long, so comparing them tells nothing of a key's length either.
+        # Digests have one length, so the time does not show the length of a key either.
         digest = sha256(given).digest()
         matches = [hmac.compare_digest(digest, key) for key in self._keys]
         return f"key-{matches.index(True) + 1}" if any(matches) else None
 
 
 def given_key(headers: Headers) -> bytes:
-    """The key that a request brings, or nothing."""
+    """The key in a request, or b""."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip().encode("latin-1")

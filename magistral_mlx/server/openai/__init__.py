@@ -1,4 +1,4 @@
-"""OpenAI's APIs: chat completions, completions, responses, models, tokens.
+"""OpenAI's APIs: chat completions, completions, responses, models.
 
 It must not know Anthropic's API.
 """

@@ -1,113 +1,92 @@
 """POST /v1/chat/completions."""
 
-import secrets
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from magistral_mlx.events import (
+    AnswerText,
+    Event,
+    Finished,
+    ReasoningText,
+    TokenLogprob,
+    ToolCallArguments,
+    ToolCallBegin,
+)
 from magistral_mlx.reply import Reply
-from magistral_mlx.server.answering.json_response import ModelResponse
-from magistral_mlx.server.answering.model_slot import model_names
-from magistral_mlx.server.answering.sending import STREAMED, AnswerStreamResponse
+from magistral_mlx.server.answering.running import RunningAnswers
+from magistral_mlx.server.answering.sending import (
+    DONE,
+    STREAMED,
+    AnswerStreamResponse,
+    Fields,
+    ModelResponse,
+    StreamFormat,
+    sse,
+)
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.errors import ERRORS, ApiError
-from magistral_mlx.server.layers.records import record_of
-from magistral_mlx.server.openai.answer_fields import completion_usage, timings
+from magistral_mlx.server.errors import ERRORS
+from magistral_mlx.server.layers.body import JsonRoute
+from magistral_mlx.server.openai.answer_fields import (
+    chat_logprobs,
+    completion_usage,
+    finish_fields,
+    head_fields,
+    timings,
+    whole_fields,
+)
 from magistral_mlx.server.openai.chat_request import ChatRequest
-from magistral_mlx.server.openai.chat_stream import ChatStream, raw_text
-from magistral_mlx.server.openai.finish import finish_fields
-from magistral_mlx.server.openai.logprob_fields import chat_logprobs
+from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
 from magistral_mlx.text.conversation import ToolCall
 
 
-@dataclass(frozen=True, slots=True)
-class ChatHead:
-    """What all bodies about one request begin with."""
-
-    model: str
-    system_fingerprint: str
-    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    def fields(self) -> dict[str, object]:
-        """By OpenAI's names."""
-        return {
-            "id": self.id,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.system_fingerprint,
-        }
-
-
 def chat_routes(service: Service) -> APIRouter:
-    """The route of OpenAI's chat."""
-    router = APIRouter()
+    """OpenAI's chat."""
+    router = APIRouter(route_class=JsonRoute, responses={**ERRORS}, tags=["OpenAI"])
 
-    @router.post(
-        "/v1/chat/completions",
-        response_model=ChatCompletion,
-        responses={**STREAMED, **ERRORS},
-        tags=["OpenAI"],
-    )
+    @router.post("/v1/chat/completions", response_model=ChatCompletion, responses={**STREAMED})
     async def create_chat_completion(asked: ChatRequest, http: Request) -> Response:
-        """Continue a conversation, as a whole or as a stream of chunks."""
-        service.slot.check_name(asked.model)
-        choices = asked.n or 1
-        _check_sizes(asked, service)
-        record = record_of(http)
-        record.user = asked.user or asked.safety_identifier
-        if service.settings.log_prompts:
-            record.prompt = asked.model_dump(mode="json", exclude_unset=True)["messages"]
-        running = await service.begin_chat(
+        """Continue a conversation; the answer comes whole or as a stream of chunks."""
+        user = asked.user or asked.safety_identifier
+        service.accept(http, asked, model=asked.model, user=user, prompt="messages")
+        choices = service.check_choices(asked.n or 1)
+        service.check_messages(len(asked.messages))
+        answers = await service.begin_chat(
             http, asked.conversation(), asked.generation_options(), choices=choices
         )
-        head = ChatHead(
-            model_names(running.model)[0], f"fp_{running.model.checkpoint.fingerprint[:12]}"
-        )
-        if asked.stream:
-            usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-            stream = ChatStream(
-                head.fields(), running, raw=asked.reasoning_format == "raw", usage=usage
-            )
-            return AnswerStreamResponse(running, stream.events())
-        replies = await running.whole(http)
+        head = head_fields(answers.model, prefix="chatcmpl")
+        head["system_fingerprint"] = f"fp_{answers.model.checkpoint.fingerprint[:12]}"
         raw = asked.reasoning_format == "raw"
+        if asked.stream:
+            stream = ChatStream(head, answers, raw=raw, usage=asked.streams_usage)
+            return AnswerStreamResponse(answers, stream)
+        replies = await answers.replies(http)
         return ModelResponse(chat_completion(head, replies, raw=raw, logprobs=bool(asked.logprobs)))
 
     return router
 
 
 def chat_completion(
-    head: ChatHead, replies: Sequence[Reply], *, raw: bool, logprobs: bool
+    head: Fields, replies: Sequence[Reply], *, raw: bool, logprobs: bool
 ) -> ChatCompletion:
     """The body of a whole answer."""
-    ends = [reply.end for reply in replies]
     choices = [
         {
             "index": index,
-            "message": message_fields(reply, raw=raw),
+            "message": _message_fields(reply, raw=raw),
             "logprobs": {"content": chat_logprobs(reply.logprobs)} if logprobs else None,
             **finish_fields(reply.end, called=bool(reply.tool_calls)),
         }
         for index, reply in enumerate(replies)
     ]
-    return ChatCompletion.model_validate(
-        {
-            **head.fields(),
-            "object": "chat.completion",
-            "choices": choices,
-            "usage": completion_usage(ends),
-            "timings": timings(ends[0]),
-        }
-    )
+    whole = whole_fields(choices, replies)
+    return ChatCompletion.model_validate({**head, "object": "chat.completion", **whole})
 
 
-def message_fields(reply: Reply, *, raw: bool) -> dict[str, object]:
-    """An answer as a message, with its reasoning under both of the names that clients read."""
+def _message_fields(reply: Reply, *, raw: bool) -> Fields:
+    """A reply as a message. Clients read the reasoning under either of two names."""
     content = raw_text(reply) if raw else reply.answer
     fields: dict[str, object] = {
         "role": "assistant",
@@ -117,21 +96,95 @@ def message_fields(reply: Reply, *, raw: bool) -> dict[str, object]:
     if reply.reasoning and not raw:
         fields |= {"reasoning_content": reply.reasoning, "reasoning": reply.reasoning}
     if reply.tool_calls:
-        fields["tool_calls"] = [call_fields(call) for call in reply.tool_calls]
+        fields["tool_calls"] = [_call_fields(call) for call in reply.tool_calls]
     return fields
 
 
-def call_fields(call: ToolCall) -> dict[str, object]:
-    """A tool call by OpenAI's names."""
+def _call_fields(call: ToolCall) -> Fields:
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _check_sizes(asked: ChatRequest, service: Service) -> None:
-    settings = service.settings
-    if (asked.n or 1) > settings.max_choices:
-        message = f"n is {asked.n}; it must be at most {settings.max_choices}."
-        raise ApiError(400, message, code="invalid_value", param="n")
-    if len(asked.messages) > settings.max_messages:
-        message = f"There are {len(asked.messages):,} messages, of {settings.max_messages:,}."
-        raise ApiError(400, message, code="too_many_messages", param="messages")
+RAW_OPENING, RAW_CLOSING = f"{THINK_OPEN}\n", f"\n{THINK_CLOSE}\n"
+"""Around reasoning that is part of the content."""
+
+
+class ChatStream(StreamFormat):
+    """Writes events as chunks.
+
+    raw: reasoning is part of the content, between tags. usage: a last chunk has token counts.
+    """
+
+    def __init__(self, head: Fields, answers: RunningAnswers, *, raw: bool, usage: bool) -> None:
+        self._head = {**head, "object": "chat.completion.chunk"}
+        self._answers = answers
+        self._raw = raw
+        self._usage = usage
+        self._thinking: set[int] = set()  # answers whose raw reasoning is open
+
+    def begin(self) -> Iterator[str]:
+        for choice in range(self._answers.count):
+            yield self._chunk(choice, {"role": "assistant", "content": ""})
+
+    def write(self, choice: int, event: Event) -> Iterator[str]:
+        if self._raw and choice in self._thinking and not isinstance(event, ReasoningText):
+            self._thinking.remove(choice)
+            if not isinstance(event, Finished):
+                yield self._chunk(choice, {"content": RAW_CLOSING})
+        match event:
+            case ReasoningText(text):
+                yield self._chunk(choice, self._reasoning(choice, text))
+            case AnswerText(text, logprobs):
+                yield self._chunk(choice, {"content": text}, logprobs=logprobs)
+            case ToolCallBegin(index, call_id, name):
+                begun = {"id": call_id, "type": "function"}
+                yield self._call(choice, index, begun, {"name": name, "arguments": ""})
+            case ToolCallArguments(index, text):
+                yield self._call(choice, index, {}, {"arguments": text})
+            case Finished():
+                called = self._answers.builders[choice].has_calls
+                finish = finish_fields(event, called=called)
+                yield self._chunk(choice, {}, finish=finish, timings=timings(event))
+
+    def end(self) -> Iterator[str]:
+        if self._usage:
+            ends = [builder.reply().end for builder in self._answers.builders]
+            usage = {"choices": [], "usage": completion_usage(ends)}
+            yield sse(ChatCompletionChunk.model_validate({**self._head, **usage}))
+        yield DONE
+
+    def _reasoning(self, choice: int, text: str) -> Fields:
+        if not self._raw:
+            return {"reasoning_content": text, "reasoning": text}
+        opening = "" if choice in self._thinking else RAW_OPENING
+        self._thinking.add(choice)
+        return {"content": opening + text}
+
+    def _call(self, choice: int, index: int, fields: Fields, function: Fields) -> str:
+        return self._chunk(
+            choice, {"tool_calls": [{"index": index, **fields, "function": function}]}
+        )
+
+    def _chunk(
+        self,
+        choice: int,
+        delta: Fields,
+        *,
+        logprobs: tuple[TokenLogprob, ...] = (),
+        finish: Fields | None = None,
+        timings: Fields | None = None,
+    ) -> str:
+        fields = {"index": choice, "delta": delta, "finish_reason": None, **(finish or {})}
+        if logprobs:
+            fields["logprobs"] = {"content": chat_logprobs(logprobs)}
+        chunk = {**self._head, "choices": [fields]}
+        if timings is not None:
+            chunk["timings"] = timings
+        return sse(ChatCompletionChunk.model_validate(chunk))
+
+
+def raw_text(reply: Reply) -> str:
+    """Reasoning and answer as one text, as the model writes it."""
+    if not reply.reasoning:
+        return reply.answer
+    return f"{RAW_OPENING}{reply.reasoning}{RAW_CLOSING}{reply.answer}"

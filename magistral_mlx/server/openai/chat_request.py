@@ -1,4 +1,4 @@
-"""The body of POST /v1/chat/completions, and what it asks of the engine."""
+"""The body of POST /v1/chat/completions, and the engine's options that it means."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -9,23 +9,47 @@ from magistral_mlx.errors import RequestError
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.log_probabilities import MAX_LOGPROBS
 from magistral_mlx.server.fields.chat_messages import ChatMessageFields
-from magistral_mlx.server.fields.effort import Effort, budget, reasoning_mode
-from magistral_mlx.server.fields.sampling_fields import SamplingFields
-from magistral_mlx.server.fields.strict_model import No, StrictModel
+from magistral_mlx.server.fields.sampling_fields import (
+    Effort,
+    SamplingFields,
+    budget,
+    reasoning_mode,
+)
+from magistral_mlx.server.fields.strict_model import Items, No, StrictModel
 from magistral_mlx.server.fields.tool_fields import OptionalTools, ToolChoiceField, tool_choice
 from magistral_mlx.text.conversation import History, Message, SystemPolicy
 from magistral_mlx.text.guidance import JsonSchema
 
 
 class StreamOptions(StrictModel):
-    """include_usage: a last chunk with the token counts. OpenAI's obfuscation is not done."""
+    """include_usage: a last chunk with the token counts. Obfuscation is not supported."""
 
     include_usage: bool | None = None
     include_obfuscation: No | None = None
 
 
+class StreamingFields(SamplingFields):
+    """Fields of routes that answer whole or as a stream."""
+
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+    @property
+    def streams_usage(self) -> bool:
+        """Whether the stream ends with the token counts."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    def options(self) -> GenerationOptions:
+        """Options as these fields say. Raises RequestError for values out of range."""
+        if self.stream_options is not None and not self.stream:
+            raise RequestError(
+                "stream_options is for streams: set stream to true.", field="stream_options"
+            )
+        return super().options()
+
+
 class SchemaFields(StrictModel):
-    """A schema that the answer fits; it is always strict."""
+    """A schema for the answer; it is always strict."""
 
     name: str
     description: str | None = None
@@ -34,10 +58,20 @@ class SchemaFields(StrictModel):
 
 
 class SchemaFormat(StrictModel):
-    """JSON of a schema."""
+    """JSON that fits a schema."""
 
     type: Literal["json_schema"]
     json_schema: SchemaFields
+
+
+class FlatSchema(StrictModel):
+    """The same without nesting, as in /v1/responses."""
+
+    type: Literal["json_schema"]
+    name: str
+    schema_: dict[str, object] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
 
 
 class PlainFormat(StrictModel):
@@ -49,20 +83,18 @@ class PlainFormat(StrictModel):
 ResponseFormat = Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")]
 
 
-class ChatRequest(SamplingFields):
-    """OpenAI's fields, those of vLLM and llama.cpp that mean the same, and five of our own.
+class ChatRequest(StreamingFields):
+    """OpenAI's fields, their equivalents in vLLM and llama.cpp, and four of our own.
 
-    thinking_budget: most tokens of reasoning; reasoning_effort says it in words.
+    thinking_budget: maximum number of reasoning tokens; reasoning_effort sets it by a word.
     reasoning_format: "raw" leaves the reasoning in the content, between "<think>" tags.
     reasoning_history: whether earlier answers keep their reasoning in the prompt.
-    system_prompt: whether system messages go into the model card's prompt, or replace it.
-    user, safety_identifier: go into the log.
+    system_prompt: whether system messages are added to the model card's prompt or replace it.
+    user, safety_identifier: written to the log.
     """
 
     model: str
-    messages: list[ChatMessageFields] = Field(min_length=1)
-    stream: bool = False
-    stream_options: StreamOptions | None = None
+    messages: Items[ChatMessageFields] = Field(min_length=1)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     n: int | None = Field(None, ge=1)
@@ -79,20 +111,20 @@ class ChatRequest(SamplingFields):
     system_prompt: SystemPolicy = "compose"
     user: str | None = None
     safety_identifier: str | None = None
-    # What these ask for is so in any case; anything else is refused.
+    # Only the values that change nothing are accepted.
     store: No | None = None
     service_tier: Literal["auto", "default"] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Items[Literal["text"]] | None = None
     verbosity: Literal["medium"] | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory"] | None = None
 
     def conversation(self) -> list[Message]:
-        """The messages as the engine takes them."""
+        """The messages for the engine."""
         return [fields.message() for fields in self.messages]
 
     def generation_options(self) -> GenerationOptions:
-        """Everything else. Raises RequestError for what does not go together."""
+        """All other fields. Raises RequestError for values that exclude each other."""
         self._check()
         return replace(
             self.options(),
@@ -119,7 +151,7 @@ class ChatRequest(SamplingFields):
             )
         if self.thinking_budget is not None and self.reasoning_effort is not None:
             raise RequestError(
-                "thinking_budget and reasoning_effort both say how long to think: give one.",
+                "thinking_budget and reasoning_effort both limit the reasoning: give one.",
                 field="thinking_budget",
             )
         if self.top_logprobs is not None and not self.logprobs:
@@ -127,17 +159,17 @@ class ChatRequest(SamplingFields):
                 f"top_logprobs is {self.top_logprobs} without logprobs: set logprobs to true.",
                 field="top_logprobs",
             )
-        if self.stream_options is not None and not self.stream:
-            raise RequestError(
-                "stream_options is for streams: set stream to true.", field="stream_options"
-            )
 
 
-def answer_schema(response_format: ResponseFormat | None) -> JsonSchema | None:
-    """What the answer is held to."""
-    if isinstance(response_format, SchemaFormat):
-        schema = response_format.json_schema.schema_
-        return JsonSchema({"type": "object"} if schema is None else schema)
-    if response_format is not None and response_format.type == "json_object":
-        return JsonSchema({"type": "object"})
+def answer_schema(
+    response_format: PlainFormat | SchemaFormat | FlatSchema | None,
+) -> JsonSchema | None:
+    """The schema that the answer must fit."""
+    match response_format:
+        case SchemaFormat(json_schema=SchemaFields(schema_=schema)):
+            return JsonSchema({"type": "object"} if schema is None else schema)
+        case FlatSchema(schema_=schema):
+            return JsonSchema(schema)
+        case PlainFormat(type="json_object"):
+            return JsonSchema({"type": "object"})
     return None

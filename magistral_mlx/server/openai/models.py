@@ -6,31 +6,29 @@ from openai.types import Model
 from pydantic import BaseModel
 
 from magistral_mlx.api import Magistral
-from magistral_mlx.server.answering.json_response import ModelResponse
 from magistral_mlx.server.answering.model_slot import model_names
+from magistral_mlx.server.answering.sending import ModelResponse
 from magistral_mlx.server.answering.service import Service
 from magistral_mlx.server.errors import ERRORS
 
 
 class ModelList(BaseModel):
-    """OpenAI's client has no type for the body of a list, only for its pages."""
+    """The body of a list, for which OpenAI's client has no type."""
 
     object: str
     data: list[Model]
 
 
 def model_routes(service: Service) -> APIRouter:
-    """The one model that is open, under the name that requests use."""
-    router = APIRouter()
+    """The open model, under the name that requests use."""
+    router = APIRouter(responses={**ERRORS}, tags=["OpenAI"])
 
-    @router.get("/v1/models", response_model=ModelList, responses={**ERRORS}, tags=["OpenAI"])
+    @router.get("/v1/models", response_model=ModelList)
     async def list_models() -> Response:
         """List the open model."""
         return ModelResponse(ModelList(object="list", data=[_described(service.slot.get())]))
 
-    @router.get(
-        "/v1/models/{name:path}", response_model=Model, responses={**ERRORS}, tags=["OpenAI"]
-    )
+    @router.get("/v1/models/{name:path}", response_model=Model)
     async def retrieve_model(name: str) -> Response:
         """Describe the open model, by any of its names."""
         service.slot.check_name(name)
@@ -47,7 +45,7 @@ def _described(model: Magistral) -> Model:
             "object": "model",
             "created": int(written),
             "owned_by": "mistralai",
-            # As vLLM names it: clients read it to know what fits.
+            # vLLM's name for the window, which clients read.
             "max_model_len": model.window,
         }
     )

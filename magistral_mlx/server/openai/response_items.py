@@ -1,67 +1,67 @@
-"""The input of POST /v1/responses: text, or items as they came in earlier responses."""
+"""The input of POST /v1/responses: text, or items as earlier responses had them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from magistral_mlx.server.fields.chat_messages import PARAGRAPH
-from magistral_mlx.server.fields.strict_model import No, StrictModel
+from magistral_mlx.server.fields.chat_messages import PARAGRAPH, joined
+from magistral_mlx.server.fields.strict_model import Empty, Items, No, StrictModel
 from magistral_mlx.text.conversation import Message, ToolCall
 
 Status = Literal["in_progress", "completed", "incomplete"] | None
 
 
-class InputText(StrictModel):
-    """A piece of text of the user's or the system's; Magistral Small reads text only."""
+class InputPart(StrictModel):
+    """Text of the user or the system. Magistral Small reads text only."""
 
     type: Literal["input_text"]
     text: str
 
 
-class OutputText(StrictModel):
-    """A piece of an earlier answer."""
+class OutputPart(StrictModel):
+    """Text of an earlier answer."""
 
     type: Literal["output_text"]
     text: str
-    annotations: Annotated[list[None], Field(max_length=0)] | None = None
-    logprobs: list[dict[str, object]] | None = None
+    annotations: Empty | None = None
+    logprobs: Items[dict[str, object]] | None = None
 
 
-class ReasoningText(StrictModel):
-    """A piece of earlier reasoning."""
+class ReasoningPart(StrictModel):
+    """Earlier reasoning."""
 
     type: Literal["reasoning_text"]
     text: str
 
 
-Part = Annotated[InputText | OutputText, Field(discriminator="type")]
+Part = Annotated[InputPart | OutputPart, Field(discriminator="type")]
 
 
 class MessageItem(StrictModel):
-    """A message of anybody's."""
+    """A message in any role."""
 
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[Part]
+    content: str | Items[Part]
     id: str | None = None
     status: Status = None
     phase: Literal["commentary", "final_answer"] | None = None
 
 
 class ReasoningItem(StrictModel):
-    """Earlier reasoning."""
+    """The reasoning before an answer."""
 
     type: Literal["reasoning"]
     id: str | None = None
-    summary: Annotated[list[None], Field(max_length=0)] | None = None
-    content: list[ReasoningText] | None = None
+    summary: Empty | None = None
+    content: Items[ReasoningPart] | None = None
     encrypted_content: None = None
     status: Status = None
 
 
 class CallItem(StrictModel):
-    """A call that was made."""
+    """A call by the assistant."""
 
     type: Literal["function_call"]
     call_id: str
@@ -75,11 +75,11 @@ class CallItem(StrictModel):
 
 
 class CallOutputItem(StrictModel):
-    """What it has returned."""
+    """The result of a call."""
 
     type: Literal["function_call_output"]
     call_id: str
-    output: str | list[InputText]
+    output: str | Items[InputPart]
     id: str | None = None
     status: Status = None
 
@@ -88,7 +88,7 @@ Item = MessageItem | ReasoningItem | CallItem | CallOutputItem
 
 
 def _kind(item: object) -> str | None:
-    """Messages may come without a type."""
+    """The type of an item; a message may come without one."""
     named = item.get("type", "message") if isinstance(item, Mapping) else None
     kind = getattr(item, "type", named)
     return kind if isinstance(kind, str) else None
@@ -104,47 +104,39 @@ InputItem = Annotated[
 
 
 def messages_of(items: str | Sequence[Item]) -> list[Message]:
-    """As the engine takes them: reasoning, text and calls of one answer are one message."""
+    """Messages for the engine: the reasoning, text and calls of one answer become one message."""
     if isinstance(items, str):
         return [Message("user", items)]
-    messages: list[Message] = []
+    turns: list[list[Message]] = []
     for item in items:
         message = _message(item)
-        before = messages[-1] if messages else None
-        if before is not None and before.role == message.role == "assistant" and _joins(item):
-            messages[-1] = _joined(before, message)
+        # Reasoning begins another answer.
+        follows = message.role == "assistant" and not isinstance(item, ReasoningItem)
+        if follows and turns and turns[-1][0].role == "assistant":
+            turns[-1].append(message)
         else:
-            messages.append(message)
-    return messages
+            turns.append([message])
+    return [_joined(turn) for turn in turns]
 
 
 def _message(item: Item) -> Message:
     match item:
         case MessageItem():
             role = "system" if item.role == "developer" else item.role
-            return Message(role, _text(item.content))
+            return Message(role, joined(item.content))
         case ReasoningItem():
-            return Message(
-                "assistant", "", PARAGRAPH.join(part.text for part in item.content or ())
-            )
+            return Message("assistant", "", joined(item.content or ()))
         case CallItem():
             call = ToolCall(item.call_id, item.name, item.arguments)
             return Message("assistant", "", tool_calls=(call,))
         case CallOutputItem():
-            return Message("tool", _text(item.output), tool_call_id=item.call_id)
+            return Message("tool", joined(item.output), tool_call_id=item.call_id)
 
 
-def _joins(item: Item) -> bool:
-    """Whether an item belongs to the assistant's message before it; reasoning begins another."""
-    return not isinstance(item, ReasoningItem)
-
-
-def _joined(one: Message, other: Message) -> Message:
-    text = PARAGRAPH.join(text for text in (one.content, other.content) if text)
-    return Message("assistant", text, one.reasoning, (*one.tool_calls, *other.tool_calls))
-
-
-def _text(content: str | Sequence[InputText | OutputText]) -> str:
-    if isinstance(content, str):
-        return content
-    return PARAGRAPH.join(part.text for part in content)
+def _joined(turn: Sequence[Message]) -> Message:
+    first = turn[0]
+    if len(turn) == 1:
+        return first
+    text = PARAGRAPH.join(message.content for message in turn if message.content)
+    calls = tuple(call for message in turn for call in message.tool_calls)
+    return Message("assistant", text, first.reasoning, calls)
