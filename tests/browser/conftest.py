@@ -1,4 +1,4 @@
-"""A browser, and the page with the real nano model behind it."""
+"""A browser, and the page with the demo model behind it."""
 
 import os
 import shutil
@@ -39,17 +39,17 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def nano() -> Iterator[Magistral]:
+def demo() -> Iterator[Magistral]:
     with open_model("demo") as model:
         yield model
 
 
 @pytest.fixture(scope="session")
-def services(nano: Magistral, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """One store for all tests, so each begins a conversation of its own."""
+def services(demo: Magistral, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """One store for all tests: each test begins its own conversation."""
     with open_services(
         data_folder=tmp_path_factory.mktemp("page"),
-        open_model=lambda choice: nano,
+        open_model=lambda choice: demo,
         state_folder=tmp_path_factory.mktemp("page-state"),
     ) as services:
         services.models.open("demo")
@@ -64,8 +64,8 @@ def url(services: Services) -> Iterator[str]:
 
 @pytest.fixture
 def open_tab(browser: Browser, url: str, services: Services) -> Iterator[OpenTab]:
-    """Opens tabs of one user; each may be of another size, language or colour scheme."""
-    # Whatever the test before has chosen; and the same text each time.
+    """Opens tabs of one user; each may have another size, language or colour scheme."""
+    # Not the settings of the test before, and the same text each time.
     save_settings(services.store, Settings(temperature=0.0))
     contexts: list[BrowserContext] = []
 
@@ -77,6 +77,7 @@ def open_tab(browser: Browser, url: str, services: Services) -> Iterator[OpenTab
         locale: str = "en-US",
         dark: bool = False,
         beside: Tab | None = None,
+        with_model: bool = True,
     ) -> Tab:
         if beside is not None:
             context = beside.page.context
@@ -91,7 +92,9 @@ def open_tab(browser: Browser, url: str, services: Services) -> Iterator[OpenTab
             contexts.append(context)
         tab = Tab(context.new_page())
         tab.page.goto(address)
-        tab.ready()
+        tab.drawn()
+        if with_model:
+            tab.model_is_open()
         return tab
 
     yield open_one

@@ -12,7 +12,8 @@ from pathlib import Path
 import uvicorn
 
 from magistral_mlx.app.launch import Address, create_app
-from magistral_mlx.app.panels.services import Services
+from magistral_mlx.app.panels.services import Services, open_services
+from tests.terminal.typist import Typist, as_magistral
 
 
 @contextmanager
@@ -36,8 +37,19 @@ def served(services: Services, address: Address | None = None) -> Iterator[str]:
 
 
 @contextmanager
+def served_typist(typist: Typist, folder: Path) -> Iterator[str]:
+    """A page whose model writes what the typist does; gives its URL."""
+    with open_services(
+        data_folder=None, open_model=lambda choice: as_magistral(typist), state_folder=folder
+    ) as services:
+        services.models.open("demo")
+        with served(services) as url:
+            yield url
+
+
+@contextmanager
 def page_command(data: Path, *options: str) -> Iterator[str]:
-    """`magistral-mlx app` in a process of its own; gives its URL."""
+    """`magistral-mlx app` in its own process; gives its URL."""
     port = free_port()
     command = [sys.executable, "-m", "magistral_mlx", "app", "--model", "demo", "--no-open"]
     process = subprocess.Popen(
@@ -64,9 +76,9 @@ def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int) -> Non
     for _ in range(600):
         if process.poll() is not None:
             output = process.stdout.read().decode() if process.stdout else ""
-            raise AssertionError(f"the page ended at once: {output}")
+            raise AssertionError(f"The page ended before it listened: {output}")
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    raise AssertionError("the page does not listen")
+    raise AssertionError("The page does not listen after 60 s.")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from playwright.sync_api import Locator, Page, Response, expect
+from playwright.sync_api import FloatRect, Locator, Page, Response, expect
 
 from magistral_mlx.app.panels.texts import load_texts
 
@@ -39,7 +39,7 @@ class Tab:
         return self.page.locator(".question .said")
 
     def begin(self, text: str) -> None:
-        """Send a question, and come back when it is shown."""
+        """Send a question, and return when it is shown."""
         before = self.page.locator(".exchange").count()
         self.draft.fill(text)
         self.draft.press("Enter")
@@ -51,21 +51,25 @@ class Tab:
         self.finish()
 
     def finish(self) -> None:
-        """Wait until the answer that runs is complete and its tools are there."""
+        """Wait until the answer is complete and its tools are there."""
         idle = self.page.locator(".page[data-busy=false]")
         expect(idle).to_be_attached(timeout=ANSWER_MS)
         tools = self.page.locator(".exchange").last.locator(".answer .tools button")
         expect(tools.first).to_be_attached()
 
-    def ready(self) -> None:
-        """Wait until the page is drawn and its model open."""
+    def drawn(self) -> None:
+        """Wait until the page is drawn."""
         expect(self.page.locator(".page[data-ready=true]")).to_be_attached(timeout=ANSWER_MS)
+
+    def model_is_open(self) -> None:
+        """Wait for the model."""
         state = self.page.locator("#model .state[data-state=ready]")
         expect(state).to_be_attached(timeout=ANSWER_MS)
 
     def reload(self) -> None:
         self.page.reload()
-        self.ready()
+        self.drawn()
+        self.model_is_open()
 
     def button(self, key: str, within: Locator | None = None, **fields: str) -> Locator:
         """The last button with the English words of that key."""
@@ -74,7 +78,7 @@ class Tab:
         return within.get_by_role("button", name=name, exact=True).last
 
     def choose(self, key: str) -> None:
-        """An entry of the menu that is open."""
+        """Choose an entry of the open menu."""
         name = load_texts("en")(key)
         self.page.get_by_role("menuitem", name=name, exact=True).click()
 
@@ -89,6 +93,13 @@ class Tab:
         with self.page.expect_response(_saves_settings):
             control.dispatch_event("change")
         self.page.keyboard.press("Escape")
+
+
+def box(locator: Locator) -> FloatRect:
+    """Where an element is on the page. It must be visible."""
+    found = locator.bounding_box()
+    assert found is not None
+    return found
 
 
 def _saves_settings(response: Response) -> bool:

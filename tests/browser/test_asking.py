@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from magistral_mlx.app.panels.services import Services
 from tests.browser.page_server import page_command
-from tests.browser.tab import OpenTab, Tab
+from tests.browser.tab import OpenTab, Tab, box
 
 pytestmark = pytest.mark.slow
 
@@ -40,9 +40,7 @@ def test_reasoning_streams_before_the_answer_and_both_end_right(tab: Tab) -> Non
 
 def test_reasoning_and_answer_stand_side_by_side(tab: Tab) -> None:
     tab.ask("What is 14 + 23?")
-    reasoning, answer = tab.reasoning.bounding_box(), tab.answer.bounding_box()
-    assert reasoning is not None
-    assert answer is not None
+    reasoning, answer = box(tab.reasoning), box(tab.answer)
     assert reasoning["x"] + reasoning["width"] < answer["x"]
     assert abs(reasoning["y"] - answer["y"]) < 60
 

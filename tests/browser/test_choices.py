@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from magistral_mlx.app.panels.texts import load_texts
-from tests.browser.tab import OpenTab, Tab
+from tests.browser.tab import OpenTab, Tab, box
 
 pytestmark = pytest.mark.slow
 
@@ -65,16 +65,10 @@ def test_the_page_speaks_the_browsers_language(open_tab: OpenTab, locale: str, s
 def test_arabic_turns_the_page_around_and_is_answered_in_arabic(open_tab: OpenTab) -> None:
     tab = open_tab(locale="ar")
     expect(tab.page.locator("#page")).to_have_attribute("dir", "rtl")
-    side, main = (tab.page.locator(part).bounding_box() for part in (".sidebar", "main.main"))
-    assert side is not None
-    assert main is not None
-    assert side["x"] > main["x"]
+    assert box(tab.page.locator(".sidebar"))["x"] > box(tab.page.locator("main.main"))["x"]
     tab.ask("كم يساوي 12 + 30؟")
     expect(tab.answer).to_contain_text("42")
-    reasoning, answer = tab.reasoning.bounding_box(), tab.answer.bounding_box()
-    assert reasoning is not None
-    assert answer is not None
-    assert reasoning["x"] > answer["x"]
+    assert box(tab.reasoning)["x"] > box(tab.answer)["x"]
 
 
 def test_a_text_from_right_to_left_is_set_so_on_an_english_page(tab: Tab) -> None:
@@ -89,7 +83,7 @@ def test_the_language_can_be_chosen(tab: Tab) -> None:
     tab.button("settings").click()
     with tab.page.expect_navigation():
         tab.page.locator("#setting-language").select_option("es")
-    tab.ready()
+    tab.drawn()
     expect(tab.page.locator(".send")).to_have_attribute("aria-label", "Enviar")
 
 
@@ -102,7 +96,7 @@ def test_parallel_thinking_shows_columns_and_marks_the_majority(tab: Tab) -> Non
     for index in range(3):
         expect(chains.nth(index)).to_have_attribute("data-agrees", "true")
         expect(chains.nth(index).locator(".answer .written")).to_contain_text("42")
-    tops = {round((chains.nth(index).bounding_box() or {"y": 0})["y"]) for index in range(3)}
+    tops = {round(box(chains.nth(index))["y"]) for index in range(3)}
     assert len(tops) == 1, "they stand beside each other"
     tab.reload()
     expect(tab.page.locator(".chain[data-agrees=true]")).to_have_count(3)

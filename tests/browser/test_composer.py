@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.tab import Tab
+from tests.browser.tab import OpenTab, Tab
 
 pytestmark = pytest.mark.slow
 
@@ -89,13 +89,12 @@ def test_a_binary_file_is_refused_by_name(tab: Tab) -> None:
     expect(tab.page.locator(".composer .file")).to_have_count(0)
 
 
-def test_a_refused_message_stays_in_the_box(tab: Tab) -> None:
+def test_a_refused_message_stays_in_the_box(open_tab: OpenTab) -> None:
+    tab = open_tab()
     tab.ask("What is 12 + 30?")
     conversation = tab.page.evaluate("location.hash")
     # Another tab of the same user answers in this conversation meanwhile.
-    other = Tab(tab.page.context.new_page())
-    other.page.goto(tab.page.url)
-    other.ready()
+    other = open_tab(tab.page.url, beside=tab)
     assert other.page.evaluate("location.hash") == conversation
     other.begin(
         "There are 8 boxes with 97 books each and 568 more books. How many books are there?"

@@ -1,4 +1,4 @@
-"""How the page looks and reads: sizes, colour schemes, accessibility, and pictures to look at."""
+"""How the page looks: sizes, colour schemes, accessibility, and screenshots to look at."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +7,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from magistral_mlx.app.panels.services import open_services
-from tests.browser.page_server import served
-from tests.browser.tab import OpenTab, Tab
-from tests.terminal.typist import Typist, as_magistral
+from tests.browser.page_server import served_typist
+from tests.browser.tab import OpenTab, Tab, box
+from tests.terminal.typist import Typist
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +20,7 @@ QUESTION = (
 
 def check_accessible(tab: Tab) -> None:
     """No violation that axe calls serious or critical."""
-    # What Gradio's own page sets around ours is hidden behind it.
+    # Gradio's own elements are hidden behind ours.
     found = Axe().run(tab.page, context="#page").response["violations"]
     worst = [each for each in found if each["impact"] in ("serious", "critical")]
     assert not worst, [
@@ -50,7 +49,7 @@ def test_every_view_fits_and_is_accessible(
     name = f"{'dark' if dark else 'light'}-{width}"
 
     def view(what: str) -> None:
-        tab.page.wait_for_timeout(250)  # until what moves has come to rest
+        tab.page.wait_for_timeout(250)  # until transitions have ended
         tab.page.screenshot(path=shots / f"{name}-{what}.png")
         assert not overflows(tab), what
         check_accessible(tab)
@@ -112,9 +111,7 @@ def test_panes_stack_and_the_reasoning_is_folded_on_a_phone(open_tab: OpenTab) -
     expect(tab.reasoning).to_be_hidden()
     section.get_by_role("button").first.click()
     expect(tab.reasoning).to_be_visible()
-    above, below = tab.reasoning.bounding_box(), tab.answer.bounding_box()
-    assert above is not None
-    assert below is not None
+    above, below = box(tab.reasoning), box(tab.answer)
     assert above["y"] + above["height"] <= below["y"]
 
 
@@ -122,15 +119,7 @@ def test_the_reader_who_scrolls_up_is_left_alone_and_can_jump_back(
     open_tab: OpenTab, tmp_path: Path
 ) -> None:
     typist = Typist("Another line of thought.\n\n" * 400, "Done.", pause=0.01)
-    with (
-        open_services(
-            data_folder=None,
-            open_model=lambda choice: as_magistral(typist),
-            state_folder=tmp_path,
-        ) as services,
-        served(services) as url,
-    ):
-        services.models.open("demo")
+    with served_typist(typist, tmp_path) as url:
         tab = open_tab(url)
         tab.begin("Think.")
         thoughts = tab.reasoning

@@ -2,45 +2,32 @@
 
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from magistral_mlx import Magistral, open_model
-from magistral_mlx.app.panels.services import Services, open_services
+from magistral_mlx.app.panels.services import open_services
 from magistral_mlx.demo.expand import expand_demo
 from magistral_mlx.errors import UserError
 from magistral_mlx.folders import models_folder
 from tests.browser.page_server import served
-from tests.browser.tab import Tab
+from tests.browser.tab import OpenTab, Tab
 
 pytestmark = pytest.mark.slow
 
 
-@contextmanager
-def opened(browser: Browser, services: Services) -> Iterator[Tab]:
-    """A tab on a server of its own; its model may not be open yet."""
-    with served(services) as url:
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-US")
-        tab = Tab(context.new_page())
-        tab.page.goto(url)
-        expect(tab.page.locator(".page[data-ready=true]")).to_be_attached()
-        yield tab
-        context.close()
-
-
 def test_a_model_is_converted_watched_and_opened(
-    browser: Browser, shots: Path, tmp_path: Path
+    open_tab: OpenTab, shots: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "Tiny-Magistral"
     expand_demo(source, layout="hf")
     with (
         open_services(data_folder=None, open_model=open_model, state_folder=tmp_path) as services,
-        opened(browser, services) as tab,
+        served(services) as url,
     ):
+        tab = open_tab(url, with_model=False)
         tab.page.locator("#model").click()
         form = tab.page.locator(".convert-row")
         form.locator("input").fill(str(source))
@@ -73,19 +60,20 @@ def test_what_cannot_be_converted_is_said_in_one_sentence(tab: Tab) -> None:
 
 
 def test_while_a_model_opens_the_page_says_so_and_keeps_the_draft(
-    browser: Browser, nano: Magistral, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_tab: OpenTab, demo: Magistral, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
 
     def open_slowly(choice: str) -> Magistral:
         go_on.wait(60)
-        return nano
+        return demo
 
     with open_services(data_folder=None, open_model=open_slowly, state_folder=tmp_path) as services:
-        # The nano stays open for the other tests.
+        # The demo stays open for the other tests.
         monkeypatch.setattr(services.models, "close", services.runs.stop_all)
         services.models.open("demo")
-        with opened(browser, services) as tab:
+        with served(services) as url:
+            tab = open_tab(url, with_model=False)
             expect(tab.page.locator("#model .state")).to_have_attribute("data-state", "opening")
             expect(tab.page.locator("#model .name")).to_contain_text(re.compile(r"\d s"))
             tab.draft.fill("What is 12 + 30?")
@@ -100,14 +88,15 @@ def test_while_a_model_opens_the_page_says_so_and_keeps_the_draft(
 
 
 def test_a_model_that_cannot_be_opened_says_why_and_another_can_be_chosen(
-    browser: Browser, tmp_path: Path
+    open_tab: OpenTab, tmp_path: Path
 ) -> None:
     def refuse(choice: str) -> Magistral:
         raise UserError("The model takes 13.3 GB, and 8.0 GB are free: close other programs.")
 
     with open_services(data_folder=None, open_model=refuse, state_folder=tmp_path) as services:
         services.models.open("demo")
-        with opened(browser, services) as tab:
+        with served(services) as url:
+            tab = open_tab(url, with_model=False)
             expect(tab.page.locator("#model .state")).to_have_attribute("data-state", "failed")
             tab.page.locator("#model").click()
             expect(tab.page.locator("dialog")).to_contain_text("close other programs")

@@ -1,4 +1,4 @@
-"""What the model writes and what a stranger asks for do no harm."""
+"""Neither what the model writes nor what a stranger asks for does harm."""
 
 import re
 import urllib.error
@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Request, expect
 
-from magistral_mlx.app.panels.services import open_services
-from tests.browser.page_server import served
+from tests.browser.page_server import served_typist
 from tests.browser.tab import OpenTab, Tab
-from tests.terminal.typist import Typist, as_magistral
+from tests.terminal.typist import Typist
 
 pytestmark = pytest.mark.slow
 
@@ -38,15 +37,8 @@ $\\text{<img src=x onerror=window.hurt=5>}$ and \\(\\href{javascript:window.hurt
 
 @pytest.fixture
 def hostile_url(tmp_path: Path) -> Iterator[str]:
-    typist = Typist(HOSTILE, HOSTILE, pause=0.0005)
-    with open_services(
-        data_folder=tmp_path / "data",
-        open_model=lambda choice: as_magistral(typist),
-        state_folder=tmp_path / "state",
-    ) as services:
-        services.models.open("demo")
-        with served(services) as url:
-            yield url
+    with served_typist(Typist(HOSTILE, HOSTILE, pause=0.0005), tmp_path) as url:
+        yield url
 
 
 def test_hostile_output_is_shown_and_never_run(open_tab: OpenTab, hostile_url: str) -> None:
@@ -147,7 +139,7 @@ def test_no_path_leads_out_of_the_served_folders(url: str, path: str) -> None:
 
 
 def fetched(url: str) -> tuple[int, bytes]:
-    """Status and body of an address, taken as it is written."""
+    """Status and body of an address; its path is sent as it is."""
     try:
         with urllib.request.urlopen(url, timeout=10) as reply:
             return reply.status, reply.read()

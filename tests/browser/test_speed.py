@@ -1,4 +1,4 @@
-"""How soon the page shows what the engine has, and how much work it makes."""
+"""How soon the page shows what the engine has written, and how much work that is."""
 
 import json
 import logging
@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from magistral_mlx.app.panels.services import Services, open_services
+from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.settings import Settings
 from magistral_mlx.app.runs.chain import Chain
 from magistral_mlx.events import Event, ReasoningText
-from tests.browser.page_server import served
+from tests.browser.page_server import served_typist
 from tests.browser.tab import OpenTab, Tab
-from tests.terminal.typist import Typist, as_magistral
+from tests.terminal.typist import Typist
 
 logger = logging.getLogger(__name__)
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def test_the_first_token_is_on_the_page_within_150_ms(
         tab.ask(f"What is 12 + 3{number}?")
         delays.append(tab.page.evaluate("window.firstText") - given[-1])
     logger.info("seconds from engine to page: %s", sorted(round(delay, 3) for delay in delays))
-    # What else the machine does can only add to it.
+    # Other work on the machine can only add to it.
     assert min(delays) < 0.15
 
 
@@ -80,14 +80,8 @@ def test_the_first_token_is_on_the_page_within_150_ms(
 def typing_url(tmp_path: Path) -> Iterator[str]:
     """2,000 tokens in 8 seconds: formulas, lists and code."""
     typist = Typist((PARAGRAPH * 30)[:4_000], ((PARAGRAPH + CODE) * 12)[:4_000], pause=0.004)
-    with open_services(
-        data_folder=None,
-        open_model=lambda choice: as_magistral(typist),
-        state_folder=tmp_path,
-    ) as services:
-        services.models.open("demo")
-        with served(services) as url:
-            yield url
+    with served_typist(typist, tmp_path) as url:
+        yield url
 
 
 def test_2000_tokens_stream_smoothly(open_tab: OpenTab, typing_url: str) -> None:
@@ -150,7 +144,7 @@ for conversation in sys.stdin:
 
 
 def test_the_page_leaves_the_engine_its_speed(services: Services, url: str) -> None:
-    """Rendering and sending, to a tab in another process: a browser takes cores of its own."""
+    """Rendering and sending, to a tab in another process: a browser would take cores too."""
     model, question = services.models.model(), "What is 345 - 189?"
     settings = Settings(temperature=0.0)
     with urllib.request.urlopen(url + "config") as reply:
@@ -163,8 +157,7 @@ def test_the_page_leaves_the_engine_its_speed(services: Services, url: str) -> N
     ) as watcher:
         assert watcher.stdin is not None
         assert watcher.stdout is not None
-        # Other work on the machine only takes speed away: the best of each counts, as soon as it is
-        # there.
+        # Other work on the machine can only lower the speed: the best of each counts.
         while len(shown) < 3 or (len(shown) < 12 and max(shown) <= 0.95 * max(bare)):
             timings = model.generate(question, settings.options()).timings
             bare.append(timings.decode_tokens_per_second or 0.0)

@@ -1,4 +1,4 @@
-// Elements in one line each, and what pages need around them. Text is set as text, never as HTML.
+// Elements in one line each, and what the browser offers beside them. Text is never set as HTML.
 
 /**
  * @import { Attributes } from "./types"

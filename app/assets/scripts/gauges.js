@@ -136,7 +136,7 @@ function figures(rows) {
 
 statusChanged.listen(showMemory);
 settingsChanged.listen(showAdvice);
-// While an answer is written: its prompt, and what has been written.
+// While an answer is written, its prompt and its tokens so far count.
 runPatched.listen(({ conversation, patch }) => {
   if (conversation !== shown.id || !tokens.window) return;
   const used = Math.max(0, ...patch.chains.map((chain) => chain.prefill_total + chain.tokens));

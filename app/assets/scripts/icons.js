@@ -1,4 +1,4 @@
-// Line drawings in a square of 20.
+// Icons: line drawings in a square of 20.
 
 const SHAPES = {
   menu: "M3.5 4.5h13v11h-13z M8 4.5v11",
