@@ -55,7 +55,7 @@ class Tab:
         idle = self.page.locator(".page[data-busy=false]")
         expect(idle).to_be_attached(timeout=ANSWER_MS)
         tools = self.page.locator(".exchange").last.locator(".answer .tools button")
-        expect(tools.first).to_be_attached()
+        expect(tools.first).to_be_attached(timeout=ANSWER_MS)
 
     def drawn(self) -> None:
         """Wait until the page is drawn."""

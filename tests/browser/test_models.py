@@ -33,7 +33,7 @@ def test_a_model_is_converted_watched_and_opened(
         form.locator("input").fill(str(source))
         tab.button("convert", form).click()
         bar = tab.page.get_by_role("progressbar")
-        expect(bar).to_have_attribute("aria-valuenow", re.compile("[1-9]"))
+        expect(bar).to_have_attribute("aria-valuenow", re.compile("[1-9]"), timeout=60_000)
         tab.page.screenshot(path=shots / "light-1440-converting.png")
         expect(tab.page.locator("dialog .about").last).to_contain_text(
             "Tiny-Magistral-4bit", timeout=60_000
