@@ -7,7 +7,8 @@ are run again with each precision. Attention error is the norm of the difference
 the exact output, from the same queries, keys and values, the mean of all layers and texts. KL is
 that of the next token's distribution from the exact one, over the answers' tokens.
 
-Speed: the same model at one context length, and the attention of one layer of Magistral Small.
+Speed: the attention of one layer of Magistral Small, of one new token after a context. Prefill and
+decode rates of a whole model: magistral-mlx bench --prompts 2k --streams 1 --kv 16,8,4.
 """
 
 import argparse
@@ -36,7 +37,6 @@ from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.text.conversation import Message, prompt_ids
 from magistral_mlx.text.template_tokenizer import open_tokenizer
 
-CHUNK = 512
 ANSWER = 256
 PRECISIONS = {
     "as computed": kv_precision(None),
@@ -52,11 +52,8 @@ QUALITY = {
     "same_top_token": ("same top token", ".2%"),
 }
 SPEED = {
-    "kv_bytes_token": ("bytes a token", ",.0f"),
-    "prefill_tokens_s": ("prefill, tokens/s", ",.0f"),
-    "decode_ms": ("decode, ms", ".2f"),
-    "layer_bytes_token": ("24B layer: bytes", ",.0f"),
-    "layer_ms": ("ms", ".2f"),
+    "layer_bytes_token": ("bytes a token", ",.0f"),
+    "layer_ms": ("attention of a 24B layer, ms", ".2f"),
 }
 """By name in JSON: the column, and how its figures are shown."""
 
@@ -77,7 +74,7 @@ def main() -> None:
     parser.add_argument("--model", default="demo", help='an MLX folder, or "demo"')
     parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--context", type=int, default=2048, help="tokens before those timed")
-    parser.add_argument("--rounds", type=int, default=20, help="decode steps to take the median of")
+    parser.add_argument("--rounds", type=int, default=20, help="steps to take the median of")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         demo = args.model == "demo"
@@ -89,12 +86,8 @@ def main() -> None:
         answer(decoder, prompt_ids(tokenizer, [Message("user", question.text)]), tokenizer.eos_id)
         for question in held_out_questions(args.questions)
     ]
-    parts = (
-        quality(decoder, texts),
-        speed(decoder, args.context, args.rounds),
-        layer_speed(args.context, args.rounds),
-    )
-    results = [one | two | three for one, two, three in zip(*parts, strict=True)]
+    speeds = layer_speed(args.context, args.rounds)
+    results = [one | two for one, two in zip(quality(decoder, texts), speeds, strict=True)]
     show("Quality", QUALITY, results)
     show(f"Speed at {args.context:,} tokens", SPEED, results)
     figures = [
@@ -188,40 +181,6 @@ def _log_probabilities(decoder: Decoder, cache: KVCache, text: AnsweredPrompt) -
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def speed(decoder: Decoder, context: int, rounds: int) -> list[Figures]:
-    """Prefill and decode of every precision in turn, and the bytes per token."""
-    caches = [_cache(decoder, precision) for precision in PRECISIONS.values()]
-    ids = mx.array(np.random.default_rng(0).integers(0, decoder.config.vocab_size, context))
-    prefills = [seconds_of(partial(_prefill, decoder, cache, ids)) for cache in caches]
-    decodes = _milliseconds([partial(_decode, decoder, cache, ids[:1]) for cache in caches], rounds)
-    return [
-        {
-            "prefill_tokens_s": context / prefill,
-            "decode_ms": decode,
-            "kv_bytes_token": _bytes_per_token(cache),
-        }
-        for cache, prefill, decode in zip(caches, prefills, decodes, strict=True)
-    ]
-
-
-def _prefill(decoder: Decoder, cache: KVCache, ids: mx.array) -> None:
-    cache.reserve(ids.size)
-    for start in range(0, ids.size, CHUNK):
-        chunk = ids[start : start + CHUNK]
-        decoder(chunk, [Segment(cache, chunk.size, 0)])
-        mx.eval(cache.stored)
-
-
-def _decode(decoder: Decoder, cache: KVCache, token: mx.array) -> None:
-    mx.eval(decoder(token, [Segment(cache, 1, 1)]))
-
-
-def _milliseconds(steps: Sequence[partial[None]], rounds: int) -> list[float]:
-    """Medians, all steps in turn."""
-    seconds = in_turn([partial(seconds_of, step) for step in steps], rounds=rounds)
-    return [1e3 * statistics.median(each) for each in seconds]
-
-
 def layer_speed(context: int, rounds: int) -> list[Figures]:
     """Attention of one layer of Magistral Small's shape, of one new token, all in turn."""
     config = magistral_small()
@@ -235,10 +194,11 @@ def layer_speed(context: int, rounds: int) -> list[Figures]:
         cache.advance(context)
         mx.eval(cache.arrays)
     one = keys[:, :, :1]
-    times = _milliseconds([partial(_attend, cache, queries, one) for cache in caches], rounds)
+    steps = [partial(seconds_of, partial(_attend, cache, queries, one)) for cache in caches]
+    times = in_turn(steps, rounds=rounds)
     return [
-        {"layer_ms": time, "layer_bytes_token": _bytes_per_token(cache)}
-        for cache, time in zip(caches, times, strict=True)
+        {"layer_ms": 1e3 * statistics.median(seconds), "layer_bytes_token": _bytes_per_token(cache)}
+        for cache, seconds in zip(caches, times, strict=True)
     ]
 
 

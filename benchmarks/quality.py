@@ -18,9 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import mlx.core as mx
+import numpy as np
 from rich.console import Console
 
 from magistral_mlx import spec
@@ -39,6 +40,7 @@ from magistral_mlx.text.template_tokenizer import open_tokenizer
 from magistral_mlx.text.tokenizer import Tokenizer
 
 PIECE = 512
+MIXED_BITS = 4.0
 FITTED, ROUNDED, WEIGHTED, CALIBRATED = "fitted", "rounded", "weighted", "calibrated"
 MLX_LM: dict[str, Literal["GPTQ", "AWQ"]] = {"mlx-lm GPTQ": "GPTQ", "mlx-lm AWQ": "AWQ"}
 BOTH = "calibrated and weighted"
@@ -55,22 +57,19 @@ class Setting:
     recipe: str
     group_size: int
     method: str
-    target_bits: float | None = None
 
     @property
     def name(self) -> str:
         """For example "q4, group 64, fitted"."""
-        mixed = "mixed" if self.target_bits is None else f"mixed to {self.target_bits}"
-        kind = mixed if self.recipe == "mixed" else self.recipe
-        return f"{kind}, group {self.group_size}, {self.method}"
+        return f"{self.recipe}, group {self.group_size}, {self.method}"
 
 
 PLAIN = (("q4", 64), ("q3", 64), ("q4", 32), ("q3", 32))
 SETTINGS = (
     *(Setting(recipe, size, method) for recipe, size in PLAIN for method in METHODS),
     *(Setting("q4", 64, method) for method in (BOTH, *MLX_LM)),
-    Setting("mixed", 64, FITTED, target_bits=4.0),
-    Setting("mixed", 64, CALIBRATED, target_bits=4.0),
+    Setting("mixed", 64, FITTED),
+    Setting("mixed", 64, CALIBRATED),
     Setting("q8", 64, ROUNDED),
     Setting("q8", 64, FITTED),
 )
@@ -238,7 +237,7 @@ def convert_ours(
         ConversionOptions(
             recipe=setting.recipe,
             group_size=setting.group_size,
-            target_bits=setting.target_bits,
+            target_bits=MIXED_BITS if setting.recipe == "mixed" else None,
             modules=options.module,
             rtn=setting.method == ROUNDED,
             importance=importance,
@@ -272,15 +271,11 @@ def compare(
     for index, piece in enumerate(pieces):
         ours, theirs = (model.log_probabilities(index) for model in (found, exact))
         targets = mx.array(piece.ids[piece.start :])[:, None]
-        loss -= _number(mx.take_along_axis(ours, targets, axis=1).sum())
-        kl += _number((mx.exp(theirs) * (theirs - ours)).sum())
-        same += _number((mx.argmax(ours, axis=1) == mx.argmax(theirs, axis=1)).sum())
+        loss -= float(np.array(mx.take_along_axis(ours, targets, axis=1).sum()))
+        kl += float(np.array((mx.exp(theirs) * (theirs - ours)).sum()))
+        same += float(np.array((mx.argmax(ours, axis=1) == mx.argmax(theirs, axis=1)).sum()))
         count += len(piece.ids) - piece.start
     return math.exp(loss / count), kl / count, same / count
-
-
-def _number(scalar: mx.array) -> float:
-    return float(cast("float", scalar.item()))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from queue import SimpleQueue
 
 import mlx.core as mx
 
@@ -23,8 +22,6 @@ from magistral_mlx.device import DeviceOptions
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.status import StepReport
-from magistral_mlx.errors import EngineError
-from magistral_mlx.events import Event, Failed, Finished
 from magistral_mlx.kv.cache import KVPrecision, kv_precision
 from magistral_mlx.machine import machine_limit
 from magistral_mlx.magistral import Magistral
@@ -121,6 +118,11 @@ def _kv_bytes(counted: "CountedEngine") -> Mapping[str, float]:
     return found
 
 
+ONE_STEP = Request(
+    (1_000,), "answer", OutputOptions(sampling=SamplingParams(temperature=0), max_tokens=1)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Of the steps between two marks. prefilled_idle: while no request was running."""
@@ -174,16 +176,18 @@ class CountedEngine:
         """
         self.mark()  # a step from before must not reach the gate
         gate = self._gate = _Gate()
-        self._marked()
+        marker = self.engine.submit(ONE_STEP)
         gate.reached.wait(PATIENCE)
         recordings = [Recording(self.engine, p, tokens, precision=precision) for p in prompts]
         gate.opened.set()
+        collect_reply(marker)
         outputs = [recording.wait() for recording in recordings]
         return outputs, self.since(gate.steps)
 
     def mark(self) -> int:
         """The number of steps so far, including the one that this takes."""
-        return _number(self._marked())
+        collect_reply(self.engine.submit(ONE_STEP))
+        return len(self._reports)
 
     def since(self, start: int) -> Counts:
         """Counts of the steps since a mark; call it when nothing is running."""
@@ -199,21 +203,6 @@ class CountedEngine:
         """Return when a prompt prefilled while idle, after a mark, is in the empty prefix cache."""
         _wait(lambda: any(map(_is_idle, self._reports[start:])))
         _wait(lambda: self.engine.status.kv_stored_bytes > 0)
-
-    def _marked(self) -> "SimpleQueue[int | str]":
-        """Gets the count of steps, including its own, when a request of one step ends."""
-        counted: SimpleQueue[int | str] = SimpleQueue()
-
-        def note(event: Event) -> None:
-            if isinstance(event, Failed):
-                counted.put(event.message)
-            if isinstance(event, Finished):
-                counted.put(len(self._reports))
-
-        options = OutputOptions(sampling=SamplingParams(temperature=0), max_tokens=1)
-        request = Request((1_000,), "answer", options)
-        self.engine.submit_to(request, note)
-        return counted
 
     def _report(self, report: StepReport) -> None:
         self._reports.append(report)
@@ -232,13 +221,6 @@ def counted_engine(folder: Path) -> Iterator[CountedEngine]:
         yield counted
     finally:
         counted.engine.close()
-
-
-def _number(counted: "SimpleQueue[int | str]") -> int:
-    number = counted.get()
-    if isinstance(number, str):
-        raise EngineError(number)
-    return number
 
 
 def _is_idle(report: StepReport) -> bool:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import mlx.nn as nn
+
 from magistral_mlx.bench.bench_model import narrow_shape
 from magistral_mlx.bench.cases import random_ids
 from magistral_mlx.bench.counts import CountedEngine
-from magistral_mlx.bench.mlx_lm_contender import MlxLm, load_mlx_lm, run_batch, run_steps
+from magistral_mlx.bench.mlx_lm_contender import load_mlx_lm, run_batch, run_steps
 from magistral_mlx.bench.recording import run_ours
 from magistral_mlx.bench.spread import in_turn
 from magistral_mlx.demo.random_model import write_random_model
@@ -66,7 +68,7 @@ def _ours(counted: CountedEngine, prompts: Sequence[Sequence[int]]) -> float:
     return seconds / TOKENS / len(prompts)
 
 
-def _theirs(mlx_lm: MlxLm, prompts: Sequence[Sequence[int]]) -> float:
+def _theirs(mlx_lm: nn.Module, prompts: Sequence[Sequence[int]]) -> float:
     start = time.process_time()
     if len(prompts) == 1:
         run_steps(mlx_lm, prompts[0], TOKENS)

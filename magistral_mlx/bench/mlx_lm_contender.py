@@ -11,41 +11,28 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm import load
 from mlx_lm.generate import BatchGenerator, generate_step
-from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from magistral_mlx.bench.cases import Case, Rates, stream_prompts
 from magistral_mlx.bench.recording import TimedOutput, joint_decode_rate
 
 
-@dataclass(frozen=True, slots=True)
-class MlxLm:
-    """Its model and tokenizer."""
-
-    model: nn.Module
-    tokenizer: TokenizerWrapper
-
-
-def load_mlx_lm(folder: Path, *, dtype: str | None = None) -> MlxLm:
-    """Load the folder with mlx-lm; no token ends an output.
-
-    dtype: to compute in; None: the type that the folder stores.
-    """
-    model, tokenizer = load(str(folder))[:2]
+def load_mlx_lm(folder: Path, *, dtype: str | None = None) -> nn.Module:
+    """Load the folder with mlx-lm. dtype: to compute in; None: the type that the folder stores."""
+    model: nn.Module = load(str(folder))[0]
     if dtype is not None:
         model.set_dtype(getattr(mx, dtype))
         mx.eval(model.parameters())
-    tokenizer.eos_token_ids = set()
-    return MlxLm(model, tokenizer)
+    return model
 
 
 def run_steps(
-    mlx_lm: MlxLm, prompt: Sequence[int], tokens: int, *, kv_bits: int | None = None
+    model: nn.Module, prompt: Sequence[int], tokens: int, *, kv_bits: int | None = None
 ) -> TimedOutput:
     """One stream, greedy, without text or wired memory."""
     output = TimedOutput()
     steps = generate_step(
         mx.array(list(prompt)),
-        mlx_lm.model,
+        model,
         max_tokens=tokens,
         kv_bits=kv_bits,
         quantized_kv_start=0,
@@ -94,9 +81,9 @@ class MlxLmBatch:
 
 
 @contextmanager
-def mlx_lm_batch(mlx_lm: MlxLm) -> Iterator[MlxLmBatch]:
+def mlx_lm_batch(model: nn.Module) -> Iterator[MlxLmBatch]:
     """A BatchGenerator with its defaults."""
-    generator = BatchGenerator(mlx_lm.model)
+    generator = BatchGenerator(model)
     try:
         yield MlxLmBatch(generator)
     finally:
@@ -111,9 +98,9 @@ class BatchOutputs:
     kv_bytes: int
 
 
-def run_batch(mlx_lm: MlxLm, prompts: Sequence[Sequence[int]], tokens: int) -> BatchOutputs:
+def run_batch(model: nn.Module, prompts: Sequence[Sequence[int]], tokens: int) -> BatchOutputs:
     """Insert all prompts at once; wait for all outputs."""
-    with mlx_lm_batch(mlx_lm) as batch:
+    with mlx_lm_batch(model) as batch:
         uids = batch.insert(prompts, tokens)
         while not batch.finished:
             batch.step()
@@ -127,7 +114,7 @@ class MlxLmContender:
 
     def __init__(self, folder: Path, *, dtype: str) -> None:
         """Load the folder; dtype: what our engine computes in."""
-        self._mlx_lm = load_mlx_lm(folder, dtype=dtype)
+        self._model = load_mlx_lm(folder, dtype=dtype)
 
     def refuses(self, case: Case) -> str | None:
         """Its batches do not quantise KV."""
@@ -144,9 +131,9 @@ class MlxLmContender:
         prompts = stream_prompts(case.prompt, case.streams, seed=seed)
         if case.streams == 1:
             bits = case.precision.bits
-            outputs = [run_steps(self._mlx_lm, prompts[0], case.tokens, kv_bits=bits)]
+            outputs = [run_steps(self._model, prompts[0], case.tokens, kv_bits=bits)]
         else:
-            outputs = run_batch(self._mlx_lm, prompts, case.tokens).outputs
+            outputs = run_batch(self._model, prompts, case.tokens).outputs
         first = max(output.wait for output in outputs)
         return Rates(
             prefill=case.streams * case.prompt / first,

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import mlx.nn as nn
 from rich.table import Table
 
 import magistral_mlx
 from magistral_mlx import AnswerText, Finished, GenerationOptions, ReasoningText, SamplingParams
 from magistral_mlx.bench.bench_model import SideBySide, unlimited_engine
 from magistral_mlx.bench.cases import random_ids
-from magistral_mlx.bench.mlx_lm_contender import MlxLm, load_mlx_lm, mlx_lm_batch
+from magistral_mlx.bench.mlx_lm_contender import load_mlx_lm, mlx_lm_batch
 from magistral_mlx.bench.openai_server import MLX_LM_SERVER, ChatClient, chat, served
 from magistral_mlx.bench.recording import Recording, TimedOutput
 from magistral_mlx.bench.report_parts import figures_table
@@ -85,7 +86,7 @@ def _join_ours(engine: Engine, running: list[int], joining: list[int]) -> Waits:
     return _gaps(stream.wait(), joined)
 
 
-def _join_mlx_lm(mlx_lm: MlxLm, running: list[int], joining: list[int]) -> Waits:
+def _join_mlx_lm(mlx_lm: nn.Module, running: list[int], joining: list[int]) -> Waits:
     with mlx_lm_batch(mlx_lm) as batch:
         (stream,) = batch.insert([running], MOST)
         while len(batch.outputs[stream].tokens) < ALONE:
