@@ -1,4 +1,4 @@
-"""Where this user's files are kept; environment variables move them, to another disk say."""
+"""The folders of this user's files. Environment variables move them, as to another disk."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def models_folder() -> Path:
 
 
 def state_folder() -> Path:
-    """What the command line remembers: the last model, the chat's history; may not exist yet."""
+    """The command line's state: the last model, the chat's history; it may not exist yet."""
     return _chosen(STATE_VARIABLE) or platformdirs.user_state_path(APP)
 
 
@@ -33,7 +33,7 @@ def benchmarks_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """What can be made again: the expanded demo, KV, timings; it may not exist yet."""
+    """Files that can be made again: demo model, KV, step costs; it may not exist yet."""
     return _chosen(CACHE_VARIABLE) or platformdirs.user_cache_path(APP)
 
 

@@ -1,4 +1,4 @@
-"""How much memory the runtime may plan with: this machine's, or that of a Mac one asks about."""
+"""The memory limit: of this machine, or of a Mac of a given size."""
 
 import os
 import re
@@ -11,19 +11,19 @@ from magistral_mlx.errors import RequestError
 
 GIB = 2**30
 MAC_SIZES = tuple(size * GIB for size in (8, 16, 18, 24, 32, 36, 48, 64, 96, 128, 192, 256, 512))
-"""Unified memory that Macs with Apple Silicon are sold with, in bytes."""
+"""Sizes of unified memory that Macs with Apple Silicon have, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """Bytes to stay below, and in words where the number comes from."""
+    """Bytes that the runtime may use, and where the number comes from, for messages."""
 
     bytes: int
     source: str
 
 
 def machine_limit() -> MemoryLimit:
-    """Metal's recommended working set on a Mac, the physical memory elsewhere."""
+    """Metal's recommended working set on a Mac, physical memory elsewhere."""
     working_set = mx.device_info().get("max_recommended_working_set_size")
     if has_metal() and working_set:
         return MemoryLimit(int(working_set), "Metal's recommended working set of this Mac")
@@ -32,10 +32,10 @@ def machine_limit() -> MemoryLimit:
 
 
 def mac_limit(memory: int) -> MemoryLimit:
-    """What Metal recommends on a Mac with so many bytes of unified memory, by macOS's default.
+    """Metal's recommended working set on a Mac with `memory` bytes, by macOS's default.
 
     Two thirds up to 36 GB and three quarters above: 22.9e9 bytes on a 32 GB Mac, as the model card
-    reports. A real Mac is asked, never computed (`machine_limit`).
+    reports. For the Mac that this runs on, `machine_limit` asks Metal instead.
     """
     small = memory <= 36 * GIB
     share = memory * 2 // 3 if small else memory * 3 // 4
@@ -43,7 +43,7 @@ def mac_limit(memory: int) -> MemoryLimit:
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of "32GB", "32" or "512 MB"; memory is sold in units of 1,024. Raises RequestError."""
+    """Bytes of "32GB", "32" or "512 MB", in units of 1,024. Raises RequestError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]?)i?B?", text.strip(), re.IGNORECASE)
     size = float(match[1]) if match else 0.0
     if match is None or size <= 0:

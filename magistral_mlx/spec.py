@@ -1,12 +1,12 @@
 """The model card of Magistral Small 2506 as constants, and the version of this package."""
 
 VERSION = "0.1.0"
-"""pyproject.toml reads it from here, so a plain checkout knows it too."""
+"""Here, not in pyproject.toml, so that a plain checkout has it too."""
 
 HUB_ID = "mistralai/Magistral-Small-2506"
 
 WINDOW = 40_960
-"""Tokens a sequence may hold, prompt and output together, unless the user raises it."""
+"""Default window: tokens that a sequence may hold, prompt and output together."""
 
 TEMPERATURE = 0.7
 TOP_P = 0.95

@@ -1,4 +1,4 @@
-"""What a checkpoint says about the model's shape, read from either official layout."""
+"""The model's shape, read from a checkpoint of either official layout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from magistral_mlx.errors import CheckpointError
 
 ARCHITECTURE = "MistralForCausalLM"
 MODEL_TYPES = {ARCHITECTURE: "mistral", "LlamaForCausalLM": "llama"}
-"""Architectures that the decoder is, without whatever _refuse_other_decoders lists."""
+"""Architectures that the decoder implements, without the fields that are refused below."""
 
 ROPE_THETA = 10_000.0
-"""Where config.json has none, as transformers fills it in."""
+"""The default of transformers, where config.json has none."""
 
 CONTEXT_WINDOW = 128_000
-"""Positions when params.json names none, as several releases do: the card promises 128k."""
+"""Positions when params.json has none, as in several releases: the model card says 128k."""
 
 UNSUPPORTED_PARAMS = (
     "moe",
@@ -35,15 +35,15 @@ UNSUPPORTED_PARAMS = (
     "quantization",
     "lora",
 )
-"""Fields of params.json that change the model into one that the runtime does not implement."""
+"""Fields of params.json for models that the runtime does not implement."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The decoder's shape and the stored type of its floating-point tensors.
 
-    module_quantization: modules (by mlx-lm's names) that are stored otherwise than `quantization`
-    says; None: not quantised.
+    module_quantization: modules (by mlx-lm's names) that are not stored as `quantization` says;
+    None: not quantised.
     """
 
     vocab_size: int
@@ -62,7 +62,7 @@ class ModelConfig:
     module_quantization: tuple[tuple[str, Quantization | None], ...] = ()
 
     def quantization_of(self, module: str) -> Quantization | None:
-        """How a module's matrix is stored: "model.layers.3.mlp.up_proj", say."""
+        """How the matrix of a module is stored, for example of "model.layers.3.mlp.up_proj"."""
         return dict(self.module_quantization).get(module, self.quantization)
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class ModelConfig:
     def from_hf(cls, data: Mapping[str, object]) -> "ModelConfig":
         """Read config.json of the Hugging Face or MLX layout.
 
-        Raises CheckpointError for a missing field and for whatever the decoder does not do.
+        Raises CheckpointError for a missing field, and for what the decoder does not support.
         """
         fields = JsonFields(data, "config.json")
         _refuse_other_architectures(data)
@@ -107,7 +107,7 @@ class ModelConfig:
 
     @classmethod
     def from_params(cls, data: Mapping[str, object]) -> "ModelConfig":
-        """Read params.json of the Mistral layout; its weights are bfloat16 and not quantised.
+        """Read params.json of the Mistral layout, whose weights are bfloat16 and not quantised.
 
         Raises CheckpointError as from_hf does.
         """
@@ -177,7 +177,7 @@ def _refuse_sliding_window(data: Mapping[str, object], file: str) -> None:
 
 
 def _rope_theta(data: Mapping[str, object]) -> float:
-    """Transformers 5 keeps it inside rope_parameters, earlier ones at the top."""
+    """Transformers 5 writes it inside rope_parameters, earlier versions at the top."""
     inside = as_mapping(data.get("rope_parameters"))
     source = data if data.get("rope_theta") is not None else inside
     if data.get("model_type") == "llama" and source.get("rope_theta") is None:

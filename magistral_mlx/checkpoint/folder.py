@@ -25,18 +25,18 @@ __all__ = [
 
 INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tekken.json", "tokenizer.json")
-"""The first that a folder has: tekken.json is the authority where there is one."""
+"""The first of these that a folder has is used: tekken.json is authoritative."""
 
 SAMPLE_BYTES = 4096
-"""Bytes of each tensor that enter the fingerprint: a 13 GB checkpoint opens in no time."""
+"""Bytes of each tensor in the fingerprint: few, so that a 13 GB checkpoint opens quickly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder whose files were checked against each other; no weight has been loaded yet.
+    """A folder whose files agree with each other; no weight has been loaded yet.
 
-    The fingerprint (hex) changes with the config, the tokenizer or the weights, and not with
-    the folder's name or the files' dates.
+    The fingerprint (hex) changes with the config, the tokenizer or the weights, not with the
+    folder's name or the files' dates.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     weight_files = find_weight_files(folder)
     entries = {name: entry for name, (_, entry) in read_entries(weight_files).items()}
     check_entries(config, entries, folder)
-    # config.json may name the type of the training instead of the file's.
+    # config.json may name the type used in training instead of the stored one.
     stored = SAFETENSORS_DTYPES[entries["model.norm.weight"].dtype]
     return Checkpoint(
         folder=folder,
@@ -92,7 +92,7 @@ def find_tokenizer_file(folder: Path) -> Path:
 
 
 def find_weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that the index names, or without an index all model*.safetensors."""
+    """The safetensors files that the index names; without an index, all model*.safetensors."""
     names = set(weight_map(folder).values())
     if names:
         outside = sorted(name for name in names if Path(name).name != name)
@@ -107,9 +107,9 @@ def find_weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def weight_map(folder: Path) -> Mapping[str, str]:
-    """The file of every tensor by the folder's index; nothing where there is none.
+    """The file of every tensor, by the folder's index; empty without an index.
 
-    Raises CheckpointError when it is damaged.
+    Raises CheckpointError when the index is damaged.
     """
     path = folder / INDEX_FILE
     if not path.is_file():
@@ -121,7 +121,7 @@ def weight_map(folder: Path) -> Mapping[str, str]:
 
 
 def read_entries(files: tuple[Path, ...]) -> dict[str, tuple[Path, TensorEntry]]:
-    """Every tensor of a folder's safetensors files, with the file it lies in.
+    """Every tensor of a folder's safetensors files, with its file.
 
     Raises CheckpointError when the folder's index expects a tensor in another file.
     """

@@ -1,4 +1,4 @@
-"""JSON files of a checkpoint, read with messages that name the file and the field."""
+"""Reading a checkpoint's JSON files; error messages name the file and the field."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from magistral_mlx.errors import CheckpointError
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """The JSON object in a file; CheckpointError when it is missing, damaged or something else."""
+    """The JSON object in a file. Raises CheckpointError when it is missing or not an object."""
     try:
         data = json.loads(existing_file(path).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -27,7 +27,7 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 def existing_file(path: Path) -> Path:
-    """The path itself, when a file is there; CheckpointError otherwise."""
+    """The path, if it is a file. Raises CheckpointError otherwise."""
     if not path.is_file():
         raise CheckpointError(
             f"{path.name} is missing in {path.parent}: copy it from the original checkpoint."
@@ -37,7 +37,7 @@ def existing_file(path: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class JsonFields:
-    """Typed reading of one JSON object; its file's name goes into the messages."""
+    """Typed access to a JSON object; file: its name, for messages."""
 
     data: Mapping[str, object]
     file: str
@@ -65,7 +65,7 @@ class JsonFields:
     def _wrong(self, name: str, wanted: str) -> CheckpointError:
         has = f"is {self.data[name]!r}" if name in self.data else "is missing"
         return CheckpointError(
-            f"{self.file}: {name} {has} where {wanted} is needed: restore the original file."
+            f"{self.file}: {name} {has}, but must be {wanted}: restore the original file."
         )
 
 
@@ -74,5 +74,5 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 
 def as_mapping(value: object) -> Mapping[str, object]:
-    """The value, or nothing where it is no JSON object."""
+    """The value, or an empty mapping if it is not a JSON object."""
     return value if isinstance(value, Mapping) else {}

@@ -15,16 +15,16 @@ FORMATS = {
     "mxfp8": ((8,), (32,)),
     "nvfp4": ((4,), (16,)),
 }
-"""MLX's formats, and the bits and group sizes that each exists in. Affine groups have a scale and
-a bias, the others a scale of one byte."""
+"""MLX's formats, with their bits and group sizes. Affine groups have a scale and a bias, the others
+a scale of one byte."""
 
 DEFAULTS = {"affine": (4, 64), "mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
-"""Bits and group size where config.json leaves them out, as MLX fills them in."""
+"""MLX's defaults of bits and group size, where config.json has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """How the weight matrices are stored: MLX's grouped formats."""
+    """The format of weight matrices."""
 
     bits: int
     group_size: int
@@ -50,9 +50,9 @@ class Quantization:
 
 
 def stored_quantization(data: Mapping[str, object]) -> Quantization | None:
-    """What config.json says of all modules but those in `quantization_by_module`; None: plain.
+    """The quantisation of all modules but those in `quantization_by_module`; None: not quantised.
 
-    Raises CheckpointError when another program's formats are meant, or none that exists.
+    Raises CheckpointError for another program's format, or one that does not exist.
     """
     found = data.get("quantization") or data.get("quantization_config")
     if not found:
@@ -69,7 +69,7 @@ def stored_quantization(data: Mapping[str, object]) -> Quantization | None:
 def quantization_by_module(
     data: Mapping[str, object],
 ) -> tuple[tuple[str, Quantization | None], ...]:
-    """Modules with their own quantisation, as mlx-lm writes them: a mapping, or false for none."""
+    """Modules with a different quantisation; mlx-lm writes a mapping, or false for none."""
     default = stored_quantization(data)
     values = as_mapping(data.get("quantization") or data.get("quantization_config"))
     own = {
@@ -92,7 +92,7 @@ def _stored_as(values: object, where: str) -> Quantization:
 
 
 def choices(values: Sequence[int | str]) -> str:
-    """The values as a message lists them: "2, 3 or 4"."""
+    """The values for a message: "2, 3 or 4"."""
     if len(values) == 1:
         return str(values[0])
     return ", ".join(map(str, values[:-1])) + f" or {values[-1]}"

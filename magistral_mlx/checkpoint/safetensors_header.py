@@ -14,12 +14,12 @@ LENGTH_BYTES = 8
 """The file starts with the header's length, little-endian."""
 
 HEADER_LIMIT = 100_000_000
-"""The format's own limit: a longer header means that this is no safetensors file."""
+"""The format's own limit: a file with a longer header is no safetensors file."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor that a file is to hold: name, safetensors type name and shape."""
+    """A tensor to write: name, safetensors type name and shape."""
 
     name: str
     dtype: str
@@ -45,7 +45,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     """Read and check the header of a safetensors file (https://github.com/huggingface/safetensors).
 
     Raises CheckpointError when the file is missing, truncated or not a safetensors file, or when
-    a tensor has a type that no checkpoint of ours holds.
+    a tensor has an unsupported type.
     """
     try:
         size = path.stat().st_size
@@ -62,7 +62,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
 
 
 def parse_header(text: bytes, file_size: int, path: Path) -> dict[str, TensorEntry]:
-    """Check header bytes against the size of their file; byte ranges come back file-relative."""
+    """Parse a header and check it against the size of its file; byte ranges are of the file."""
     data_start = LENGTH_BYTES + len(text)
     try:
         header = json.loads(text)
@@ -74,7 +74,7 @@ def parse_header(text: bytes, file_size: int, path: Path) -> dict[str, TensorEnt
     entries = {name: _entry(name, value, data_start, path) for name, value in header.items()}
     needed = max((entry.stop for entry in entries.values()), default=data_start)
     if file_size != needed:
-        raise _damaged(path, f"it has {file_size:,} bytes where its header promises {needed:,}")
+        raise _damaged(path, f"it has {file_size:,} bytes, and its header needs {needed:,}")
     return entries
 
 
@@ -84,8 +84,8 @@ def _entry(name: str, value: object, data_start: int, path: Path) -> TensorEntry
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in SAFETENSORS_DTYPES:
         raise CheckpointError(
-            f"{path}: tensor {name} has type {dtype}, and only {', '.join(SAFETENSORS_DTYPES)} "
-            "can be read: use the bfloat16, float16 or float32 release of the weights."
+            f"{path}: tensor {name} has type {dtype}, but only {', '.join(SAFETENSORS_DTYPES)} "
+            "are supported: use the bfloat16, float16 or float32 release of the weights."
         )
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
         raise _damaged(path, f"tensor {name} has no shape or no byte range")

@@ -1,4 +1,4 @@
-"""Which tensors a config asks for, by mlx-lm's names, and whether a checkpoint has them."""
+"""The tensors that a config requires, by mlx-lm's names, and whether a checkpoint has them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +9,14 @@ from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 from magistral_mlx.errors import CheckpointError
 
 FLOAT = "float"
-"""Stands for BF16, F16 and F32: a checkpoint's own."""
+"""Stands for the checkpoint's floating-point type: BF16, F16 or F32."""
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that a checkpoint with this config holds, in mlx-lm's names.
+    """Name and shape of every tensor of a checkpoint with this config, by mlx-lm's names.
 
-    A quantised matrix is two or three tensors: weight (uint32, packed), scales, and biases where
-    its format has them.
+    A quantised matrix has two or three tensors: weight (uint32, packed), scales, and biases if its
+    format has them.
     """
     own = dict(config.module_quantization)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -83,7 +83,7 @@ def stored_type(config: ModelConfig, name: str, shapes: Mapping[str, tuple[int, 
 
 
 def check_entries(config: ModelConfig, entries: Mapping[str, TensorEntry], where: Path) -> None:
-    """Compare the headers of weight files with what the config asks for: names, shapes, types.
+    """Compare the names, shapes and types in weight files with those that the config requires.
 
     Raises CheckpointError with the first tensor that differs.
     """
@@ -104,29 +104,29 @@ def is_packed(name: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], where: Path) -> None:
-    """Compare the tensors that exist with those that the config asks for."""
+    """Compare the existing tensors with those that the config requires."""
     wanted = weight_shapes(config)
     missing = [name for name in wanted if name not in shapes]
     if missing:
         raise CheckpointError(
-            f"{where} has no tensor {missing[0]}, which its configuration asks for "
+            f"{where} has no tensor {missing[0]}, which its configuration requires "
             f"({len(missing)} missing): download the checkpoint again."
         )
     unknown = sorted(name for name in shapes.keys() - wanted.keys() if not is_ignored(name, config))
     if unknown:
         raise CheckpointError(
-            f"{where} has a tensor {unknown[0]} that its configuration does not explain: use a "
+            f"{where} has a tensor {unknown[0]} that its configuration does not name: use a "
             "plain Mistral checkpoint."
         )
     for name, shape in wanted.items():
         if shapes[name] != shape:
             raise CheckpointError(
-                f"{where}: tensor {name} has shape {shapes[name]} where its configuration asks "
-                f"for {shape}: weights and configuration belong to different models."
+                f"{where}: tensor {name} has shape {shapes[name]} and its configuration "
+                f"requires {shape}: weights and configuration belong to different models."
             )
 
 
 def is_ignored(name: str, config: ModelConfig) -> bool:
-    """Tensors that old exports carry and no program reads, as in mlx-lm's `sanitize`."""
+    """Whether a tensor of old exports is not needed, as in mlx-lm's `sanitize`."""
     tied_head = config.tie_word_embeddings and name.startswith("lm_head.")
     return tied_head or name.endswith("rotary_emb.inv_freq")

@@ -1,4 +1,4 @@
-"""What fits this machine: the plan made before loading, and the budget held while running.
+"""The memory plan: what fits a machine, worked out before anything is loaded.
 
 It computes with shapes and bytes. It must not load weights or know requests.
 """

@@ -1,4 +1,4 @@
-"""Bytes of weights, KV cache and activations, from a checkpoint's shapes. Nothing is loaded."""
+"""Bytes of weights, KV cache and activations, computed from a checkpoint's shapes."""
 
 from math import prod
 
@@ -8,19 +8,19 @@ from magistral_mlx.device import dtype_of
 from magistral_mlx.kv.cache import CPU_SCORES, GPU_SCORES, LEAST_QUERIES
 
 LAYERS_IN_FLIGHT = 2
-"""MLX allocates ahead of what runs: up to ten operations (CPU) or command buffers (Metal)."""
+"""MLX allocates ahead of execution: up to ten operations (CPU) or command buffers (Metal)."""
 
 SCORE_BLOCKS_IN_FLIGHT = 3
-"""The same of blocks of queries, where attention is not fused."""
+"""The same for blocks of queries, if attention is not fused."""
 
 
 def weight_bytes(config: ModelConfig, dtype: str) -> int:
-    """All tensors in memory. Packed ones stay as stored; scales, biases and the rest take dtype."""
+    """Bytes of all tensors in memory. Packed ones stay as stored; all others have type dtype."""
     return sum(tensor_bytes(config, dtype).values())
 
 
 def tensor_bytes(config: ModelConfig, dtype: str) -> dict[str, int]:
-    """The same of every tensor, by its name."""
+    """The same for every tensor, by name."""
     shapes = weight_shapes(config)
     item = {"U32": 4, "U8": 1, FLOAT: dtype_of(dtype).size}
     return {
@@ -30,10 +30,10 @@ def tensor_bytes(config: ModelConfig, dtype: str) -> dict[str, int]:
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str, *, bits: int) -> int:
-    """Keys and values of one token in all layers.
+    """Bytes of the keys and values of one token in all layers.
 
-    bits: those of dtype, or fewer for a quantised cache: groups of 64 values (32 where a head is
-    not a multiple of 64), each with a scale and a bias.
+    bits: those of dtype, or fewer for a quantised cache: groups of 64 values (32 if a head is not
+    a multiple of 64), each with a scale and a bias.
     """
     size = dtype_of(dtype).size
     values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
@@ -53,16 +53,16 @@ def step_bytes(
     on_gpu: bool,
     kv_bits: int | None = None,
 ) -> int:
-    """Most that one step holds beside weights and KV: its activations and a layer of KV growing.
+    """The most that a step needs beside weights and KV: activations, and one layer of KV growing.
 
-    An upper bound that the tests hold against real steps on MLX's CPU backend.
+    An upper bound, which the tests compare with real steps on MLX's CPU backend.
 
     Args:
         tokens: on the token axis, prefill and decode together.
         sampled: positions whose logits are computed.
         window: length of the longest sequence.
-        on_gpu: attention over KV as computed runs as one kernel, so its scores never exist in
-            memory. Over quantised KV it never does.
+        on_gpu: whether attention is one kernel, without scores in memory. With quantised KV it
+            never is.
         kv_bits: of the KV cache; None: as computed.
     """
     size = dtype_of(dtype).size

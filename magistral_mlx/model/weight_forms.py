@@ -9,13 +9,13 @@ from magistral_mlx.checkpoint.config import ModelConfig
 
 
 def shares_qkv(config: ModelConfig, layer: int) -> bool:
-    """Whether q, k and v of a layer are stored alike, so that their rows make one matrix."""
+    """Whether q, k and v of a layer have the same format, so that their rows can be one matrix."""
     prefix = f"model.layers.{layer}.self_attn"
     return len({config.quantization_of(f"{prefix}.{name}_proj") for name in "qkv"}) == 1
 
 
 def fuse_qkv(weights: dict[str, mx.array], config: ModelConfig) -> None:
-    """One matrix for q, k and v: one product and one rope call instead of three and two."""
+    """Join q, k and v in one matrix: one product and one rope call instead of three and two."""
     for layer in range(config.num_hidden_layers):
         prefix = f"model.layers.{layer}.self_attn"
         shared = shares_qkv(config, layer)
@@ -33,7 +33,7 @@ def fuse_qkv(weights: dict[str, mx.array], config: ModelConfig) -> None:
 
 
 def stored_as(config: ModelConfig) -> Callable[[str, nn.Module], bool | dict[str, int | str]]:
-    """How `nn.quantize` finds each module of the decoder stored, by the checkpoint's names."""
+    """The predicate for `nn.quantize`: how each module of the decoder is stored."""
     own = dict(config.module_quantization)
 
     def storage(path: str, module: nn.Module) -> bool | dict[str, int | str]:

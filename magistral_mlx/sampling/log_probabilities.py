@@ -1,7 +1,7 @@
 """Log-probabilities of drawn tokens and of their alternatives.
 
-They are the model's own: of the logits before penalties, biases, grammars and temperature, as
-OpenAI and vLLM report them by default.
+They are the model's: computed before penalties, bias, grammar and temperature, as OpenAI and vLLM
+report them by default.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class RowLogprobs:
 
     logits: (1, vocab) of the model; total: (1, 1) their log-sum-exp.
     drawn: (1, 1) log-probability of the token as first drawn.
-    ids, best: (1, 20) the most likely tokens, falling, or as many as there are.
+    ids, best: (1, n) the most likely tokens in falling order; n is at most 20.
     """
 
     logits: mx.array
@@ -34,11 +34,11 @@ class RowLogprobs:
 
     @property
     def arrays(self) -> list[mx.array]:
-        """What to evaluate."""
+        """The arrays to evaluate."""
         return [self.total, self.drawn, self.ids, self.best]
 
     def of(self, token: int, *, redrawn: bool) -> float:
-        """The log-probability of the token that counts; waits for the device if it was redrawn."""
+        """The log-probability of the final token; waits for the device if it was redrawn."""
         if redrawn:
             return cast("float", (self.logits[:, token] - self.total[:, 0]).item())
         return cast("float", self.drawn.item())
@@ -49,7 +49,7 @@ def row_logprobs(logits: mx.array, token: mx.array) -> RowLogprobs:
     logits = logits.astype(mx.float32)
     total = mx.logsumexp(logits, axis=-1, keepdims=True)
     drawn = mx.take_along_axis(logits, token[:, None], axis=-1) - total
-    # Always as many, whatever is asked for: then ties do not depend on it.
+    # Always the same number, so that the order of ties does not depend on the request.
     ids, best = largest(logits, min(MAX_LOGPROBS, logits.shape[-1]))
     return RowLogprobs(logits, total, drawn, ids, best - total)
 
@@ -57,7 +57,7 @@ def row_logprobs(logits: mx.array, token: mx.array) -> RowLogprobs:
 def read_logprobs(
     row: RowLogprobs, token: int, *, alternatives: int, redrawn: bool, tokenizer: Tokenizer
 ) -> TokenLogprob:
-    """The evaluated results for the token that counts, with so many of the most likely ones."""
+    """The evaluated results for the final token, with the most likely `alternatives`."""
     ids = cast("list[int]", row.ids[0].tolist())[:alternatives]
     best = cast("list[float]", row.best[0].tolist())[:alternatives]
     top = [TokenLogprob(i, tokenizer.token_bytes(i), p) for i, p in zip(ids, best, strict=True)]

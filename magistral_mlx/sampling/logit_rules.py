@@ -1,7 +1,7 @@
-"""What changes one sequence's logits before a token is drawn, in vLLM's order.
+"""Logit rules: what changes a sequence's logits before a token is drawn, in vLLM's order.
 
-First what may not be drawn, then the bias, then the repetition, frequency and presence penalties;
-temperature and the filters come after all of them (sampling.py).
+First bans, then the bias, then the repetition, frequency and presence penalties. Temperature and
+the filters come after all of them (sampler.py).
 """
 
 import math
@@ -27,9 +27,9 @@ def logit_rules(
     """The rules of a sequence; None if nothing changes its logits.
 
     Args:
-        prompt: ids that the penalties count too.
+        prompt: its ids, which the repetition penalty counts, too.
         min_tokens: tokens of output before an end token may be drawn.
-        guided: a grammar will say which tokens are allowed.
+        guided: whether a grammar limits the tokens.
 
     Raises RequestError when logit_bias has ids outside the vocabulary.
     """
@@ -46,7 +46,7 @@ def logit_rules(
 
 
 class LogitRules:
-    """The rules of one sequence. They need every token before the one that is to be drawn."""
+    """The rules of one sequence. They need all tokens before the one to draw."""
 
     def __init__(
         self,
@@ -56,28 +56,28 @@ class LogitRules:
         end_ids: Iterable[int],
         min_tokens: int = 0,
     ) -> None:
-        """Do not let the output end before it has `min_tokens` tokens."""
+        """min_tokens: the output cannot end before it has this many."""
         self._params = params
         self._prompt = prompt
         self._end_ids = list(end_ids)
         self._min_tokens = min_tokens
-        # Only the engine's thread makes MLX arrays: the ones below, when they are needed first.
+        # Made on first use, because only the engine's thread may make MLX arrays.
         self._bias: mx.array | None = None
         self._tokens: _TokenCounts | None = None
 
     def apply(
         self, logits: mx.array, output: Sequence[int], allowed: NDArray[np.bool_] | None = None
     ) -> mx.array:
-        """The logits (1, vocab) in float32, for the token that follows the output so far.
+        """The changed logits (1, vocab), in float32, for the token after this output.
 
-        allowed: (vocab,) which tokens a grammar lets follow, at least one; None: all.
+        allowed: (vocab,) the tokens that a grammar allows next, at least one; None: all.
         """
         logits = logits.astype(mx.float32)
         if allowed is not None:
             logits = mx.where(mx.array(allowed), logits, -math.inf)
-        # A grammar that has come to its end ends the output.
-        may_go_on = allowed is None or np.count_nonzero(allowed) > allowed[self._end_ids].sum()
-        if len(output) < self._min_tokens and may_go_on:
+        # A grammar that allows only end tokens is complete.
+        can_continue = allowed is None or np.count_nonzero(allowed) > allowed[self._end_ids].sum()
+        if len(output) < self._min_tokens and can_continue:
             logits[:, mx.array(self._end_ids)] = -math.inf
         if self._params.logit_bias:
             logits = logits + self._bias_of(logits.shape[-1])
@@ -107,7 +107,7 @@ class LogitRules:
 
 
 class _TokenCounts:
-    """How often each token stands in the output, and whether in prompt or output at all."""
+    """How often each token occurs in the output, and whether it occurs in prompt or output."""
 
     def __init__(self, prompt: Sequence[int], vocab: int) -> None:
         self.counts: NDArray[np.float32] = np.zeros(vocab, np.float32)
@@ -116,7 +116,7 @@ class _TokenCounts:
         self._length = 0
 
     def count(self, output: Sequence[int]) -> None:
-        """Count the tokens that have been added since the last time."""
+        """Count the tokens added since the last call."""
         for token in output[self._length :]:
             self.counts[token] += 1
             self.seen[token] = True

@@ -1,13 +1,13 @@
 """Draw the next tokens from logits: temperature, then min-p, top-k and top-p, as vLLM does.
 
-Sorted from the most likely token down (equal ones by id), each filter keeps a prefix, so all of
-them together keep one. A token is drawn by inverting the cumulative distribution of that prefix
-at one uniform number, which depends on nothing but the sequence's seed and position.
+With tokens sorted by probability (equal ones by id), each filter keeps the first ones, so all of
+them together keep a number of first tokens. One of these is drawn by inverting their cumulative
+distribution at a uniform number, which depends only on the sequence's seed and position.
 
-Sorting 131,072 logits costs as much as a small model's whole step, and the prefix is nearly always
-a short one. So `Sampler` sorts only the largest candidates, and flags the rows that they do not
-decide beyond rounding; `sample_full` draws those again with the same number from all logits. The
-outcome is the same token whether a row was flagged or not, and whoever shares its batch.
+Sorting 131,072 logits takes as long as a small model's whole step, and the filters nearly always
+keep few tokens. So `Sampler` sorts only the largest candidates, and flags rows for which rounding
+could change the result; `sample_full` draws those again from all logits, with the same number. The
+token does not depend on the flag, nor on the other rows of the batch.
 """
 
 import math
@@ -28,7 +28,7 @@ MAX_SEED = 2**64 - 1
 MAX_BIAS = 100.0
 MAX_REPETITION_PENALTY = 10.0
 CANDIDATES = 1024
-"""Logits that are sorted, of each row."""
+"""How many logits of each row are sorted."""
 
 _GREEDY_BELOW = 1e-5
 _BLOCK = 16
@@ -42,14 +42,14 @@ class SamplingParams:
 
     The order is vLLM's: temperature first, then min_p, top_k and top_p on the tempered
     distribution. A temperature of 0 is greedy. top_k 0, top_p 1 and min_p 0 switch a filter off.
-    Without a seed, every request draws its own.
+    Without a seed, every request gets a random one.
 
-    The rest changes the logits before all of that (logit_rules.py):
-    presence_penalty: taken off the logit of every token that the output holds already.
-    frequency_penalty: the same, once for every time that it holds it.
-    repetition_penalty: divides the logits, or multiplies them where they are negative, of tokens
-        that prompt or output hold; 1 switches it off.
-    logit_bias: what is added to the logits of tokens, by their ids.
+    The others change the logits before that (logit_rules.py):
+    presence_penalty: subtracted from the logit of every token in the output.
+    frequency_penalty: subtracted once for each occurrence in the output.
+    repetition_penalty: divides positive logits of tokens in prompt or output, and multiplies
+        negative ones; 1 switches it off.
+    logit_bias: added to the logits of these token ids.
 
     Raises:
         RequestError: a value is outside its range.
@@ -86,12 +86,12 @@ class SamplingParams:
             _require_int("logit_bias", token, None, what="A token id of logit_bias")
             what = f"logit_bias of token {token}"
             _require_real("logit_bias", bias, -MAX_BIAS, MAX_BIAS, what=what)
-        # The caller's may change later.
+        # A copy: the caller may change its mapping later.
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
 
     @property
     def has_penalties(self) -> bool:
-        """Whether the tokens so far change the logits."""
+        """Whether earlier tokens change the logits."""
         penalties = self.presence_penalty, self.frequency_penalty, self.repetition_penalty
         return penalties != (0, 0, 1)
 
@@ -103,10 +103,10 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What a row of logits is sampled with.
+    """How to draw from a row of logits.
 
-    seed: of the sequence; `fresh_seed()` where the request names none.
-    position: the drawn token's number in its sequence. Each position has its own random number.
+    seed: of the sequence; `fresh_seed()` if the request has none.
+    position: of the drawn token in its sequence. Each position has its own random number.
     """
 
     params: SamplingParams
@@ -119,7 +119,7 @@ class Sampled:
     """Lazy results, to be evaluated together.
 
     tokens: (S,) ids.
-    exact: (S,) whether each is the token that `sample_full` draws; None when all of them are.
+    exact: (S,) whether each is certainly the token of `sample_full`; None if all are.
     """
 
     tokens: mx.array
@@ -127,7 +127,7 @@ class Sampled:
 
 
 def fresh_seed() -> int:
-    """A seed for a sequence whose request names none."""
+    """A random seed, for a request without one."""
     return randbits(64)
 
 
@@ -172,7 +172,7 @@ def _controls(draw: Draw, vocab: int) -> tuple[float, float, float, float, float
 
 
 def _uniform(seed: int, position: int) -> float:
-    """A number in [0, 1). A hash is a random generator without state: pausing loses nothing."""
+    """A number in [0, 1) from a hash, which has no state to keep when a sequence is paused."""
     digest = blake2b(seed.to_bytes(8, "little") + position.to_bytes(8, "little"), digest_size=8)
     return float(int.from_bytes(digest.digest(), "little") >> 11) * 2.0**-53
 
@@ -196,15 +196,15 @@ def _draw_rows(logits: mx.array, controls: mx.array, candidates: int) -> tuple[m
     ids, scores = largest(scores, candidates)  # (S, candidates), in falling order
     cumulative = mx.cumsum(mx.exp(scores), axis=-1)
 
-    # The prefix that min-p and top-k keep, and its mass. When it reaches the last candidate it may
-    # go on beyond; its mass is known then only if there is no filter.
+    # The first tokens that min-p and top-k keep, and their mass. If these include the last
+    # candidate, there may be more; then the mass is known only without filters.
     passed = (scores >= min_log) & (mx.arange(candidates) < top_k)
     passing = _count(passed)
     inside = (passing < candidates) | (candidates == vocab)
     unfiltered = mx.isinf(min_log) & (top_k >= vocab)
     mass = mx.where(inside, _at(cumulative, passing - 1), total)
 
-    # The shorter prefix that top-p keeps. Rounding may leave open how many tokens that is.
+    # The fewer tokens that top-p keeps. With rounding, their number may be uncertain.
     edge = mx.where(top_p < 1, top_p, math.inf) * mass
     below, above = _bracket(cumulative, edge, edge, mass)
     ends = inside | (above < candidates)
@@ -212,14 +212,14 @@ def _draw_rows(logits: mx.array, controls: mx.array, candidates: int) -> tuple[m
     lightest = mx.where(ends, _at(cumulative, fewest - 1), total)
     heaviest = mx.where(ends, _at(cumulative, most - 1), total)
 
-    # The first token whose cumulative mass exceeds the drawn share of the prefix.
+    # The first token whose cumulative mass exceeds the drawn share of the kept mass.
     below, above = _bracket(cumulative, uniform * lightest, uniform * heaviest, mass)
     drawn = mx.minimum(below, mx.where(ends, fewest, candidates + 1) - 1)
     exact = drawn == mx.minimum(above, mx.where(ends, most, candidates + 1) - 1)
     exact &= (drawn < candidates) & (inside | (unfiltered & (ends | (top_p >= 1))))
     drawn = mx.minimum(drawn, candidates - 1)
     if candidates < vocab:
-        # MLX does not promise which of several equal scores become the last candidates.
+        # MLX does not define which of several equal scores are the last candidates.
         exact &= _at(scores, drawn) > scores[:, -1:]
     return _at(ids, drawn)[:, 0], exact[:, 0]
 
@@ -232,11 +232,11 @@ def _total(odds: mx.array) -> mx.array:
 def largest(scores: mx.array, count: int) -> tuple[mx.array, mx.array]:
     """Ids and values, (S, count) each, of the largest of (S, n) scores.
 
-    In falling order, equal ones by rising id; which of them are the last ones is left open.
+    In falling order, equal ones by rising id; which equal ones come last is undefined.
     """
     ids = mx.broadcast_to(mx.arange(scores.shape[-1], dtype=mx.uint32), scores.shape)
     if scores.shape[-1] > count * _BLOCK and scores.shape[-1] % _BLOCK == 0:
-        # The largest lie in the blocks with the largest maxima: select among far fewer.
+        # The largest are in the blocks with the largest maxima: far fewer to select from.
         maxima = scores.reshape(scores.shape[0], -1, _BLOCK).max(-1)
         blocks = _top(maxima, count)[..., None]
         ids = (blocks * _BLOCK + mx.arange(_BLOCK, dtype=mx.uint32)).flatten(1)
@@ -256,7 +256,7 @@ def _top(scores: mx.array, count: int) -> mx.array:
 def _bracket(
     cumulative: mx.array, low: mx.array, high: mx.array, mass: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """How many cumulative masses lie below low, and below high, whatever was rounded."""
+    """How many cumulative masses are below low, and below high, allowing for rounding."""
     slack = _ROUNDING * mass
     return _count(cumulative < low - slack), _count(cumulative < high + slack)
 
