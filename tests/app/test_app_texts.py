@@ -13,11 +13,27 @@ from magistral_mlx.errors import UserError
 from magistral_mlx.events import AnswerText
 
 ENGLISH = load_texts("en")
-SAME_EVERYWHERE = {"setting_top_p", "setting_min_p"}
+OTHERS = [language for language in LANGUAGES if language != "en"]
+NAMES = {"setting_top_p", "setting_min_p", "mac"}
+"""Names and units, which some or all languages write as English does."""
+SAME_WORDS = {
+    "de": {"demo_model"},
+    "fr": {"conversations", "version", "window_total", "tokens", "bits", "bits_column"},
+    "es": {"demo_model", "window_total", "tokens", "bits", "bits_column"},
+}
+UNITS = {"seconds", "minutes", "bytes_per_second", "tokens_per_second", "of_bytes"}
+SHORTEST = {"zh": 0.15, "ja": 0.15, "ar": 0.4}
+"""Length as a fraction of the English text; half of it in the languages left out."""
 
 
-def fields(text: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+def fields(text: str) -> set[tuple[str, str | None, str | None]]:
+    """The placeholders with their number formats."""
+    parsed = string.Formatter().parse(text)
+    return {(name, spec, conversion) for _, name, spec, conversion in parsed if name is not None}
+
+
+def bare(text: str) -> str:
+    return re.sub(r"\{\w+\}", "", text)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -47,12 +63,55 @@ def test_every_file_is_a_language_and_names_no_key_twice() -> None:
     ("language", "script"), [("zh", "一-鿿"), ("ja", "぀-ヿ一-鿿"), ("ar", "؀-ۿ")]
 )
 def test_texts_in_other_scripts_are_translated(language: str, script: str) -> None:
-    untranslated = [
+    untranslated = {
         key
         for key, text in load_texts(language).words.items()
-        if not re.search(f"[{script}]", re.sub(r"\{\w+\}", "", text))
-    ]
-    assert set(untranslated) <= SAME_EVERYWHERE | {"mac", "of_bytes"}
+        if not re.search(f"[{script}]", bare(text))
+    }
+    assert untranslated <= NAMES | {"of_bytes"}
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_no_text_is_left_in_english(language: str) -> None:
+    words = load_texts(language).words
+    same = {key for key, text in words.items() if text == ENGLISH.words[key]}
+    assert same <= NAMES | UNITS | SAME_WORDS.get(language, set())
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_numbers_and_percent_signs_are_those_of_the_english_text(language: str) -> None:
+    def figures(text: str) -> list[str]:
+        return re.findall(r"\d+|%", text.replace("٪", "%"))
+
+    words = load_texts(language).words
+    different = {k for k, text in words.items() if figures(text) != figures(ENGLISH.words[k])}
+    assert different <= ({"one_chain"} if language == "ar" else set())
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_sentences_end_as_in_english(language: str) -> None:
+    def end(text: str) -> str:
+        found = re.search(r"[.。?？؟…]", text[-1:])
+        return {"。": ".", "？": "?", "؟": "?"}.get(found[0], found[0]) if found else ""
+
+    words = load_texts(language).words
+    assert {key: end(text) for key, text in words.items()} == {
+        key: end(text) for key, text in ENGLISH.words.items()
+    }
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_texts_are_about_as_long_as_the_english_ones(language: str) -> None:
+    words = load_texts(language).words
+    least = SHORTEST.get(language, 0.5)
+    for key, english in ENGLISH.words.items():
+        if len(english) >= 15:
+            assert least <= len(bare(words[key])) / len(bare(english)) <= 2.2, (key, words[key])
+
+
+def test_no_text_speaks_of_nano() -> None:
+    for language in LANGUAGES:
+        assert "nano" not in " ".join(load_texts(language).words.values()).lower()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
