@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from magistral_mlx.evaluation.evaluate import Evaluated, evaluate, evaluations_folder
+from magistral_mlx.evaluation.evaluate import evaluate, evaluations_folder
 from magistral_mlx.evaluation.report import (
     EvaluationReport,
     markdown_table,
@@ -21,7 +21,6 @@ from magistral_mlx.evaluation.results import Results
 from magistral_mlx.evaluation.results_view import interval, metrics, percent, plain_table
 from magistral_mlx.evaluation.sweep_axes import SweepAxes, SweepPoint
 from magistral_mlx.evaluation.sweep_plot import PlotPoint, draw_sweep
-from magistral_mlx.magistral import Magistral
 
 COLUMNS = ("Weights", "KV", "Budget")
 
@@ -146,7 +145,8 @@ def _evaluate_points(
                 for point in group:
                     counted = f"{len(swept) + 1} of {len(points)}: {point.name}"
                     errors.print(counted, style="dim", markup=False)
-                    evaluated = _evaluate_point(request, model, point, folder, errors=errors)
+                    at_point = _at_point(request, point)
+                    evaluated = evaluate(at_point, model, folder / point.name, errors=errors)
                     swept.append(SweptPoint(point, evaluated.report))
                     if evaluated.interrupted:
                         return swept, True
@@ -157,20 +157,13 @@ def _evaluate_points(
     return swept, False
 
 
-def _evaluate_point(
-    request: EvaluationRequest,
-    model: Magistral,
-    point: SweepPoint,
-    folder: Path,
-    *,
-    errors: Console,
-) -> Evaluated:
+def _at_point(request: EvaluationRequest, point: SweepPoint) -> EvaluationRequest:
     if point.kv is not None:
         request = replace(request, kv_bits=point.kv)
     if point.budget is not None:
         budget = None if point.budget == "none" else point.budget
         request = replace(request, options=replace(request.options, thinking_budget=budget))
-    return evaluate(request, model, folder / point.name, errors=errors)
+    return request
 
 
 def _figures(results: Results, names: Sequence[str]) -> list[str]:

@@ -58,21 +58,16 @@ def cache_clear(
 
 def _remove(folder: Path, model: str | None) -> list[StoredFile]:
     """Remove the files of one model, or all. Raises RequestError when that is impossible."""
-    if model is not None:
-        _check_model(folder, model)
+    files = [file for _, file in described_files(folder)]
+    if model is not None and not any(_is_of(file, model) for file in files):
+        known = ", ".join(sorted({_model(file) for file in files})) or "no model"
+        raise RequestError(f"There is no KV of {model!r} in {folder}, only of {known}.")
     try:
         return remove_files(folder, wanted=lambda file: model is None or _is_of(file, model))
     except OSError as error:
         raise RequestError(
             f"{error.filename} cannot be removed ({error.strerror}): make its folder writable."
         ) from error
-
-
-def _check_model(folder: Path, model: str) -> None:
-    files = [file for _, file in described_files(folder)]
-    if not any(_is_of(file, model) for file in files):
-        known = ", ".join(sorted({_model(file) for file in files})) or "no model"
-        raise RequestError(f"There is no KV of {model!r} in {folder}, only of {known}.")
 
 
 def _is_of(file: KVFile | None, model: str) -> bool:

@@ -1,7 +1,6 @@
 """A chat's messages and settings, and the slash commands that change them."""
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -58,34 +57,28 @@ class ChatSession:
     def run(self, line: str) -> str:
         """Run a line that begins with a slash. Raises RequestError for an unknown command."""
         name, _, argument = line.strip().partition(" ")
-        commands: Mapping[str, Callable[[str], str]] = {
-            "/system": self._set_system,
-            "/reset": self._reset,
-            "/keep": self._keep,
-            "/drop": self._drop,
-            "/think": self._think,
-            "/save": self._save,
-            "/help": lambda _: HELP,
-        }
-        if name not in commands:
-            raise RequestError(f"There is no command {name}: /help lists them.")
-        return commands[name](argument.strip())
-
-    def _set_system(self, text: str) -> str:
-        self._system = text or None
-        return "Added to the system prompt." if text else "Removed from the system prompt."
-
-    def _reset(self, _: str) -> str:
-        self._turns.clear()
-        return "This is a new conversation."
-
-    def _keep(self, _: str) -> str:
-        self.options = replace(self.options, history="keep")
-        return "Earlier reasoning stays in the conversation."
-
-    def _drop(self, _: str) -> str:
-        self.options = replace(self.options, history="drop")
-        return "Earlier answers stay in the conversation without their reasoning."
+        argument = argument.strip()
+        match name:
+            case "/system":
+                self._system = argument or None
+                change = "Added to" if argument else "Removed from"
+                return f"{change} the system prompt."
+            case "/reset":
+                self._turns.clear()
+                return "This is a new conversation."
+            case "/keep":
+                self.options = replace(self.options, history="keep")
+                return "Earlier reasoning stays in the conversation."
+            case "/drop":
+                self.options = replace(self.options, history="drop")
+                return "Earlier answers stay in the conversation without their reasoning."
+            case "/think":
+                return self._think(argument)
+            case "/save":
+                return self._save(argument)
+            case "/help":
+                return HELP
+        raise RequestError(f"There is no command {name}: /help lists them.")
 
     def _think(self, argument: str) -> str:
         if argument and not argument.isdecimal():
@@ -98,7 +91,7 @@ class ChatSession:
         if not argument:
             raise RequestError("The file name is missing: write /save chat.md or /save chat.json.")
         path = Path(argument).expanduser()
-        text = as_json(self.messages) if path.suffix == ".json" else as_markdown(self.messages)
+        text = _as_json(self.messages) if path.suffix == ".json" else _as_markdown(self.messages)
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
@@ -111,14 +104,13 @@ class ChatSession:
         return f"Saved to {path}."
 
 
-def as_json(messages: list[Message]) -> str:
-    """The messages as a JSON list."""
+def _as_json(messages: list[Message]) -> str:
     shown = [{key: value for key, value in asdict(m).items() if value} for m in messages]
     return json.dumps(shown, ensure_ascii=False, indent=2) + "\n"
 
 
-def as_markdown(messages: list[Message]) -> str:
-    """The messages as a document, with reasoning as quotations."""
+def _as_markdown(messages: list[Message]) -> str:
+    """A document with reasoning as quotations."""
     parts: list[str] = []
     for message in messages:
         parts.append(f"## {message.role.capitalize()}")
