@@ -18,9 +18,10 @@ from mlx_lm.quant.awq import AWQ_MODEL_CONFIGS, awq_quantize, update_config
 from mlx_lm.quant.gptq import gptq_quantize
 from mlx_lm.utils import load, save
 
+from magistral_mlx.checkpoint.folder import find_tokenizer_file
 from magistral_mlx.convert.rounding.calibration import calibration_pieces
 from magistral_mlx.convert.rounding.layer_walk import product
-from magistral_mlx.convert.vocabulary.open_vocabulary import open_vocabulary, vocabulary_file
+from magistral_mlx.convert.vocabulary.open_vocabulary import open_vocabulary
 from magistral_mlx.device import on_cpu
 
 Way = Literal["GPTQ", "AWQ"]
@@ -41,7 +42,7 @@ def write_calibrated(source: Path, output: Path, text: Path, *, way: Way, storag
     mx.disable_compile()
     model, tokenizer, config = load(str(source), return_config=True)
     model.set_dtype(mx.float32)
-    vocabulary = open_vocabulary(vocabulary_file(source), vocab_size=config["vocab_size"])
+    vocabulary = open_vocabulary(find_tokenizer_file(source), vocab_size=config["vocab_size"])
     pieces = mx.array(calibration_pieces(text, vocabulary))
     with numpy_products():
         if way == "GPTQ":

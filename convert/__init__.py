@@ -7,7 +7,6 @@ from magistral_mlx.convert.conversion import convert
 from magistral_mlx.convert.options import ConversionOptions, default_output
 from magistral_mlx.convert.progress import Progress, conversion_bar
 from magistral_mlx.convert.sources.open_source import DEMO
-from magistral_mlx.folders import models_folder
 
 __all__ = [
     "DEMO",
@@ -16,5 +15,4 @@ __all__ = [
     "conversion_bar",
     "convert",
     "default_output",
-    "models_folder",
 ]

@@ -89,7 +89,7 @@ def verify_command(
     ] = None,
 ) -> None:
     """Check shapes, checksums, token ids and a short generation; exit code 1 if one is wrong."""
-    with _user_errors(_errors()), TemporaryDirectory() as scratch:
+    with _user_errors(), TemporaryDirectory() as scratch:
         opened = None if source is None else open_source(source, fetched=Path(scratch))
         found = verify(folder, source=opened)
     print_verification(found, _tables())
@@ -102,7 +102,7 @@ def inspect_command(
     folder: Annotated[Path, typer.Argument(help="A converted folder.", show_default=False)],
 ) -> None:
     """List a folder's tensors: bits, sizes, and errors measured by the conversion."""
-    with _user_errors(_errors()):
+    with _user_errors():
         stored = open_stored(folder)
     print_tensors(stored, _tables())
 
@@ -116,11 +116,10 @@ def importance_command(
     ],
 ) -> None:
     """Compute an importance matrix from a text, layer by layer, for convert --importance."""
-    errors = _errors()
-    with _user_errors(errors), TemporaryDirectory() as scratch:
+    with _user_errors() as errors, TemporaryDirectory() as scratch:
         opened = open_source(source, fetched=Path(scratch))
         tokens = write_importance(opened, text, output)
-    errors.print(f"Computed from {tokens:,} tokens:")
+        errors.print(f"Computed from {tokens:,} tokens:")
     sys.stdout.write(f"{output}\n")
 
 
@@ -128,9 +127,8 @@ def run_conversion(
     source: str, output: Path | None, options: ConversionOptions, *, upload_to: str | None = None
 ) -> None:
     """Convert with a progress bar on stderr, and print the folder to stdout."""
-    errors = _errors()
     started = time.monotonic()
-    with _user_errors(errors):
+    with _user_errors() as errors:
         if upload_to is not None:
             check_repository_name(upload_to)
         with conversion_bar(errors) as show:
@@ -141,12 +139,12 @@ def run_conversion(
                 on_progress=show,
                 on_note=lambda note: errors.print(note, markup=False),
             )
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    seconds = time.monotonic() - started
-    errors.print(f"Converted to {options.kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds:")
-    sys.stdout.write(f"{folder}\n")
-    if upload_to is not None:
-        with _user_errors(errors):
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        seconds = time.monotonic() - started
+        kind = options.recipe or f"{options.bits} bits"
+        errors.print(f"Converted to {kind}: {size / 1e9:.2f} GB in {seconds:.0f} seconds:")
+        sys.stdout.write(f"{folder}\n")
+        if upload_to is not None:
             errors.print(f"Uploaded to {upload(folder, upload_to)}")
 
 
@@ -180,15 +178,12 @@ def _tables() -> Console:
     return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=120)
 
 
-def _errors() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False)
-
-
 @contextmanager
-def _user_errors(console: Console) -> Iterator[None]:
-    """A UserError becomes one sentence and exit code 2; Ctrl-C exits with 130."""
+def _user_errors() -> Iterator[Console]:
+    """Print a UserError as one sentence and exit with 2; exit with 130 after Ctrl-C."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        yield
+        yield console
     except UserError as error:
         console.print(str(error), markup=False)
         raise typer.Exit(2) from error

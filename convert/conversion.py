@@ -1,6 +1,5 @@
 """The conversion: check everything, convert the weights, verify, and give the folder its name."""
 
-from hashlib import sha256
 from math import prod
 from pathlib import Path
 
@@ -13,17 +12,18 @@ from magistral_mlx.convert.output.journal import check_task, read_task
 from magistral_mlx.convert.output.manifest import MANIFEST_FILE, manifest_json
 from magistral_mlx.convert.output.model_files import (
     config_json,
+    file_digest,
     write_json,
     write_model_files,
     write_tokenizer_files,
 )
 from magistral_mlx.convert.output.output_folder import (
     Workplace,
-    begin_anew,
     check_output,
     check_space,
     locked,
     publish,
+    start_over,
 )
 from magistral_mlx.convert.output.shards import SHARD_BYTES, index_json
 from magistral_mlx.convert.plan import ConversionPlan, plan_conversion
@@ -73,7 +73,9 @@ def convert(
     options = options or ConversionOptions()
     options.matrices()  # refuses wrong options before anything is read
     notes = on_note or (lambda note: None)
-    place = _workplace(source, output, options)
+    if output is None:
+        output = default_output(source, bits=options.bits, recipe=options.recipe)
+    place = Workplace(Path(output).expanduser().resolve())
     if not place.is_published:
         check_output(place.output, source_path(source), force=options.force)
     # Without small files to fetch, a refusal leaves no trace on the disk.
@@ -85,7 +87,7 @@ def convert(
                 return place.output
             check_output(place.output, None, force=options.force)
             if options.restart or place.is_published or read_task(place.journal) is None:
-                begin_anew(place)
+                start_over(place)
             check_task(place.journal, plan.task, place.output)
             _announce(plan, notes)
             _write(plan, place, on_progress, notes)
@@ -96,14 +98,6 @@ def convert(
             "folder. What is finished is kept."
         ) from error
     return place.output
-
-
-def _workplace(
-    source: str | Path, output: str | Path | None, options: ConversionOptions
-) -> Workplace:
-    if output is None:
-        output = default_output(source, bits=options.bits, recipe=options.recipe)
-    return Workplace(Path(output).expanduser().resolve())
 
 
 def _plan(
@@ -155,7 +149,7 @@ def _write(
     try:
         finished = write_weights(plan, place, on_progress=on_progress, on_note=on_note)
     except NotFiniteError:
-        begin_anew(place)  # resuming would fail again
+        start_over(place)  # resuming would fail again
         raise
     parameters = sum(prod(tensor.shape) for tensor in plan.source.tensors)
     write_json(place.model / INDEX_FILE, index_json(plan.shards, parameters=parameters))
@@ -180,5 +174,5 @@ def _verify(plan: ConversionPlan, folder: Path) -> None:
             f"{folder} reads back as {checkpoint.config} instead of {plan.config}: report this."
         )
     before, after = plan.source.tokenizer_file, checkpoint.tokenizer_file
-    if sha256(before.read_bytes()).digest() != sha256(after.read_bytes()).digest():
+    if file_digest(before) != file_digest(after):
         raise CheckpointError(f"{before} changed while it was copied: run this again.")

@@ -14,16 +14,11 @@ from magistral_mlx.folders import models_folder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionOptions:
-    """How to convert a checkpoint.
+    """How to convert a checkpoint; the help of each field says what it does.
 
-    Without `recipe`, matrices are stored in `bits` bits. `target_bits` is for the recipe "mixed",
-    and `modules` has exceptions, "PATTERN=RECIPE". Scales and biases are chosen for the least
-    squared error; `rtn` rounds plainly, as mlx-lm does. `importance` is a file that weights the
-    error of each column (`rounding.importance.write_importance`). `calibrate` is a text that runs
-    through the model layer by layer, so that later columns compensate the error of earlier ones:
-    more exact, and slower. `force` replaces an existing output once the new one is complete;
-    `restart` discards an interrupted conversion. `revision` and `keep_source` are for sources on
-    the Hub, `tokenizer` for GGUF files.
+    Without `rtn`, scales and biases have the least squared error. `calibrate` runs a text through
+    the model layer by layer, so that later columns compensate the error of earlier ones. `force`
+    keeps the existing output until the new one is complete.
     """
 
     bits: Annotated[int, typer.Option(help="Bits per weight: 2, 3, 4, 5, 6 or 8.")] = 4
@@ -91,11 +86,6 @@ class ConversionOptions:
             show_default=False,
         ),
     ] = None
-
-    @property
-    def kind(self) -> str:
-        """For example "4 bits", or the recipe's name."""
-        return self.recipe or f"{self.bits} bits"
 
     def matrices(self) -> Recipe:
         """The recipe. Raises CheckpointError for options that do not exist or contradict."""

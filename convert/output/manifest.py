@@ -2,9 +2,10 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint, read_entries
 from magistral_mlx.checkpoint.json_file import read_json
@@ -49,10 +50,7 @@ def manifest_json(
         "versions": {"python": platform.python_version()} | package_versions(),
         "error": {
             "rows": f"every {SAMPLED_ROWS}th of a block",
-            "tensors": {
-                name: {"mean": error.mean, "largest": error.largest}
-                for name, error in errors.items()
-            },
+            "tensors": {name: asdict(error) for name, error in errors.items()},
         },
         "tensors": {
             name: {"file": shard.file_name, "sha256": digests[name]}
@@ -91,41 +89,27 @@ def open_stored(folder: Path) -> StoredModel:
     """Open an MLX folder with its manifest. Raises CheckpointError when a file is damaged."""
     folder = Path(folder).expanduser()
     checkpoint = open_checkpoint(folder)
+    places = read_entries(checkpoint.weight_files)
     path = folder / MANIFEST_FILE
-    manifest = read_json(path) if path.is_file() else {}
-    errors = _mapping(manifest.get("error") or {}, path).get("tensors", {})
-    return StoredModel(
-        checkpoint=checkpoint,
-        places=read_entries(checkpoint.weight_files),
-        tensor_digests=_digests(manifest.get("tensors", {}), path),
-        file_digests=_digests(manifest.get("files", {}), path),
-        errors={
-            name: WeightError(_number(value, "mean", path), _number(value, "largest", path))
-            for name, value in _mapping(errors, path).items()
-        },
-        has_manifest=path.is_file(),
-    )
+    manifest: dict[str, Any] = dict(read_json(path)) if path.is_file() else {}
+    try:
+        errors = manifest.get("error", {}).get("tensors", {})
+        return StoredModel(
+            checkpoint=checkpoint,
+            places=places,
+            tensor_digests=_digests(manifest.get("tensors", {})),
+            file_digests=_digests(manifest.get("files", {})),
+            errors={
+                name: WeightError(float(error["mean"]), float(error["largest"]))
+                for name, error in errors.items()
+            },
+            has_manifest=path.is_file(),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: restore it, or convert the model again."
+        ) from error
 
 
-def _digests(values: object, path: Path) -> dict[str, str]:
-    return {
-        name: str(_mapping(value, path).get("sha256"))
-        for name, value in _mapping(values, path).items()
-    }
-
-
-def _number(value: object, field: str, path: Path) -> float:
-    found = _mapping(value, path).get(field)
-    if not isinstance(found, float | int):
-        raise _damaged(path)
-    return float(found)
-
-
-def _mapping(value: object, path: Path) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise _damaged(path)
-    return value
-
-
-def _damaged(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged: restore it, or convert the model again.")
+def _digests(values: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {name: value["sha256"] for name, value in values.items()}

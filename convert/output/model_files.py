@@ -3,11 +3,11 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
 from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert.output.manifest import MANIFEST_FILE
 from magistral_mlx.convert.sources.source import Source
 from magistral_mlx.convert.vocabulary.open_vocabulary import Vocabulary
@@ -92,15 +92,7 @@ def _quantization_json(config: ModelConfig) -> dict[str, object]:
     """As mlx-lm writes it: exceptions by module name, false for not quantised."""
     if config.quantization is None:
         return {}
-    stored = _format_json(config.quantization)
+    stored: dict[str, object] = asdict(config.quantization)
     for name, own in config.module_quantization:
-        stored[name] = False if own is None else _format_json(own)
+        stored[name] = False if own is None else asdict(own)
     return {"quantization": stored, "quantization_config": stored}
-
-
-def _format_json(quantization: Quantization) -> dict[str, object]:
-    return {
-        "bits": quantization.bits,
-        "group_size": quantization.group_size,
-        "mode": quantization.mode,
-    }

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from magistral_mlx.convert.output.journal import has_finished_tensors
 from magistral_mlx.errors import CheckpointError
@@ -30,10 +29,6 @@ class Workplace:
     @property
     def replaced(self) -> Path:
         return _beside(self.output, "replaced")
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / "lock"
 
     @property
     def journal(self) -> Path:
@@ -97,8 +92,13 @@ def locked(place: Workplace) -> Iterator[None]:
     Raises CheckpointError while another process writes the same output.
     """
     place.folder.mkdir(parents=True, exist_ok=True)
-    with place.lock.open("wb") as lock:
-        _take(lock, place.output)
+    with (place.folder / "lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"{place.output} is being written by another process: wait until it ends."
+            ) from error
         _recover(place)
         try:
             yield
@@ -109,7 +109,7 @@ def locked(place: Workplace) -> Iterator[None]:
         _clean_up(place)
 
 
-def begin_anew(place: Workplace) -> None:
+def start_over(place: Workplace) -> None:
     """Delete the work of an earlier run."""
     place.journal.unlink(missing_ok=True)
     shutil.rmtree(place.model, ignore_errors=True)
@@ -132,15 +132,6 @@ def publish(place: Workplace) -> None:
 
 def _beside(output: Path, purpose: str) -> Path:
     return output.with_name(f".{output.name}.{purpose}")
-
-
-def _take(lock: BinaryIO, output: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise CheckpointError(
-            f"{output} is being written by another process: wait until it ends."
-        ) from error
 
 
 def _recover(place: Workplace) -> None:

@@ -63,7 +63,11 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, shards: tuple[Shard, ...]) -> None:
-        self._files = {shard.file_name: _open(folder / shard.file_name) for shard in shards}
+        self._files: dict[str, BinaryIO] = {}
+        for shard in shards:
+            path = folder / shard.file_name
+            self._files[shard.file_name] = path.open("r+b" if path.exists() else "xb")
+            self._files[shard.file_name].write(shard.header)
         self._places = {
             name: (shard.file_name, entry)
             for shard in shards
@@ -71,8 +75,6 @@ class ShardWriter:
         }
         self._written = dict.fromkeys(self._places, 0)
         self._digests = {name: sha256() for name in self._places}
-        for shard in shards:
-            self._files[shard.file_name].write(shard.header)
 
     def append(self, name: str, rows: mx.array) -> None:
         """Write the next rows of a tensor. Raises OSError when the disk is full or fails."""
@@ -151,10 +153,6 @@ def _digest(path: Path, entry: TensorEntry) -> str:
             f"{path} cannot be read ({error.strerror}): check the disk and run this again."
         ) from error
     return digest.hexdigest()
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("r+b" if path.exists() else "xb")
 
 
 def _file_name(number: int, count: int) -> str:

@@ -1,6 +1,6 @@
 """Calibration: the text, the memory it needs, and the walk through the converted weights."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 from magistral_mlx.convert.rounding.feedback import MOST_COLUMNS, Feedback
 from magistral_mlx.convert.rounding.layer_walk import Load, WalkStage, walk
@@ -148,26 +149,24 @@ def embedded_pieces(
     name = "model.embed_tokens.weight"
     quantization = config.quantization_of("model.embed_tokens")
     tensors = [local_tensor(part, places[part]) for part in stored_names(name, quantization)]
-
-    def rows(tokens: Sequence[int]) -> mx.array:
-        return dequantise(tuple(gathered(tensor, tokens) for tensor in tensors), quantization)
-
-    return embed(pieces, rows, compute_dtype(config.dtype))
+    return embed(pieces, tensors, quantization, compute_dtype(config.dtype))
 
 
 def embed(
-    pieces: Sequence[Sequence[int]], rows: Callable[[Sequence[int]], mx.array], dtype: mx.Dtype
+    pieces: Sequence[Sequence[int]],
+    tensors: Sequence[SourceTensor],
+    quantization: Quantization | None,
+    dtype: mx.Dtype,
 ) -> list[mx.array]:
-    """Embed every piece; `rows` reads each distinct token's row once."""
+    """Embed every piece, (tokens, hidden). Each distinct token's row is read once."""
     tokens = sorted({token for piece in pieces for token in piece})
-    table = rows(tokens).astype(dtype)
+
+    def rows(tensor: SourceTensor) -> mx.array:
+        found = [tensor.read_rows(token, token + 1) for token in tokens]
+        return as_array(np.concatenate(found), tensor.dtype)
+
+    table = dequantise(tuple(map(rows, tensors)), quantization).astype(dtype)
     places = {token: place for place, token in enumerate(tokens)}
     embedded = [table[mx.array([places[token] for token in piece])] for piece in pieces]
     mx.eval(embedded)
     return embedded
-
-
-def gathered(tensor: SourceTensor, tokens: Sequence[int]) -> mx.array:
-    """The given rows of a tensor, in its type."""
-    rows = np.concatenate([tensor.read_rows(token, token + 1) for token in tokens])
-    return as_array(rows, tensor.dtype)

@@ -4,7 +4,6 @@ A file has one float32 vector for every module, by mlx-lm's names.
 """
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 from magistral_mlx.convert.rounding.calibration import (
     calibration_pieces,
     embed,
-    gathered,
     load_source,
 )
 from magistral_mlx.convert.rounding.layer_walk import walk
@@ -47,7 +45,7 @@ def write_importance(source: Source, text: Path, output: Path) -> int:
     pieces = calibration_pieces(text, vocabulary)
     found: dict[str, Vector] = {}
     dtype = compute_dtype(source.config.dtype)
-    embedded = embed(pieces, partial(gathered, source.tensors[0]), dtype)
+    embedded = embed(pieces, source.tensors[:1], None, dtype)
     for stage in walk(source.config, embedded, load_source(source)):
         found |= dict.fromkeys(stage.modules, mean_squares(stage.inputs()))
     if source.config.tie_word_embeddings:
@@ -71,7 +69,11 @@ def read_importance(path: Path, config: ModelConfig) -> Importance:
             f"{path} is not an importance file ({error}): make one with "
             "python -m magistral_mlx.convert importance."
         ) from error
-    wanted = _modules(config)
+    wanted = {
+        name.removesuffix(".weight"): shape[1]
+        for name, shape in plain_shapes(config).items()
+        if len(shape) > 1 and (config.tie_word_embeddings or name != f"{EMBEDDING}.weight")
+    }
     for module, columns in wanted.items():
         if module not in found or found[module].shape != (columns,):
             raise CheckpointError(
@@ -106,12 +108,3 @@ def mean_squares(inputs: Iterable[mx.array]) -> Vector:
 def _likely(squares: Vector) -> Vector:
     mean = squares.mean()
     return squares / mean + np.float32(UNLIKELY) if mean > 0 else np.ones_like(squares)
-
-
-def _modules(config: ModelConfig) -> dict[str, int]:
-    """Modules with an importance, and their numbers of columns."""
-    return {
-        name.removesuffix(".weight"): shape[1]
-        for name, shape in plain_shapes(config).items()
-        if len(shape) > 1 and (config.tie_word_embeddings or name != f"{EMBEDDING}.weight")
-    }

@@ -64,7 +64,11 @@ class Recipe:
     def apply(self, config: ModelConfig) -> ModelConfig:
         """The config of the output. Raises CheckpointError when the recipe does not fit."""
         modules = _matrices(config)
-        default, chosen = self._base(modules)
+        default: Quantization | None
+        if self.name == MIXED:
+            default, chosen = _mixed(modules, self.target_bits or TARGET_BITS, self.group_size)
+        else:
+            default, chosen = _quantization(self.name, self.group_size), {}
         for text in self.modules:
             pattern, quantization = _exception(text, self.group_size)
             found = [name for name in modules if fnmatchcase(name, pattern)]
@@ -92,13 +96,6 @@ class Recipe:
             "dtype": self.dtype,
             "method": "rtn" if self.rtn else "optimal",
         }
-
-    def _base(
-        self, modules: Mapping[str, int]
-    ) -> tuple[Quantization | None, dict[str, Quantization | None]]:
-        if self.name != MIXED:
-            return _quantization(self.name, self.group_size), {}
-        return _mixed(modules, self.target_bits or TARGET_BITS, self.group_size)
 
 
 def _matrices(config: ModelConfig) -> dict[str, int]:

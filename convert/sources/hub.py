@@ -17,7 +17,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.hf_api import ModelInfo
 
 from magistral_mlx.convert.sources.remote_file import RemoteFile
 from magistral_mlx.errors import CheckpointError
@@ -47,9 +46,8 @@ class HubRepository:
     def download(self, names: tuple[str, ...]) -> Path:
         """Download the files to the Hub's local cache, as `hf download` does."""
         with hub_errors(self.name, self.revision):
-            return Path(
-                snapshot_download(self.name, revision=self.revision, allow_patterns=list(names))
-            )
+            kept = list(names)
+            return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=kept))
 
 
 def hub_name(source: str | Path) -> str | None:
@@ -82,7 +80,9 @@ def open_repository(name: str, *, revision: str | None) -> HubRepository:
         for file in info.siblings
         if file.size is not None
     }
-    return HubRepository(name, revision or "main", info.sha, _licence(info), files)
+    licences = (tag for tag in info.tags or [] if tag.startswith("license:"))
+    licence = next(licences, "").removeprefix("license:") or None
+    return HubRepository(name, revision or "main", info.sha, licence, files)
 
 
 def cached_snapshot(name: str, *, revision: str | None) -> Path | None:
@@ -135,8 +135,3 @@ def _message(error: Exception, name: str, revision: str | None) -> str:
             status = error.response.status_code
             return f"{name}: the Hub answered HTTP {status}: run this again later."
     return f"{name} is not a repository's name: give OWNER/NAME."
-
-
-def _licence(info: ModelInfo) -> str | None:
-    licences = (tag for tag in info.tags or [] if tag.startswith("license:"))
-    return next(licences, "").removeprefix("license:") or None

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.folder import find_weight_files, read_entries
+from magistral_mlx.checkpoint.folder import find_tokenizer_file, find_weight_files, read_entries
 from magistral_mlx.checkpoint.json_file import existing_file, read_json
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry
 from magistral_mlx.checkpoint.weight_shapes import check_entries, plain_shapes
 from magistral_mlx.convert.sources.other_layouts import MISTRAL_NAMES, HfTensor, hf_config_of
 from magistral_mlx.convert.sources.source import Source, SourceTensor
 from magistral_mlx.convert.sources.tensors import FileTensor, MlxTensor, local_tensor
-from magistral_mlx.convert.vocabulary.open_vocabulary import tokenizer_files, vocabulary_file
+from magistral_mlx.convert.vocabulary.open_vocabulary import tokenizer_files
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.text.tokenizer import TEKKEN_FILE
 
@@ -109,7 +109,9 @@ def _companions(folder: Path) -> tuple[Path, ...]:
 
 
 def _tokenizer_file(folder: Path, layout: Layout) -> Path:
-    return existing_file(folder / TEKKEN_FILE if layout == "mistral" else vocabulary_file(folder))
+    if layout == "mistral":
+        return existing_file(folder / TEKKEN_FILE)
+    return find_tokenizer_file(folder)
 
 
 def _hf_tensor(

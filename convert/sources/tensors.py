@@ -2,22 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry
+from magistral_mlx.convert.sources.remote_file import RemoteFile
 from magistral_mlx.convert.sources.source import READ_AS, Rows, row_bytes
 from magistral_mlx.errors import CheckpointError
-
-
-class ReadableFile(Protocol):
-    """A file that is read by byte range."""
-
-    def read(self, start: int, stop: int) -> bytearray:
-        """Bytes [start, stop). Raises CheckpointError when they cannot be read."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +44,7 @@ class FileTensor:
     """A tensor of a safetensors file; memory holds only the rows being read."""
 
     name: str
-    file: ReadableFile
+    file: LocalFile | RemoteFile
     entry: TensorEntry
 
     @property

@@ -5,17 +5,18 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from gguf import TokenType
 from tokenizers import AddedToken, Regex, Tokenizer, decoders
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence, Split
-from tokenizers.processors import TemplateProcessing
 
 from magistral_mlx.convert.vocabulary.tekken_json import (
     CHAT_TEMPLATE,
     TOKENIZER_CONFIG,
     TOKENIZER_JSON,
+    bos_first,
     word_pattern,
 )
 from magistral_mlx.errors import CheckpointError
@@ -70,10 +71,7 @@ def write_tokenizer(vocabulary: Mapping[str, object], folder: Path, source: Path
     begin = vocabulary.get("bos_token_id")
     adds_bos = vocabulary.get("add_bos_token", vocabulary.get("pre") == LLAMA_3_NAME)
     if isinstance(begin, int) and begin < len(tokens) and adds_bos:
-        bos = tokens[begin]
-        tokenizer.post_processor = TemplateProcessing(
-            single=[bos, "$A"], pair=[bos, "$A", "$B:1"], special_tokens=[(bos, begin)]
-        )
+        tokenizer.post_processor = bos_first(tokens[begin], begin)
     path = folder / TOKENIZER_JSON
     tokenizer.save(str(path), pretty=False)
     _write_companions(vocabulary, tokens, folder)
@@ -88,7 +86,7 @@ def _write_tekken(vocabulary: Mapping[str, object], path: Path, source: Path) ->
             "--tokenizer."
         )
     # The control tokens come first.
-    count = next((n for n, kind in enumerate(kinds) if kind == _kind(TokenType.NORMAL)), len(kinds))
+    count = next((n for n, kind in enumerate(kinds) if kind == TokenType.NORMAL), len(kinds))
     special = tokens[:count]
     alphabet = {character: byte for byte, character in byte_alphabet().items()}
     known = resources.files("mistral_common") / "data" / "tekken_240911.json"
@@ -127,13 +125,9 @@ def _tekken_token(rank: int, text: str, alphabet: Mapping[str, int]) -> dict[str
     return {"rank": rank, "token_bytes": base64.b64encode(data).decode(), "token_str": readable}
 
 
-def _kind(kind: TokenType) -> str:
-    return str(int(kind))
-
-
-def _list(vocabulary: Mapping[str, object], name: str) -> list[str]:
+def _list(vocabulary: Mapping[str, object], name: str) -> list[Any]:
     found = vocabulary.get(name)
-    return [str(part) for part in found] if isinstance(found, list) else []
+    return found if isinstance(found, list) else []
 
 
 def _pre_tokenizer(name: object) -> PreTokenizer | None:
@@ -148,10 +142,10 @@ def _pre_tokenizer(name: object) -> PreTokenizer | None:
     return None
 
 
-def _add_special_tokens(tokenizer: Tokenizer, tokens: list[str], kinds: list[str]) -> None:
+def _add_special_tokens(tokenizer: Tokenizer, tokens: list[str], kinds: list[int]) -> None:
     def of_kind(kind: TokenType, *, special: bool) -> list[AddedToken]:
         pairs = zip(tokens, kinds, strict=False)
-        return [AddedToken(token, special=special) for token, k in pairs if k == _kind(kind)]
+        return [AddedToken(token, special=special) for token, k in pairs if k == kind]
 
     tokenizer.add_tokens(of_kind(TokenType.USER_DEFINED, special=False))
     tokenizer.add_special_tokens(of_kind(TokenType.CONTROL, special=True))

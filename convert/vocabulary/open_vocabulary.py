@@ -59,12 +59,6 @@ def open_vocabulary(path: Path, *, vocab_size: int) -> "Vocabulary":
     return vocabulary
 
 
-def vocabulary_file(folder: Path) -> Path:
-    """tekken.json, or tokenizer.json where a folder has only that."""
-    tekken, other = folder / TEKKEN_FILE, folder / TOKENIZER_JSON
-    return other if other.is_file() and not tekken.is_file() else tekken
-
-
 def tokenizer_files(path: Path) -> tuple[Path, ...]:
     """A tokenizer's file and, beside a tokenizer.json, the files that belong to it."""
     beside = TEMPLATE_FILES if path.name == TOKENIZER_JSON else ()
@@ -192,7 +186,7 @@ def _compare_ids(tokenizer: JsonTokenizer, vocabulary: Vocabulary, path: Path) -
     tokenizer.encode_special_tokens = True
     if tokenizer.encode(SAMPLE, add_special_tokens=False).ids != vocabulary.encode(SAMPLE):
         raise CheckpointError(
-            f"{path} gives other token ids than {vocabulary_file(path.parent).name}: delete it, "
+            f"{path} gives other token ids than {vocabulary.path.name}: delete it, "
             "and report this with the model's name."
         )
 

@@ -53,11 +53,15 @@ def tokenizer_of(tekken: Tekkenizer, path: Path) -> Tokenizer:
     # alphabet, but gets mistral-common's spelling from transformers if that is installed.
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel()])
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in special])
-    bos = tekken.id_to_piece(tekken.bos_id)
-    tokenizer.post_processor = TemplateProcessing(
-        single=[bos, "$A"], pair=[bos, "$A", "$B:1"], special_tokens=[(bos, tekken.bos_id)]
-    )
+    tokenizer.post_processor = bos_first(tekken.id_to_piece(tekken.bos_id), tekken.bos_id)
     return tokenizer
+
+
+def bos_first(bos: str, number: int) -> TemplateProcessing:
+    """What puts bos before every text."""
+    return TemplateProcessing(
+        single=[bos, "$A"], pair=[bos, "$A", "$B:1"], special_tokens=[(bos, number)]
+    )
 
 
 def tokenizer_config(tekken: Tekkenizer, *, window: int) -> dict[str, object]:

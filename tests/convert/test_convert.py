@@ -20,10 +20,10 @@ from magistral_mlx.convert import (
     Progress,
     convert,
     default_output,
-    models_folder,
 )
 from magistral_mlx.convert.sources import read_ahead
 from magistral_mlx.demo.expand import demo_digest
+from magistral_mlx.folders import models_folder
 from tests.sample_checkpoints import (
     HF_CONFIG,
     PARAMS,
