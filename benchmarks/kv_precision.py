@@ -23,7 +23,7 @@ import mlx.core as mx
 import numpy as np
 from rich.console import Console
 
-from magistral_mlx.bench.report_parts import figures_table, json_line
+from magistral_mlx.bench.report_parts import json_line, records_table
 from magistral_mlx.bench.spread import four_digits, in_turn, seconds_of
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
@@ -45,17 +45,15 @@ PRECISIONS = {
     "8 bits from 64": kv_precision(8, start=64),
     "4 bits from 64": kv_precision(4, start=64),
 }
-QUALITY = {
-    "attention_error": ("attention error", ".2%"),
-    "kl_mean": ("KL, nats", ".2e"),
-    "kl_p99": ("KL, 99 %", ".2e"),
-    "same_top_token": ("same top token", ".2%"),
+COLUMNS = {
+    "KV cache": "{name}",
+    "attention error": "{attention_error:.2%}",
+    "KL, nats": "{kl_mean:.2e}",
+    "KL, 99 %": "{kl_p99:.2e}",
+    "same top token": "{same_top_token:.2%}",
+    "24B layer: bytes a token": "{layer_bytes_token:,.0f}",
+    "ms": "{layer_ms:.2f}",
 }
-SPEED = {
-    "layer_bytes_token": ("bytes a token", ",.0f"),
-    "layer_ms": ("attention of a 24B layer, ms", ".2f"),
-}
-"""By name in JSON: the column, and how its figures are shown."""
 
 Figures = dict[str, float]
 
@@ -69,7 +67,7 @@ class AnsweredPrompt:
 
 
 def main() -> None:
-    """Measure, print two tables, and end with one line of JSON."""
+    """Measure, print a table, and end with one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="demo", help='an MLX folder, or "demo"')
     parser.add_argument("--questions", type=int, default=16)
@@ -88,8 +86,9 @@ def main() -> None:
     ]
     speeds = layer_speed(args.context, args.rounds)
     results = [one | two for one, two in zip(quality(decoder, texts), speeds, strict=True)]
-    show("Quality", QUALITY, results)
-    show(f"Speed at {args.context:,} tokens", SPEED, results)
+    records = [{"name": n, **result} for n, result in zip(PRECISIONS, results, strict=True)]
+    table = records_table(f"Layer at {args.context:,} tokens", COLUMNS, records, left=["KV cache"])
+    Console(width=110).print(table)
     figures = [
         {"bits": precision.bits, "start": precision.start}
         | {name: four_digits(value) for name, value in result.items()}
@@ -98,16 +97,6 @@ def main() -> None:
     tokens = sum(len(text.ids) - text.prompt for text in texts)
     settings = {"model": args.model, "context": args.context, "texts": len(texts)}
     print(json_line("kv_precision", settings | {"answer_tokens": tokens, "results": figures}))
-
-
-def show(title: str, fields: dict[str, tuple[str, str]], results: Sequence[Figures]) -> None:
-    """Print a table of some fields."""
-    columns = ("KV cache", *(column for column, _ in fields.values()))
-    rows = [
-        [name, *(format(result[key], style) for key, (_, style) in fields.items())]
-        for name, result in zip(PRECISIONS, results, strict=True)
-    ]
-    Console().print(figures_table(title, columns, rows, left=columns[:1]))
 
 
 def answer(decoder: Decoder, prompt: list[int], end: int) -> AnsweredPrompt:

@@ -17,7 +17,7 @@ import numpy as np
 from mlx_lm.sample_utils import make_sampler
 from rich.console import Console
 
-from magistral_mlx.bench.report_parts import figures_table, json_line
+from magistral_mlx.bench.report_parts import json_line, records_table
 from magistral_mlx.bench.spread import seconds_of
 from magistral_mlx.sampling.sampler import Draw, Sampler, SamplingParams
 
@@ -33,10 +33,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40, help="rows of logits for each size")
     rounds = parser.parse_args().rounds
     results = [measure(rows, rounds) for rows in ROWS]
-    columns = ("rows", OURS, THEIRS, GREEDY, "mlx-lm / ours", "not drawn again")
-    styles = (".0f", ".2f", ".2f", ".2f", ".1f", ".1%")
-    rows = [list(map(format, result.values(), styles)) for result in results]
-    Console().print(figures_table(f"Sampling from {VOCAB:,} logits, ms a step", columns, rows))
+    columns = {
+        "rows": "{rows:.0f}",
+        **{name: f"{{{name}:.2f}}" for name in (OURS, THEIRS, GREEDY)},
+        "mlx-lm / ours": "{ratio:.1f}",
+        "not drawn again": "{decided:.1%}",
+    }
+    Console().print(records_table(f"Sampling from {VOCAB:,} logits, ms a step", columns, results))
     print(json_line("sampling", {"rounds": rounds, "results": results}))
 
 

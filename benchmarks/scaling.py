@@ -8,16 +8,15 @@ with the ranks of scaling_local.py. Nothing else should run then.
 """
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from scaling_local import Checked, check_ranks
+from scaling_local import check_ranks
 
 from magistral_mlx.bench.bandwidth import step_bytes_read
 from magistral_mlx.bench.cases import Case
-from magistral_mlx.bench.report_parts import figures_table, json_line
+from magistral_mlx.bench.report_parts import json_line, records_table
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.machine import GIB, mac_limit
 from magistral_mlx.memory.byte_counts import weight_bytes
@@ -34,6 +33,33 @@ READ_SHARE = 0.8
 
 EVENT_BYTES = 300
 """Of one token on its way to a client of the server."""
+
+PAPER = {
+    "Mac": "{mac}",
+    "Link": "{link}",
+    "Ranks": "{ranks}",
+    "Window": "{window:,}",
+    "Weight bytes": "{weights:,}",
+    "1 stream": "{one_stream:.1f}",
+    "8 streams": "{eight_streams:.0f}",
+    "First, s": "{first_token:.0f}",
+}
+FLEET = {
+    "Macs": "{macs:,}",
+    "Ranks each": "{ranks}",
+    "Streams": "{streams:,}",
+    "Tokens/s": "{tokens_per_second:,.0f}",
+    "Bytes/s through the proxy": "{sent:,.0f}",
+}
+LOCAL = {
+    "Ranks": "{ranks}",
+    "Tokens": "{tokens}",
+    "Part, s": "{part:.4f}",
+    "All-reduces, s": "{all_reduces:.4f}",
+    "Step, s": "{measured:.4f}",
+    "Step / sum": "{ratio:.2f}",
+}
+"""Columns of the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +159,7 @@ def layer_parameters(config: ModelConfig) -> float:
 
 
 def on_paper() -> list[dict[str, Any]]:
-    """Every Mac alone, then 2 and 4 of them with each link that they have."""
+    """Every Mac alone, then 2 and 4 of them with each link. window: 0 if the model does not fit."""
     found = [Ranks(mac) for mac in MACS]
     found += [
         Ranks(mac, count, link)
@@ -172,29 +198,6 @@ def fleets(mac: Mac, link: Link) -> list[dict[str, Any]]:
     return found
 
 
-def tables(paper: list[dict[str, Any]], fleet: list[dict[str, Any]]) -> tuple[Table, Table]:
-    """The Macs, of which some have too little memory, and the fleets."""
-    columns = ("Mac", "Link", "Ranks", "Window", "GB each", "1 stream", "8 streams", "First, s")
-    styles: tuple[str, ...] = ("{mac}", "{link}", "{ranks}", "{window:,}", "{gigabytes:.1f}")
-    styles += ("{one_stream:.1f}", "{eight_streams:.0f}", "{first_token:.0f}")
-    rows = [
-        [style.format(**row, gigabytes=row["weights"] / 1e9) for style in styles]
-        for row in paper
-        if row["window"]
-    ]
-    small = sorted({row["mac"] for row in paper if not row["window"]})
-    fleet_columns = ("Macs", "Ranks each", "Streams", "Tokens/s", "Through the proxy, MB/s")
-    fleet_styles = ("{macs:,}", "{ranks}", "{streams:,}", "{tokens_per_second:,.0f}", "{mb:.1f}")
-    fleet_rows = [
-        [style.format(**row, mb=row["sent"] / 1e6) for style in fleet_styles] for row in fleet
-    ]
-    note = f"It does not fit one {', '.join(small)}."
-    return (
-        figures_table("Ranks, on paper", columns, rows, left=columns[:2], caption=note),
-        figures_table("Replicas, on paper", fleet_columns, fleet_rows),
-    )
-
-
 def main() -> None:
     """Print the tables, and end with one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -203,14 +206,13 @@ def main() -> None:
     args = parser.parse_args()
     paper, fleet = on_paper(), fleets(MACS[2], LINKS[1])
     console = Console(width=120)
-    console.print(*tables(paper, fleet))
-    checked: list[Checked] = []
+    console.print(records_table("Ranks, on paper", PAPER, paper, left=("Mac", "Link")))
+    console.print(records_table("Replicas, on paper", FLEET, fleet))
+    checked: list[dict[str, float]] = []
     if args.local:
         checked = list(check_ranks(steps=50 if args.quick else 400))
-        columns = ("Ranks", "Tokens", "Part, ms", "Messages, ms", "Sum, ms", "Step, ms", "Off by")
-        console.print(figures_table("Checked here", columns, [one.cells() for one in checked]))
-    local = [asdict(one) for one in checked]
-    print(json_line("scaling", {"paper": paper, "fleet": fleet, "local": local}))
+        console.print(records_table("Checked here", LOCAL, checked))
+    print(json_line("scaling", {"paper": paper, "fleet": fleet, "local": checked}))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,26 +34,11 @@ TOKENS = (1, 4)
 MESSAGES = "messages"
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """Seconds of the fastest step of this many tokens, and of its parts."""
+def check_ranks(*, steps: int) -> Iterator[dict[str, float]]:
+    """Seconds of the fastest step of 2 and of 3 ranks, and of its parts.
 
-    ranks: int
-    tokens: int
-    part: float
-    all_reduces: float
-    measured: float
-
-    def cells(self) -> tuple[str, ...]:
-        """For the table, in milliseconds; the sum is what scaling.py predicts."""
-        total = self.part + self.all_reduces
-        seconds = (self.part, self.all_reduces, total, self.measured)
-        off = f"{self.measured / total - 1:+.0%}"
-        return (str(self.ranks), str(self.tokens), *(f"{1e3 * s:.1f}" for s in seconds), off)
-
-
-def check_ranks(*, steps: int) -> Iterator[Checked]:
-    """2 and 3 ranks. If they are more than the cores, their parts wait for each other."""
+    If there are more ranks than cores, their parts wait for each other.
+    """
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as scratch:
         whole = write_random_model(Path(scratch) / "whole", SHAPE)
@@ -63,8 +47,15 @@ def check_ranks(*, steps: int) -> Iterator[Checked]:
             runs = (part, 1), (MESSAGES, ranks), (whole, ranks)
             alone, messages, together = (_run(what, steps, ranks=size) for what, size in runs)
             for index, tokens in enumerate(TOKENS):
-                waiting = alone[index] * max(1.0, ranks / cores)
-                yield Checked(ranks, tokens, waiting, messages[index], together[index])
+                one_part = alone[index] * max(1.0, ranks / cores)
+                yield {
+                    "ranks": ranks,
+                    "tokens": tokens,
+                    "part": one_part,
+                    "all_reduces": messages[index],
+                    "measured": together[index],
+                    "ratio": together[index] / (one_part + messages[index]),
+                }
 
 
 def _run(what: Path | str, steps: int, *, ranks: int) -> list[float]:

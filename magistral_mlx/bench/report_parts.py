@@ -42,6 +42,18 @@ def figures_table(
     return table
 
 
+def records_table(
+    title: str,
+    columns: Mapping[str, str],
+    records: Iterable[Mapping[str, object]],
+    *,
+    left: Collection[str] = (),
+) -> Table:
+    """A row per record; columns: by name, a format such as "{field:.1f}"."""
+    rows = [[style.format(**record) for style in columns.values()] for record in records]
+    return figures_table(title, tuple(columns), rows, left=left)
+
+
 def json_line(benchmark: str, figures: Mapping[str, object]) -> str:
     """The last line that a benchmark script prints: its figures, with date, machine, versions."""
     head = {"benchmark": benchmark, "date": date.today().isoformat()}
