@@ -140,7 +140,7 @@ def _bracket_block(state: StateBlock, start_line: int, end_line: int, silent: bo
 def _environment(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
     r"""The plugin's rule for \begin{align} and the like, which searches to the end of the text."""
     start = state.bMarks[start_line] + state.tShift[start_line]
-    if not state.src.startswith("\\begin{", start):
+    if not state.src.startswith("\\begin{", start) or state.sCount[start_line] < state.blkIndent:
         return False
     name = state.src[start : state.src.find("}", start, state.eMarks[start_line])]
     unclosed = state.env.setdefault("unclosed", {})

@@ -199,3 +199,8 @@ def test_a_block_is_one_element() -> None:
             depth += 0 if single else (-1 if closing else 1)
         assert roots == 1, block.html
         assert depth == 0
+
+
+def test_an_environment_that_begins_in_a_list_does_not_hide_the_next_one() -> None:
+    html = RENDERER.html("1. one\n\\begin{align}\n---\n\\begin{align}\nx^2\n\\end{align}")
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in html
