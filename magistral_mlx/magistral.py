@@ -1,8 +1,9 @@
-"""An open model: text in, text out. The engine below it speaks token ids."""
+"""An open model: text in, text out."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import takewhile
 from types import TracebackType
 
 from magistral_mlx.checkpoint.folder import Checkpoint
@@ -15,7 +16,6 @@ from magistral_mlx.memory.plan import MemoryPlan
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.reply import Reply, collect_reply
 from magistral_mlx.text.conversation import Message, Prompt, build_prompt
-from magistral_mlx.text.next_turn import next_turn_ids
 from magistral_mlx.text.tokenizer import Tokenizer
 
 
@@ -38,7 +38,7 @@ class Magistral(AbstractContextManager["Magistral"]):
 
     @property
     def window(self) -> int:
-        """Tokens that prompt and output may have together."""
+        """Tokens that prompt and output may take together."""
         return self.engine.window
 
     def stream(
@@ -46,25 +46,25 @@ class Magistral(AbstractContextManager["Magistral"]):
         messages: str | Sequence[Message],
         options: GenerationOptions | None = None,
     ) -> AnswerStream:
-        """Events of one answer as they come; the last is Finished or Failed.
+        """Events of one answer as they arrive; the last is Finished or Failed.
 
         Closing the stream, or leaving a `for` loop over it, cancels the answer.
 
-        Raises RequestError, before the first event, for messages or options that are refused.
+        Raises RequestError, before the first event, if messages or options are refused.
         """
         chosen = options or GenerationOptions()
         turns = _turns(messages)
-        return AnswerStream(
-            self.engine.submit(self.request(turns, chosen)),
+        return self.engine.submit(
+            self.request(turns, chosen),
             lambda answer, end: self.prepare_next_turn(turns, answer, chosen, end),
         )
 
     def request(self, messages: Sequence[Message], options: GenerationOptions) -> Request:
-        """The engine's request for the next answer, for callers that submit it themselves.
+        """The request for the next answer, for callers that submit it to the engine themselves.
 
-        Raises RequestError for messages or options that are refused.
+        Raises RequestError if messages or options are refused.
         """
-        prompt = self._prompt(messages, options)
+        prompt = _prompt(self.tokenizer, messages, options)
         return Request(
             tuple(prompt.ids),
             prompt.state,
@@ -74,7 +74,7 @@ class Magistral(AbstractContextManager["Magistral"]):
         )
 
     def raw_request(self, prompt: Sequence[int], options: GenerationOptions) -> Request:
-        """The same for a prompt of ids, after which all output is text of the answer."""
+        """A request that continues token ids; its whole output is text of the answer."""
         return Request(tuple(prompt), "answer", options, tool_calls=False)
 
     def generate(
@@ -82,11 +82,11 @@ class Magistral(AbstractContextManager["Magistral"]):
         messages: str | Sequence[Message],
         options: GenerationOptions | None = None,
     ) -> Reply:
-        """The whole answer at once.
+        """The whole reply at once.
 
         Raises:
             RequestError: messages or options are refused.
-            EngineError: the engine failed in the middle of the answer.
+            EngineError: the engine failed during the answer.
         """
         return collect_reply(self.stream(messages, options))
 
@@ -95,16 +95,16 @@ class Magistral(AbstractContextManager["Magistral"]):
         messages: str | Sequence[Message],
         options: GenerationOptions | None = None,
     ) -> int:
-        """Tokens that the messages take of the window, system prompt included."""
-        return len(self._prompt(_turns(messages), options or GenerationOptions()).ids)
+        """Tokens of the prompt that these messages make, system prompt included."""
+        return len(_prompt(self.tokenizer, _turns(messages), options or GenerationOptions()).ids)
 
     @property
     def status(self) -> EngineStatus:
-        """What runs, what waits, and the KV of both."""
+        """What runs, what waits, and their KV."""
         return self.engine.status
 
     def close(self) -> None:
-        """Cancel what runs and free the model's memory."""
+        """Cancel all answers and free the model's memory."""
         self.engine.close()
 
     def __exit__(
@@ -118,29 +118,39 @@ class Magistral(AbstractContextManager["Magistral"]):
     def prepare_next_turn(
         self, turns: Sequence[Message], answer: str, options: GenerationOptions, end: Finished
     ) -> None:
-        """While the user reads, prefill the history as the next prompt will have it."""
+        """Prefill the beginning of the next prompt while the user reads the answer."""
         if options.history == "keep" or not end.usage.reasoning_tokens or turns[-1].role != "user":
-            return  # then what is in the KV cache already is the beginning of the next prompt
-        ids = next_turn_ids(
-            self.tokenizer,
-            turns,
-            Message("assistant", answer),
-            reasoning=options.reasoning,
-            history=options.history,
-            system=options.system,
-            tools=options.tools,
-        )
-        self.engine.prefill_when_idle(ids, kv_precision=options.kv_precision)
+            return  # the prefix cache already holds the beginning of the next prompt
+        ids = next_turn_ids(self.tokenizer, [*turns, Message("assistant", answer)], options)
+        self.engine.prefill_when_idle(tuple(ids), kv_precision=options.kv_precision)
 
-    def _prompt(self, turns: Sequence[Message], options: GenerationOptions) -> Prompt:
-        return build_prompt(
-            self.tokenizer,
-            turns,
-            reasoning=options.reasoning,
-            history=options.history,
-            system=options.system,
-            tools=options.tools,
-        )
+
+def next_turn_ids(
+    tokenizer: Tokenizer, turns: Sequence[Message], options: GenerationOptions
+) -> list[int]:
+    """Ids that the next prompt begins with, up to the user's next message.
+
+    With history="drop" they are without the reasoning of the last reply, so the KV cache does not
+    hold them yet: prefilling them while the user reads shortens the next turn.
+    """
+    # "on" and "off" only add tokens at the end, except that "off" changes the system prompt.
+    known = replace(options, reasoning="off" if options.reasoning == "off" else "auto")
+    one, other = (
+        _prompt(tokenizer, [*turns, Message("user", text)], known).ids for text in ("?", "1")
+    )
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return [token for token, _ in pairs]
+
+
+def _prompt(tokenizer: Tokenizer, turns: Sequence[Message], options: GenerationOptions) -> Prompt:
+    return build_prompt(
+        tokenizer,
+        turns,
+        reasoning=options.reasoning,
+        history=options.history,
+        system=options.system,
+        tools=options.tools,
+    )
 
 
 def _turns(messages: str | Sequence[Message]) -> Sequence[Message]:

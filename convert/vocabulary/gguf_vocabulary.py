@@ -20,8 +20,7 @@ from magistral_mlx.convert.vocabulary.tekken_json import (
     word_pattern,
 )
 from magistral_mlx.errors import CheckpointError
-from magistral_mlx.text.byte_alphabet import byte_alphabet
-from magistral_mlx.text.tokenizer import TEKKEN_FILE
+from magistral_mlx.text.tokenizer import TEKKEN_FILE, byte_alphabet
 
 LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"

@@ -1,10 +1,9 @@
-"""The engine as its callers see it: submit, stream, cancel. Its thread is in engine_loop.py."""
+"""The engine as its callers see it: submit, stream, cancel. Its thread runs engine/loop.py."""
 
 import atexit
 import queue
 import threading
 from collections.abc import Callable
-from collections.abc import Sequence as Seq
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from magistral_mlx.engine.request import Request, limits
 from magistral_mlx.engine.scheduler import Scheduler
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.status import EngineStatus, StepReport
-from magistral_mlx.engine.stream import Stream
+from magistral_mlx.engine.stream import AnswerStream
 from magistral_mlx.errors import EngineError, QueueFullError, RequestError
 from magistral_mlx.events import Event, Finished
 from magistral_mlx.kv.cache import KVCache, KVPrecision
@@ -64,18 +63,19 @@ class Engine:
     ) -> None:
         """Start the thread and load the model; return when it is ready.
 
-        kv_bytes: of KV at once, of running sequences and of finished ones; None: no limit.
-        kv_precision: of requests that do not choose their own.
-        prefix_bytes: of finished KV to keep for prompts that begin alike, as far as kv_bytes has
-            room beside the running sequences.
-        kv_store: where finished KV outlives memory and the process.
-        costs_folder: where the time of steps is kept, which prompts are cut by so that they do
-            not more than double the steps of running answers; None: they are not.
-        on_step: is told of every step, on the engine's thread: be quick.
-        team: the ranks that the model is divided between; None: this process has all of it.
+        kv_bytes: the KV budget, for running and finished sequences together; None: no limit.
+        kv_precision: the default for requests that do not choose one.
+        prefix_bytes: most bytes of the prefix cache, within what kv_bytes leaves beside the
+            running sequences.
+        kv_store: the prefix cache on disk.
+        costs_folder: where measured step times are kept. Prefill chunks then at most double the
+            steps of running answers; None: chunks are not limited by time.
+        on_step: gets a report of every step, on the engine's thread: be quick.
+        team: the ranks that share the model; None: this process has all of it.
 
-        Raises CheckpointError, from the thread, when the weights cannot be loaded, and
-        RequestError when the model's KV cannot be stored at that precision.
+        Raises:
+            CheckpointError: the weights cannot be loaded.
+            RequestError: the model's KV cannot be stored at that precision.
         """
         device = device or DeviceOptions()
         compute = device.compute_dtype(checkpoint.config.dtype)
@@ -86,7 +86,7 @@ class Engine:
         self._most_window = window
         self._max_waiting = max_waiting
         self._tokenizer = tokenizer
-        self._lock = threading.Lock()  # between counting those that wait and one more
+        self._lock = threading.Lock()  # held from counting the waiting to adding one more
         self.window = self._window_at(kv_precision)
         self._inbox = Inbox()
         self._emitter = Emitter()
@@ -107,19 +107,23 @@ class Engine:
         # A daemon thread inside MLX when the interpreter goes away would crash the process.
         atexit.register(self.close)
 
-    def submit(self, request: Request) -> Stream:
-        """Queue a request.
+    def submit(
+        self, request: Request, on_stop: Callable[[str, Finished], None] = lambda _, __: None
+    ) -> AnswerStream:
+        """Queue a request. `on_stop` is called as AnswerStream says.
 
         Raises:
             RequestError: the prompt does not fit the window, or has ids outside the vocabulary.
-            EngineError: the engine is closed or dead; QueueFullError: too many requests wait.
+            EngineError: the engine is closed or dead.
+            QueueFullError: too many requests wait.
         """
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         sequence = self.submit_to(request, events.put)
-        return Stream(
+        return AnswerStream(
             events,
             cancel=lambda: self.cancel(sequence),
             answer_now=lambda: self.answer_now(sequence),
+            on_stop=on_stop,
         )
 
     def submit_to(self, request: Request, receiver: Callable[[Event], None]) -> Sequence:
@@ -134,7 +138,7 @@ class Engine:
         with self._lock:
             waiting = len(self._loop.scheduler.waiting) + len(self._inbox)
             if waiting >= self._max_waiting:
-                raise QueueFullError(f"{waiting} requests wait already: try again later.")
+                raise QueueFullError(f"{waiting} requests are waiting: try again later.")
             if not self._inbox.put(Submit(sequence)):
                 raise EngineError(
                     self._loop.failure or "The engine is closed: open the model again."
@@ -142,49 +146,49 @@ class Engine:
         return sequence
 
     def prefill_when_idle(
-        self, prompt: Seq[int], *, kv_precision: KVPrecision | None = None
+        self, prompt: tuple[int, ...], *, kv_precision: KVPrecision | None = None
     ) -> None:
-        """Have the KV of a prompt at hand that is likely to come; give way to any request.
+        """Prefill a prompt that is likely to come, while no request is running.
 
-        Nothing happens when the prompt does not fit the window or the engine is closed.
+        A prompt that does not fit the window is ignored.
         """
         window = self._window_at(kv_precision or self._kv_precision)
         if 0 < len(prompt) < window:
             request = Request(
-                tuple(prompt), options=OutputOptions(priority="idle", kv_precision=kv_precision)
+                prompt, options=OutputOptions(priority="idle", kv_precision=kv_precision)
             )
             self._inbox.put(Submit(self._sequence(request, lambda _: None)))
 
     def cancel(self, sequence: Sequence) -> None:
-        """End a request within one step. Nothing happens when it has ended already."""
+        """End a request within one step, unless it has ended."""
         self._inbox.put(Cancel(sequence))
 
     def answer_now(self, sequence: Sequence) -> None:
-        """Close a request's reasoning, within one step or as soon as there is any.
+        """Close a request's reasoning within one step, or as soon as the reasoning begins.
 
-        Nothing happens when it answers already, or has ended.
+        An answer that has begun is not changed.
         """
         self._inbox.put(CloseReasoning(sequence))
 
     def forget_finished(self) -> None:
-        """Drop the KV kept in memory of what has ended, so that the next prompt runs whole."""
+        """Empty the prefix cache in memory, so that the next prompt is prefilled whole."""
         self._inbox.put(Forget())
 
     @property
     def status(self) -> EngineStatus:
-        """What runs, what waits, and the KV of both, as of the last step."""
+        """What runs, what waits, and their KV, as of the last step."""
         alive = self._thread.is_alive() and not self._inbox.closed
         return replace(self._loop.status, alive=alive, failure=self._loop.failure)
 
     def close(self) -> None:
-        """Cancel what runs, end the thread and free the model. May be called again."""
+        """Cancel all requests, end the thread and free the model. May be called again."""
         self._inbox.close()
         if threading.current_thread() not in (self._thread, self._emitter.thread):
             self._thread.join()
         atexit.unregister(self.close)
 
     def _started(self) -> threading.Thread:
-        """The thread, with the model loaded; its failure is raised here."""
+        """Start the thread and wait for the model. Raises what loading raised."""
         thread = threading.Thread(target=self._loop.run, name="magistral-engine", daemon=True)
         thread.start()
         self._loop.wait_until_loaded()
@@ -209,7 +213,7 @@ class Engine:
         return sequence
 
     def _window_at(self, precision: KVPrecision) -> int:
-        """Tokens of a sequence whose KV is stored so; RequestError when it cannot be."""
+        """Most tokens of a sequence at that precision. Raises RequestError if not possible."""
         if precision.bits is not None:
             kv_group(self._config.head_dim)
         longest = self._kv.longest_window(precision)

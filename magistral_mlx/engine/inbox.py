@@ -1,4 +1,4 @@
-"""What callers leave for the engine's thread: messages, until it is closed."""
+"""Messages to the engine's thread."""
 
 import queue
 import threading
@@ -48,11 +48,11 @@ Message = Submit | Cancel | Stop | CloseReasoning | Forget | Close
 
 
 class Inbox:
-    """Messages in the order in which they came. Any thread may put, one thread gets."""
+    """A queue of messages that can be closed. Any thread may put, one thread gets."""
 
     def __init__(self) -> None:
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # between "is it closed?" and putting a message
+        self._lock = threading.Lock()  # held from checking `_closed` to putting a message
         self._closed = False
 
     def __len__(self) -> int:
@@ -60,32 +60,32 @@ class Inbox:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is taken any more."""
+        """Whether messages are refused."""
         return self._closed
 
     def put(self, message: Message) -> bool:
-        """Leave a message; False when it is closed, and the message is not taken."""
+        """Add a message. False if the inbox is closed, and the message is dropped."""
         with self._lock:
             if not self._closed:
                 self._messages.put(message)
             return not self._closed
 
     def close(self) -> None:
-        """Leave a last message, which ends the thread. May be called again."""
+        """Add Close as the last message. May be called again."""
         with self._lock:
             if not self._closed:
                 self._messages.put(Close())
             self._closed = True
 
     def get(self, *, timeout: float | None = None) -> Message | None:
-        """Wait for the next message; None when none came in so many seconds."""
+        """Wait for the next message; None after `timeout` seconds without one."""
         try:
             return self._messages.get(timeout=timeout)
         except queue.Empty:
             return None
 
     def end(self) -> list[Message]:
-        """The thread reads no more: close, and give what nobody has read."""
+        """Close, and return the unread messages."""
         with self._lock:
             self._closed = True
         return [self._messages.get() for _ in range(len(self))]

@@ -1,4 +1,4 @@
-"""Bytes of KV that running sequences may take, counted in the blocks that caches grow by."""
+"""Bytes of KV that running sequences may take, counted in whole blocks."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from magistral_mlx.kv.cache import BLOCK, KVPrecision
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token
 
 Cache = tuple[int, KVPrecision]
-"""A cache's tokens, and how they are stored."""
+"""The tokens of a cache, and its precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class KVBudget:
         return sum(self.needs(tokens, precision) for tokens, precision in caches)
 
     def holds(self, caches: Iterable[Cache]) -> bool:
-        """Whether these fit together."""
+        """Whether the caches fit together."""
         return self.limit is None or self.sum(caches) <= self.limit
 
     def left(self, caches: Iterable[Cache]) -> int | None:

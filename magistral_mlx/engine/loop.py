@@ -20,15 +20,15 @@ from magistral_mlx.engine.inbox import (
     Stop,
     Submit,
 )
-from magistral_mlx.engine.known_beginning import known_beginning
 from magistral_mlx.engine.output import Emitter
-from magistral_mlx.engine.scheduler import Scheduler
+from magistral_mlx.engine.scheduler import Scheduler, shared_tokens
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.engine.status import EngineStatus, StepReport, StepReports
 from magistral_mlx.engine.step import Step, dispatch, settle
 from magistral_mlx.engine.step_costs import known_step_costs
 from magistral_mlx.errors import EngineError, UserError
-from magistral_mlx.kv.prefix_cache import REST_SECONDS, PrefixCache
+from magistral_mlx.kv.cache import KVCache
+from magistral_mlx.kv.prefix_cache import LEAST_TOKENS, REST_SECONDS, PrefixCache
 from magistral_mlx.model.decoder import Decoder
 from magistral_mlx.ranks.team import Team
 from magistral_mlx.sampling.sampler import Sampler
@@ -36,18 +36,18 @@ from magistral_mlx.sampling.sampler import Sampler
 DEATH = "The engine has died: open the model again."
 
 ENDING_SECONDS = 1.0
-"""What the thread has to end by itself when a rank is lost."""
+"""How long the thread may take to end by itself after a rank is lost."""
 
 REASON_SECONDS = 2.0
-"""What the team has to say why a step failed, when that was because of another rank."""
+"""How long to wait for the team to report a lost rank after a step has failed."""
 
 logger = logging.getLogger(__name__)
 
 
 class EngineLoop:
-    """Takes messages and advances the scheduled sequences, until it is told to close.
+    """Reads messages and runs steps, until it is closed.
 
-    `run` is the thread's function. Others may read `status` and `failure`, and nothing else.
+    `run` is the thread's function. Other threads may read `status` and `failure` only.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class EngineLoop:
         team.on_lost(self._lose)
 
     def wait_until_loaded(self) -> None:
-        """Wait, on the thread that has started this one; raise what it failed with."""
+        """Wait for the model, on the thread that started this one. Raises what loading raised."""
         failure = self._loaded.get()
         if failure is not None:
             raise failure
@@ -99,12 +99,12 @@ class EngineLoop:
             failure = self.failure or (DEATH if died else None)
             self._end(failure=failure)
             self._emitter.close()
-            # If that was while loading, somebody waits for it.
+            # If that was while loading, the starting thread waits for it.
             self._loaded.put(EngineError(failure or DEATH))
             self._ended.set()
             self._team.close(failed=died)
             for sequence in self.scheduler.retire():
-                sequence.cache = None  # whoever still has the sequence does not keep its memory
+                sequence.cache = None  # callers may still hold the sequence
             self.prefixes.clear()
             mx.clear_cache()
             give_back()
@@ -124,7 +124,7 @@ class EngineLoop:
         while self._read_inbox(block=step is None):
             try:
                 step = self._advance(decoder, sampler, step)
-            except Exception:  # a failed step must not take the engine down with it
+            except Exception:  # a failed step must not end the engine
                 logger.exception("A step failed; the requests that were running have ended.")
                 if not self._team.can_recover:
                     self._lost.wait(REASON_SECONDS)
@@ -139,7 +139,7 @@ class EngineLoop:
     def _advance(self, decoder: Decoder, sampler: Sampler, before: Step | None) -> Step | None:
         """Dispatch the next step, then read the one before it."""
         self._make_room()
-        # One that is paused must not come back while its last token is still on its way.
+        # A paused sequence must not resume before its last token has been read.
         paused = self.scheduler.pause()
         self._keep(paused)
         for sequence in [] if paused else self.scheduler.admit():
@@ -158,7 +158,7 @@ class EngineLoop:
         return step
 
     def _make_room(self) -> None:
-        """Take out what has ended, and idle prompts when there are requests."""
+        """Retire what has ended, and interrupt idle prompts if requests wait."""
         for sequence in self.scheduler.unfinished():
             if sequence.expired:
                 sequence.finish("timeout")
@@ -175,18 +175,41 @@ class EngineLoop:
 
     def _start(self, decoder: Decoder, sequence: Sequence) -> None:
         precision = sequence.precision
-        cache = known_beginning(sequence, self.scheduler, self.prefixes) or decoder.make_cache(
+        cache = self._known_prefix(sequence) or decoder.make_cache(
             bits=precision.bits, start=precision.start
         )
         cache.reserve(len(sequence.ids))
         sequence.start(cache)
 
+    def _known_prefix(self, sequence: Sequence) -> KVCache | None:
+        """KV of the longest prefix that is in the prefix cache or that a running sequence has."""
+        ids, precision = sequence.ids, sequence.precision
+        caches = [
+            # The last token is always left to run.
+            (min(shared_tokens(ids, other.ids), other.cache.length, len(ids) - 1), other.cache)
+            for other in self.scheduler.running
+            if other is not sequence and other.cache is not None and other.precision == precision
+        ]
+        best, cache = max(caches, key=lambda known: known[0], default=(0, None))
+        if cache is not None and best > max(
+            LEAST_TOKENS, self.prefixes.longest_prefix(ids, precision=precision)
+        ):
+            return cache.copy(best)
+        others = [other.ids for other in self.scheduler.waiting if other.precision == precision]
+        return self.prefixes.take(
+            ids,
+            others=others,
+            cut=sequence.request.options.priority == "idle",
+            brief=len(self.scheduler.running) > 1,
+            precision=precision,
+        )
+
     def _keep(self, sequences: list[Sequence]) -> None:
-        """Store the KV of sequences that have ended, were interrupted or paused."""
+        """Put the KV of ended, interrupted or paused sequences into the prefix cache."""
         for sequence in sequences:
             released = sequence.release()
             if released is not None:
-                # As long as it is lazy, a storage that was cut keeps the whole one alive.
+                # Until it is evaluated, a trimmed array keeps the whole one alive.
                 mx.async_eval(released[1].arrays)
                 self.prefixes.put(*released)
 
@@ -201,7 +224,7 @@ class EngineLoop:
         )
 
     def _read_inbox(self, *, block: bool) -> bool:
-        """Act on the messages that have come; wait for one when there is nothing else to do."""
+        """Handle the messages; wait for one if nothing else is to do. False ends the loop."""
         self._emitter.flush()
         if block and not self.scheduler.unfinished():
             self._keep(self.scheduler.retire())
@@ -217,7 +240,7 @@ class EngineLoop:
         return True
 
     def _next_message(self) -> Message | None:
-        """Wait for a message. After some rest, finished KV goes to disk until one comes."""
+        """Wait for a message. If none comes for a while, save finished KV to disk meanwhile."""
         if self.prefixes.unsaved:
             message = self._inbox.get(timeout=REST_SECONDS)
             if message is not None:
@@ -236,29 +259,29 @@ class EngineLoop:
             case CloseReasoning(sequence):
                 sequence.answer_now()
             case Forget():
-                self._keep(self.scheduler.retire())  # what has just ended goes too
+                self._keep(self.scheduler.retire())  # including what has just ended
                 self.prefixes.clear()
         return not isinstance(message, Close)
 
     def _give_up(self, message: str) -> None:
-        """End what a failed step may have had to do with; those that wait have lost nothing."""
+        """Fail the requests that a failed step may have touched; waiting ones lose nothing."""
         for sequence in self.scheduler.begun() or self.scheduler.unfinished():
             sequence.fail(message)
-        self.prefixes.clear()  # it may hold KV that the step was to compute
+        self.prefixes.clear()  # it may hold KV that the step did not compute
 
     def _lose(self, failure: str) -> None:
-        """Another thread says that a rank is lost. A step may raise now, or never end."""
+        """A rank is lost; called on another thread. A step may raise now, or never end."""
         self.failure = failure
         self._lost.set()
         self._inbox.close()
         if not self._ended.wait(ENDING_SECONDS):
-            # The thread hangs inside MLX, so nobody else touches the requests.
+            # The thread hangs inside MLX, so no other thread touches the requests.
             self._end(failure=failure)
             self._emitter.flush()
             self._loaded.put(EngineError(failure))
 
     def _end(self, *, failure: str | None = None) -> None:
-        """Whatever ended the thread: nobody waits for events that will not come."""
+        """End every request, so that no caller waits for events that will not come."""
         for message in self._inbox.end():
             if isinstance(message, Submit):
                 self.scheduler.add(message.sequence)

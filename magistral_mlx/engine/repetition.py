@@ -5,21 +5,21 @@ from collections.abc import Sequence
 import numpy as np
 
 LONGEST_PERIOD = 512
-"""Tokens of the longest loop that is recognised."""
+"""Tokens of the longest loop that is detected."""
 
 REPEATS = 6
 LEAST_TOKENS = 512
-"""A loop counts when it has gone round this often and is this long: a table's rule, a row of
-zeros or a chorus is no loop."""
+"""A loop counts after so many repeats and tokens in all: the rule of a table, a row of zeros or a
+chorus is no loop."""
 
 EVERY = 64
-"""Tokens between two looks."""
+"""Tokens between two checks."""
 
 
 def is_looping(tokens: Sequence[int], *, start: int) -> bool:
-    """Whether the tokens from `start` on end with the same ones over and over.
+    """Whether the tokens from `start` on end in a loop.
 
-    It looks only at every 64th length, so call it after every token.
+    Call it after every token: it checks every 64th length.
     """
     length = len(tokens) - start
     if length % EVERY or length < LEAST_TOKENS:
@@ -29,7 +29,7 @@ def is_looping(tokens: Sequence[int], *, start: int) -> bool:
 
 
 def _periods(tail: "np.ndarray[tuple[int], np.dtype[np.int_]]") -> list[int]:
-    """Distances at which the last token occurred before."""
+    """Distances back to earlier occurrences of the last token."""
     before = tail[-LONGEST_PERIOD - 1 : -1][::-1]
     return [int(index) + 1 for index in np.flatnonzero(before == tail[-1])]
 

@@ -28,7 +28,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where one sequence's output and reasoning end, in tokens of the whole sequence."""
+    """Where a sequence's output and reasoning must end, in tokens of the whole sequence."""
 
     end: int
     reasoning_end: int
@@ -37,7 +37,7 @@ class Limits:
 def limits(request: Request, *, window: int) -> Limits:
     """The limits of a request in a window.
 
-    Raises RequestError when the prompt leaves no room for a single token.
+    Raises RequestError when the prompt leaves no room for a token.
     """
     prompt = len(request.prompt)
     room = window - prompt

@@ -9,24 +9,24 @@ from magistral_mlx.kv.cache import BLOCK, KVPrecision
 from magistral_mlx.options import PRIORITIES
 
 FEW = 8
-"""Known tokens that go with the decoding ones: what closes the reasoning is not put off."""
+"""Known tokens that count as decoding, so that forced tokens are not delayed as a prompt is."""
 
 IDLE_TOKENS = 64
-"""Tokens of a step that nobody waits for: what a request that comes in may have to sit out."""
+"""Tokens of an idle prompt in a step: the longest that an arriving request waits."""
 
 MAX_IDLE = 8
-"""Idle prompts that are remembered; of more, the oldest are forgotten."""
+"""Most idle prompts; beyond that, the oldest are dropped."""
 
 WORTH_WAITING = 64
-"""Tokens that two prompts segment, for the second to wait until the first has prefilled them."""
+"""A prompt that shares this many tokens with one being prefilled waits for their KV."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledSegment:
-    """What one sequence does in a step.
+    """One sequence's part of a step.
 
-    tokens: known tokens to run; 0 means the one sampled in the step before, not read yet.
-    sample: whether the next token is drawn after them.
+    tokens: known tokens to run; 0: the token drawn in the step before, which is not read yet.
+    sample: whether to draw a token after them.
     """
 
     sequence: Sequence
@@ -35,10 +35,10 @@ class ScheduledSegment:
 
 
 class Scheduler:
-    """Waiting, running and idle sequences: by priority, and then first come first served."""
+    """Waiting, running and idle sequences, by priority and then in order of arrival."""
 
     def __init__(self, *, max_running: int, prefill_tokens: int, kv: KVBudget) -> None:
-        """Run at most `max_running` sequences, and prefill `prefill_tokens` tokens in a step."""
+        """Run at most `max_running` sequences; prefill at most `prefill_tokens` in a step."""
         self._max_running = max_running
         self.prefill_tokens = prefill_tokens
         self._kv = kv
@@ -48,27 +48,27 @@ class Scheduler:
         self._idle: list[Sequence] = []
 
     def pace(self, costs: StepCosts) -> None:
-        """From now on, prompts do not more than double a step in which others decode."""
+        """From now on, cut prompts so that they at most double a step in which others decode."""
         self._costs = costs
 
     @property
     def waiting(self) -> list[Sequence]:
-        """Sequences that have no place yet, the next one first."""
+        """Sequences that wait for admission, the next one first."""
         return [s for s in self._waiting if not s.finished]
 
     @property
     def running(self) -> list[Sequence]:
-        """Sequences that have a place, the oldest first."""
+        """Admitted sequences, the oldest first."""
         return [s for s in self._running if not s.finished]
 
     @property
     def kv_bytes(self) -> int:
-        """KV of the sequences that have some, in whole blocks."""
+        """Bytes of KV of the sequences that have any, in whole blocks."""
         return self._kv.sum(map(_grown, self._begun()))
 
     @property
     def kv_limit(self) -> int | None:
-        """Bytes that it hands out; None for no limit."""
+        """The KV budget in bytes; None: no limit."""
         return self._kv.limit
 
     def unfinished(self) -> list[Sequence]:
@@ -76,29 +76,29 @@ class Scheduler:
         return [s for s in (*self._running, *self._waiting, *self._idle) if not s.finished]
 
     def begun(self) -> list[Sequence]:
-        """Sequences that have a place or KV."""
+        """Sequences that are admitted or have KV."""
         placed = set(map(id, self._running))
         return [s for s in self.unfinished() if id(s) in placed or s.cache is not None]
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence behind those of its priority; idle ones apart."""
+        """Queue a sequence after those of its priority; idle ones have their own queue."""
         if sequence.request.options.priority == "idle":
             self._idle.append(sequence)
             for forgotten in [s for s in self._idle if not s.finished][:-MAX_IDLE]:
                 forgotten.finish("cancelled")
         else:
             self._waiting.append(sequence)
-            self._waiting.sort(key=_rank)
+            self._waiting.sort(key=_priority)
 
     def retire(self) -> list[Sequence]:
-        """Take out the sequences that have ended."""
+        """Remove and return the sequences that have ended."""
         ended = [s for s in (*self._running, *self._waiting, *self._idle) if s.finished]
         self._waiting, self._running = self.waiting, self.running
         self._idle = [s for s in self._idle if not s.finished]
         return ended
 
     def admit(self) -> list[Sequence]:
-        """Give places to waiting sequences, in order, while their KV fits beside the others'."""
+        """Admit waiting sequences in order while their KV fits; return them."""
         admitted: list[Sequence] = []
         caches = [*map(_grown, self._running)]
         for sequence in self.waiting:
@@ -107,7 +107,7 @@ class Scheduler:
             if len(self._running) == self._max_running or not fits:
                 break
             if not self._is_being_prefilled(sequence):
-                # Where its reasoning is closed at the start, that adds tokens at once.
+                # Reasoning that is closed at the start adds tokens at once.
                 caches.append((len(sequence.ids) + FEW, sequence.precision))
                 admitted.append(sequence)
                 self._running.append(sequence)
@@ -115,31 +115,33 @@ class Scheduler:
         return admitted
 
     def pause(self) -> list[Sequence]:
-        """Take places back until the next step fits: the least urgent, then the youngest first.
+        """Pause sequences until the next step fits: the least urgent, then the youngest, first.
 
-        One sequence always stays; what it may grow to was checked when it came.
+        One sequence always stays: it fits alone, as was checked when it was submitted.
         """
         paused: list[Sequence] = []
         while len(self._running) > 1 and not self._kv.holds(map(_grown, self._running)):
-            youngest = max(enumerate(self._running), key=lambda item: (_rank(item[1]), item[0]))[1]
+            youngest = max(
+                enumerate(self._running), key=lambda item: (_priority(item[1]), item[0])
+            )[1]
             self._running.remove(youngest)
             self._waiting.append(youngest)
             paused.append(youngest)
-        # Those that have begun go before those of the same priority that have not.
-        self._waiting.sort(key=lambda s: (_rank(s), not s.has_begun))
+        # Sequences that have begun go before others of the same priority.
+        self._waiting.sort(key=lambda s: (_priority(s), not s.has_begun))
         return paused
 
     def idle(self) -> Sequence | None:
-        """The prompt to prefill while there is nothing else to do, if there is room for it."""
+        """The prompt to prefill if nothing else is to do and its KV fits."""
         if self._waiting or self._running or not self._idle:
             return None
         first = self._idle[0]
         return first if self._kv.holds([(len(first.ids), first.precision)]) else None
 
     def interrupt_idle(self) -> list[Sequence]:
-        """The idle prompts that have been begun, to be put back when a request comes in.
+        """The begun idle prompts, whose KV is put away when a request arrives.
 
-        Those that the request begins with are forgotten: it prefills them itself.
+        Idle prompts that are a prefix of a waiting request are dropped: it prefills them itself.
         """
         for forgotten in [s for s in self._idle if _is_begun_by(s, self.waiting)]:
             forgotten.finish("cancelled")
@@ -148,7 +150,7 @@ class Scheduler:
     def schedule(self) -> list[ScheduledSegment]:
         """The next step: a token for every decoding sequence, and chunks of the prompts.
 
-        Empty when nothing can advance before the step in flight has been read.
+        Empty if nothing can advance before the dispatched step has been read.
         """
         idle = self.idle()
         if idle is not None:
@@ -169,42 +171,42 @@ class Scheduler:
         )
 
     def room(self) -> int | None:
-        """Bytes of KV beside the sequences that run, idle ones too; None for no limit."""
+        """Bytes of KV left beside running and idle sequences; None: no limit."""
         return self._kv.left(map(_grown, self._begun()))
 
     def _begun(self) -> list[Sequence]:
-        """Sequences that run, idle ones too."""
+        """Running sequences, and idle ones that have KV."""
         return [*self._running, *(s for s in self._idle if s.cache is not None)]
 
     def _is_being_prefilled(self, sequence: Sequence) -> bool:
-        """Whether another prompt that begins alike is on its way: then its KV is worth the wait."""
-        alike = [other for other in self._running if other.precision == sequence.precision]
-        useful = [shared_tokens(other.ids, sequence.ids[:-1]) for other in alike]
+        """Whether a running sequence is prefilling a long prefix of this prompt."""
         return any(
-            shared >= WORTH_WAITING and len(other.ids) - other.unrun_tokens < shared
-            for shared, other in zip(useful, alike, strict=True)
+            (shared := shared_tokens(other.ids, sequence.ids[:-1])) >= WORTH_WAITING
+            and len(other.ids) - other.unrun_tokens < shared
+            for other in self._running
+            if other.precision == sequence.precision
         )
 
 
 def shared_tokens(one: list[int], other: list[int]) -> int:
-    """How many tokens two lists begin with alike."""
+    """Length of the prefix that two lists share."""
     stop = min(len(one), len(other))
     if one[:stop] == other[:stop]:
         return stop
     return next(i for i in range(stop) if one[i] != other[i])
 
 
-def _rank(sequence: Sequence) -> int:
+def _priority(sequence: Sequence) -> int:
     return PRIORITIES.index(sequence.request.options.priority)
 
 
 def _grown(sequence: Sequence) -> tuple[int, KVPrecision]:
-    """Its KV after the next step: the token in flight and the one after it may come on top."""
+    """Its KV after the next step, which may add the token in flight and the one after it."""
     return len(sequence.ids) + 2, sequence.precision
 
 
 def _chunks(prefilling: list[Sequence], budget: int) -> list[ScheduledSegment]:
-    """An equal part of the budget for every prompt; what one leaves goes to the next."""
+    """Equal parts of the budget for all prompts; what one does not need goes to the next."""
     segments: list[ScheduledSegment] = []
     by_length = sorted(prefilling, key=lambda s: s.unrun_tokens)
     for left, sequence in zip(range(len(by_length), 0, -1), by_length, strict=True):
@@ -227,5 +229,5 @@ def _is_begun_by(idle: Sequence, waiting: list[Sequence]) -> bool:
 
 
 def _can_decode(sequence: Sequence) -> bool:
-    """The token in flight takes one place, and the one sampled after it another."""
+    """The token in flight needs room, and the one drawn after it too."""
     return sequence.unrun_tokens > 0 or sequence.room > 1

@@ -29,8 +29,8 @@ from magistral_mlx.text.tokenizer import Tokenizer
 class Sequence:
     """The state of one request. Only the engine's thread touches it after it is submitted.
 
-    `ids` are the known tokens, prompt and output. The cache may be one token ahead of them: the
-    one that was sampled last and has not been read yet, because steps are pipelined.
+    `ids` are the known tokens, prompt and output. Because steps are pipelined, the cache may be
+    one token ahead of them: the token that was drawn last and is not read yet.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Sequence:
         *,
         precision: KVPrecision,
     ) -> None:
-        """Hand tokens and events to `emit`, on the engine's thread; store KV at this precision.
+        """emit: gets tokens and events, on the engine's thread. precision: of the KV.
 
-        Raises RequestError for a grammar that cannot be used, or ids outside the vocabulary.
+        Raises RequestError for an unusable grammar or ids outside the vocabulary.
         """
         self.request = request
         self.precision = precision
@@ -62,11 +62,14 @@ class Sequence:
             request.options.sampling,
             request.prompt,
             tokenizer,
-            # If the end token is one like any other, nothing is gained by forbidding it.
+            # An ignored end token need not be forbidden.
             min_tokens=0 if request.options.ignore_eos else request.options.min_tokens,
             guided=request.options.guidance is not None,
         )
-        self._grammar = _open_grammar(request, tokenizer)
+        guidance = request.options.guidance
+        self._grammar = (
+            None if guidance is None else open_matcher(guidance, tokenizer, request.state)
+        )
         self._cached_tokens: int | None = None
         self._emit = emit
         self._reasoning_start = len(self.ids)
@@ -77,32 +80,32 @@ class Sequence:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has had a place, and perhaps lost it again."""
+        """Whether it has ever been admitted; it may be paused now."""
         return self._cached_tokens is not None
 
     @property
     def expired(self) -> bool:
-        """Whether its time is up."""
+        """Whether its timeout has passed."""
         timeout = self.request.options.timeout
         return timeout is not None and self._stopwatch.elapsed >= timeout
 
     @property
     def output_length(self) -> int:
-        """Tokens after the prompt, forced ones and the end token included."""
+        """Tokens after the prompt, including forced tokens and the end token."""
         return len(self.ids) - len(self.request.prompt)
 
     @property
     def unrun_tokens(self) -> int:
-        """Known tokens that the model has not seen; 0 when the next one is still in flight."""
+        """Known tokens that have not run; 0 if the next one is still in flight."""
         return len(self.ids) - (self.cache.length if self.cache else 0)
 
     @property
     def room(self) -> int:
-        """Tokens that may still be added to the known ones."""
+        """Number of tokens that may still be added."""
         return self._limits.end - len(self.ids)
 
     def start(self, cache: KVCache) -> None:
-        """The engine begins to prefill what the cache does not hold yet, or begins again."""
+        """Start, or resume after a pause, with the KV that is known already."""
         self.cache = cache
         if self._cached_tokens is not None:
             return
@@ -112,11 +115,11 @@ class Sequence:
             self._close_reasoning()
 
     def answer_now(self) -> None:
-        """Have the reasoning closed at its next token, or as soon as there is any."""
+        """Close the reasoning at its next token, or as soon as it begins."""
         self._answer_now = True
 
     def prefilled(self, tokens: int) -> None:
-        """So many tokens have their KV now."""
+        """`tokens` tokens have their KV now."""
         prompt = len(self.request.prompt)
         if not self._prompt_is_prefilled:
             self._prompt_is_prefilled = tokens >= prompt
@@ -127,11 +130,11 @@ class Sequence:
 
     @property
     def has_rules(self) -> bool:
-        """Whether its logits are changed, for which all tokens before them must be known."""
+        """Whether rules change its logits, which requires that all earlier tokens are known."""
         return self._rules is not None
 
     def ruled(self, logits: mx.array) -> mx.array:
-        """Logits (1, vocab) for the next token as its rules change them."""
+        """The logits (1, vocab) of the next token, after its rules."""
         assert self._rules is not None
         allowed = None
         if self._grammar is not None:
@@ -143,14 +146,14 @@ class Sequence:
         return self._rules.apply(logits, self.ids[len(self.request.prompt) :], allowed)
 
     def logprob_of(self, row: RowLogprobs, token: int, *, redrawn: bool) -> TokenLogprob:
-        """What to tell of a token that was drawn for it."""
+        """The log-probabilities of a token drawn for it."""
         count = self.request.options.logprobs or 0
         return read_logprobs(
             row, token, alternatives=count, redrawn=redrawn, tokenizer=self._tokenizer
         )
 
     def accept(self, token: int, logprob: TokenLogprob | None = None) -> None:
-        """Add a drawn token, then end, close the reasoning, or go on."""
+        """Add a drawn token; then end, close the reasoning or continue."""
         self._stopwatch.count_token()
         self._add(token, logprob)
         if self.finished:
@@ -174,17 +177,17 @@ class Sequence:
         """End the request with an error; later calls do nothing."""
         if not self.finished:
             self.finished = True
-            self.cache = None  # nobody knows what a failed step has left in it
+            self.cache = None  # a failed step may have damaged it
             self._emit(Failed(message))
 
     def stop(self, tokens: int) -> None:
-        """A stop string has ended the output after so many tokens; forced ones may follow them."""
+        """End at a stop string, after `tokens` tokens of output; drop forced tokens after it."""
         if not self.finished:
             self.finished = True
             del self.ids[len(self.request.prompt) + tokens :]
 
     def end(self, reason: FinishReason, tokens: int) -> Finished:
-        """The last event of an output of so many tokens. Any thread may call it."""
+        """The last event of an output of `tokens` tokens. Any thread may call it."""
         prompt, cached = len(self.request.prompt), self._cached_tokens or 0
         usage = Usage(
             prompt_tokens=prompt,
@@ -196,7 +199,7 @@ class Sequence:
         return Finished(reason, usage, timings, self._closed_by_force)
 
     def release(self) -> tuple[list[int], KVCache] | None:
-        """Give the KV away, with the tokens it belongs to; None when there is none of use."""
+        """Give up the KV: the tokens and their cache, or None if there is none."""
         if self.finished:
             self._rules = self._grammar = None
         cache, self.cache = self.cache, None
@@ -230,8 +233,8 @@ class Sequence:
                 self._add(token)
 
     def _follow(self, matcher: GrammarMatcher) -> None:
-        """Add what the grammar leaves no choice about, and end where it ends."""
-        # Whoever asks for log-probabilities has every token drawn.
+        """Add the tokens that the grammar forces, and end where it ends."""
+        # Log-probabilities need every token drawn.
         for token in matcher.forced() if self.request.options.logprobs is None else []:
             if not self.finished:
                 self._add(token)
@@ -239,7 +242,7 @@ class Sequence:
             self.finish("stop")
 
     def _add(self, token: int, logprob: TokenLogprob | None = None) -> None:
-        """The output has one more token, and may end with it."""
+        """Add a token to the output, which may end with it."""
         self.ids.append(token)
         if token in self._tokenizer.end_ids and not self.request.options.ignore_eos:
             self.finish("stop")
@@ -258,9 +261,3 @@ class Sequence:
             self._reasoning_start = len(self.ids)
         if self.room <= 0:
             self.finish("length")
-
-
-def _open_grammar(request: Request, tokenizer: Tokenizer) -> GrammarMatcher | None:
-    if request.options.guidance is None:
-        return None
-    return open_matcher(request.options.guidance, tokenizer, request.state)

@@ -1,4 +1,4 @@
-"""What the engine tells of itself while it runs, for gauges and metrics."""
+"""The engine's state and step times, for metrics."""
 
 import logging
 import time
@@ -10,12 +10,12 @@ from magistral_mlx.engine.scheduler import ScheduledSegment
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """As of the last step.
+    """The engine's state after the last step.
 
-    running, waiting: requests; idle prompts do not count.
-    kv_running_bytes: KV of running sequences, in whole blocks; kv_stored_bytes: of finished ones.
-    kv_limit_bytes: what both may take together; None for no limit.
-    failure: why the engine has died, where that is known.
+    running, waiting: numbers of requests, without idle prompts.
+    kv_running_bytes: KV of running sequences, in whole blocks; kv_stored_bytes: prefix cache.
+    kv_limit_bytes: the KV budget for both; None: no limit.
+    failure: why the engine has died, if known.
     """
 
     alive: bool
@@ -29,11 +29,11 @@ class EngineStatus:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One step that has been read.
+    """One step.
 
-    seconds: since the step before it, or since it was sent when there was none.
-    prefill_tokens: known tokens that it ran; decode_tokens: those that it ran as soon as drawn.
-    kv_bytes: of running and finished sequences.
+    seconds: since the step before, or since its own dispatch if none was before.
+    prefill_tokens: known tokens that it ran; decode_tokens: tokens that the step before drew.
+    kv_bytes: KV of running and finished sequences.
     """
 
     seconds: float
@@ -48,14 +48,14 @@ logger = logging.getLogger(__name__)
 
 
 class StepReports:
-    """Times the steps and hands reports to a function, on the engine's thread."""
+    """Times the steps and reports them to a function, on the engine's thread."""
 
     def __init__(self, on_step: Callable[[StepReport], None] | None) -> None:
         self._on_step = on_step
         self._step_began = 0.0
 
     def begin(self) -> None:
-        """A step is sent while none is on its way."""
+        """A step is dispatched while no other is on the device."""
         self._step_began = time.perf_counter()
 
     def report(self, segments: Sequence[ScheduledSegment], status: EngineStatus) -> None:
@@ -74,6 +74,6 @@ class StepReports:
         )
         try:
             self._on_step(report)
-        except Exception:  # whatever the function raises, the requests go on
+        except Exception:  # the function is the caller's code; the requests continue
             logger.exception("The receiver of step reports failed; it gets no more of them.")
             self._on_step = None

@@ -1,4 +1,4 @@
-"""What a step costs by its number of tokens: timed once for a checkpoint on a machine, and kept."""
+"""Step times by number of tokens, measured once per checkpoint and machine."""
 
 import json
 import os
@@ -18,24 +18,24 @@ from magistral_mlx.model.token_axis import Segment
 
 TRIES = 3
 LONG = 0.3
-"""Each size is timed so often, and the fastest counts, for only noise makes a step slower; a step
-of so many seconds is timed once, for noise is little of it."""
+"""Each size is timed TRIES times and the fastest time counts, because noise only makes a step
+slower. A step that takes LONG seconds is timed once: noise is a small part of it."""
 
 LEAST_CHUNK = 4
-"""Prompt tokens that ride along even where they more than double a step: a prompt must get on."""
+"""Prompt tokens that a step takes even if they more than double it: a prompt must advance."""
 
 ATTENDING = 64
 ATTENDED = 2_048
-"""What attention costs is measured with so many tokens behind so many others."""
+"""Attention is measured with ATTENDING tokens after ATTENDED others."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepCosts:
-    """What steps take.
+    """How long steps take.
 
-    seconds: of a step with so many tokens at the beginning of a sequence; tokens rise, and seconds
-        never fall.
-    attention: seconds for every token times every position before it.
+    tokens, seconds: times of steps at the beginning of a sequence, by number of tokens. Tokens
+        rise, and seconds never fall.
+    attention: seconds per token and position before it.
     """
 
     tokens: tuple[int, ...]
@@ -43,24 +43,24 @@ class StepCosts:
     attention: float = 0.0
 
     def of(self, tokens: int) -> float:
-        """Seconds of a step, between the measured ones in proportion; beyond the last likewise."""
+        """Seconds of a step, interpolated between measured ones or extrapolated beyond."""
         sizes, times = self.tokens, self.seconds
         upper = next((i for i, size in enumerate(sizes) if size >= tokens), len(sizes) - 1)
         if upper == 0:
             return times[0]
-        share = (tokens - sizes[upper - 1]) / (sizes[upper] - sizes[upper - 1])
-        return times[upper - 1] + share * (times[upper] - times[upper - 1])
+        part = (tokens - sizes[upper - 1]) / (sizes[upper] - sizes[upper - 1])
+        return times[upper - 1] + part * (times[upper] - times[upper - 1])
 
     def chunk(self, decoding: Sequence[int], *, behind: int, most: int) -> int:
-        """Prompt tokens that may ride along with decoding ones: the step at most doubles.
+        """Prompt tokens to add to a step with decoding sequences so that it at most doubles.
 
         Args:
-            decoding: the length of every sequence that decodes.
-            behind: tokens of the prompt that have run already.
-            most: the most to return; it is returned when nothing decodes.
+            decoding: the length of every decoding sequence.
+            behind: tokens of the prompt that have been prefilled.
+            most: the upper bound; it is returned if nothing decodes.
 
         Returns:
-            At least LEAST_CHUNK, or `most` where that is less.
+            At least LEAST_CHUNK, or `most` if that is less.
         """
         if not decoding or most <= LEAST_CHUNK:
             return most
@@ -81,9 +81,9 @@ class StepCosts:
 def known_step_costs(
     decoder: Decoder, *, fingerprint: str, largest: int, folder: Path | None, ranks: int = 1
 ) -> StepCosts:
-    """The costs kept in `folder`, or else measured now and kept there; None keeps nothing.
+    """The costs stored in `folder`, or measured now and stored there. None: do not store.
 
-    ranks: processes that the model is divided between.
+    ranks: number of processes that share the model.
     """
     key = _key(fingerprint, decoder, largest)
     if ranks > 1:
@@ -98,7 +98,7 @@ def known_step_costs(
 
 
 def measure_step_costs(decoder: Decoder, *, largest: int) -> StepCosts:
-    """Time steps of 1, 2, 4 … `largest` tokens on an empty cache, and one behind a long one."""
+    """Time steps of 1, 2, 4 … `largest` tokens on an empty cache, and one after many tokens."""
     sizes = [1 << i for i in range(largest.bit_length()) if 1 << i < largest] + [largest]
     times = [_fastest_step(decoder, size) for size in sizes]
     rising = [max(times[: i + 1]) for i in range(len(times))]
@@ -128,7 +128,7 @@ def _timed_step(decoder: Decoder, tokens: int, behind: int) -> float:
 
 
 def _key(fingerprint: str, decoder: Decoder, largest: int) -> str:
-    """Weights, compute type, device and MLX's version: another of any has other costs."""
+    """Names the weights, compute type, device and MLX version, which all change the costs."""
     device = str(mx.device_info().get("device_name", platform.processor() or platform.machine()))
     name = "".join(c if c.isalnum() else "_" for c in device)
     dtype = dtype_name(decoder.model.norm.weight.dtype)
@@ -141,7 +141,7 @@ def _read(path: Path) -> StepCosts | None:
         attention = float(content["attention"])
         costs = StepCosts(tuple(content["tokens"]), tuple(content["seconds"]), attention)
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there, or not whole: it is measured again
+        return None  # missing or incomplete: measure again
     sound = _is_sound(costs.tokens) and _is_sound(costs.seconds) and attention >= 0
     return costs if sound else None
 
@@ -158,5 +158,5 @@ def _write(path: Path, costs: StepCosts) -> None:
         partial.write_text(json.dumps(asdict(costs)), encoding="utf-8")
         partial.replace(path)
     except OSError:
-        with suppress(OSError):  # then it is measured again next time: a second or two
+        with suppress(OSError):  # it is measured again next time, in a second or two
             partial.unlink()

@@ -1,4 +1,4 @@
-"""When a request was submitted, prefilled and decoded."""
+"""Times of one request: submission, prefill, decoding."""
 
 import time
 
@@ -8,7 +8,7 @@ from magistral_mlx.events import Timings
 
 
 class Stopwatch:
-    """Times one request; it runs from its creation."""
+    """Times one request, from the creation of the stopwatch."""
 
     def __init__(self) -> None:
         self._submitted = time.perf_counter()
@@ -23,17 +23,17 @@ class Stopwatch:
         return time.perf_counter() - self._submitted
 
     def begin_prefill(self) -> None:
-        """The first prompt token is about to be run."""
+        """Prefill begins now."""
         self._prefill = time.perf_counter()
 
     def count_token(self) -> None:
-        """A sampled token was read."""
+        """A drawn token was read."""
         self._last = time.perf_counter()
         self._first = self._first or self._last
         self._tokens += 1
 
     def timings(self, *, prefilled_tokens: int) -> Timings:
-        """The figures so far; peak memory is the process's since the engine was last idle."""
+        """The figures so far. Peak memory is that of the process since the engine was idle."""
         return Timings(
             seconds_to_first_token=_difference(self._first, self._submitted),
             prefill_tokens_per_second=_rate(

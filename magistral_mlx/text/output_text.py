@@ -8,7 +8,6 @@ from itertools import groupby
 
 from magistral_mlx.events import AnswerText, ReasoningText, TokenLogprob, ToolCallEvent
 from magistral_mlx.text.reasoning import OutputState, SplitBytes, SplitKind
-from magistral_mlx.text.stop_strings import StopStrings
 from magistral_mlx.text.tool_calls import Piece, ToolCallParser
 
 TextEvent = ReasoningText | AnswerText | ToolCallEvent
@@ -132,6 +131,46 @@ class OutputEvents:
                 self._held.appendleft((characters - left, []))
             left -= characters
         return [AnswerText(text, tuple(logprobs))]
+
+
+class StopStrings:
+    """Cuts one text at the first stop string.
+
+    The stop string that is complete first counts; of several that end together, the longest. So
+    the result does not depend on how the text is cut into pieces.
+    """
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        """Look for these strings; none is empty."""
+        self._strings = strings
+        self._held = ""
+        self.found: str | None = None
+        """The stop string that ended the text."""
+
+    def push(self, text: str) -> str:
+        """The text that may be shown now; none after a stop string."""
+        if self.found is not None:
+            return ""
+        text = self._held + text
+        ends = [(text.find(s) + len(s), -len(s), s) for s in self._strings if s in text]
+        if ends:
+            end, _, self.found = min(ends)
+            shown, self._held = end - len(self.found), ""
+        else:
+            shown = len(text) - self._may_begin(text)
+            self._held = text[shown:]
+        return text[:shown]
+
+    def finish(self) -> str:
+        """The text that was held back, when it can no longer become a stop string."""
+        shown, self._held = self._held, ""
+        return shown
+
+    def _may_begin(self, text: str) -> int:
+        """Number of last characters that may begin a stop string."""
+        longest = max(map(len, self._strings), default=1) - 1
+        sizes = range(min(longest, len(text)), 0, -1)
+        return next((n for n in sizes if any(s.startswith(text[-n:]) for s in self._strings)), 0)
 
 
 class TextDecoder:

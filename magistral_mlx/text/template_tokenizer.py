@@ -14,9 +14,8 @@ from tokenizers import Tokenizer as JsonTokenizer
 from magistral_mlx.checkpoint.json_file import existing_file, read_json
 from magistral_mlx.errors import CheckpointError, RequestError
 from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
-from magistral_mlx.text.byte_alphabet import byte_alphabet
 from magistral_mlx.text.chat_template import ChatTemplate
-from magistral_mlx.text.tokenizer import TEKKEN_FILE, Tokenizer
+from magistral_mlx.text.tokenizer import TEKKEN_FILE, Tokenizer, byte_alphabet
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"

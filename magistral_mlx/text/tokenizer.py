@@ -180,6 +180,17 @@ class Detokenizer:
         return self._decoder.decode(b"", final=True)
 
 
+def byte_alphabet() -> dict[int, str]:
+    """GPT-2's alphabet, in which tokenizer.json and GGUF files write bytes as characters.
+
+    A printable byte is its own character; the others are U+0100 and up.
+    """
+    itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in itself]
+    alphabet = {byte: chr(byte) for byte in itself}
+    return alphabet | {byte: chr(0x100 + place) for place, byte in enumerate(others)}
+
+
 def refused(error: Exception) -> RequestError:
     """An exception of mistral-common or pydantic, as one sentence for the caller."""
     if isinstance(error, ValidationError):

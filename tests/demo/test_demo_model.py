@@ -23,11 +23,11 @@ from magistral_mlx.demo.questions import DemoQuestion, held_out_questions, is_he
 from magistral_mlx.engine.request import Request
 from magistral_mlx.events import AnswerText, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.kv.cache import kv_precision
+from magistral_mlx.magistral import next_turn_ids
 from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.options import OutputOptions
 from magistral_mlx.text.conversation import History, Message, Reasoning, prompt_ids
-from magistral_mlx.text.next_turn import next_turn_ids
 from magistral_mlx.text.tokenizer import Tokenizer
 
 GREEDY = magistral_mlx.SamplingParams(temperature=0)
@@ -169,9 +169,7 @@ def test_the_next_turn_prefills_the_new_message_and_at_most_eight_tokens_more(
         Message("user", first),
         Message("assistant", reply.answer, reasoning=reply.reasoning),
     ]
-    known = next_turn_ids(
-        model.tokenizer, said[:1], said[1], reasoning="auto", history=history, system="compose"
-    )
+    known = next_turn_ids(model.tokenizer, said, options)
     deadline = time.monotonic() + 30
     prefixes = model.engine._loop.prefixes
     while prefixes.longest_prefix([*known, 1]) < len(known) - 1:  # while the user reads

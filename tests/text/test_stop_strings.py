@@ -12,7 +12,7 @@ from magistral_mlx.engine.request import Request
 from magistral_mlx.errors import RequestError
 from magistral_mlx.options import OutputOptions
 from magistral_mlx.sampling.sampler import SamplingParams
-from magistral_mlx.text.stop_strings import StopStrings
+from magistral_mlx.text.output_text import StopStrings
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.sample_checkpoints import write_hf
 from tests.tiny_engine import prompt, run, with_options
