@@ -52,59 +52,51 @@ def open_model(
     Args:
         model: an MLX folder, or "demo" for the demo model of the package, which is converted
             on first use.
-        window: tokens of prompt and output together; by default 40,960 (model card), or what the
-            checkpoint and this machine's memory allow.
+        window: tokens of prompt and output together; by default 40,960 (model card), or less if
+            the checkpoint or this machine's memory allows less.
         dtype: "bfloat16", "float16" or "float32" to compute in; by default the checkpoint's, and
             float32 on MLX's CPU backend.
-        kv_bits: 16 (as computed), 8 or 4 bits a value of the KV cache; by default as many as leave
-            the window most of its length on this machine (memory.plan). A request may choose
-            its own.
+        kv_bits: bits per value of the KV cache: 16 (as computed), 8 or 4; by default the most that
+            leave nearly the whole window on this machine (memory.plan). A request may override it.
         kv_start: tokens at the beginning of a sequence that are never quantised.
-        kv_disk: bytes on disk, for all models together, to keep the KV of finished prompts and
-            answers in, so that prompts that begin alike start sooner, also after a restart. The
-            files hold the conversations' tokens, for this user alone. None: nothing is kept.
-        wired: keep what is planned in memory that macOS cannot page out. Off, because 32 GB Macs
-            have panicked with it (mlx 3186, mlx-lm 1666).
-        split: how several ranks divide the model: "heads", each a part of every layer, or "layers",
-            each some of the layers, by its memory.
-        on_step: is told of every step, on the engine's thread: be quick.
+        kv_disk: most bytes on disk, for all models together, for the KV of finished prompts and
+            answers. Prompts that share a prefix with them then start sooner, even after a restart.
+            The files hold the tokens of conversations, readable by this user only. None: keep none.
+        wired: keep the planned memory where macOS cannot page it out. Off by default, because 32 GB
+            Macs have panicked with it (mlx 3186, mlx-lm 1666).
+        split: how several ranks divide the model: "heads": each has a part of every layer;
+            "layers": each has some of the layers, by its memory.
+        on_step: gets a report of every step, on the engine's thread: be quick.
 
-    Where mlx.launch has started several processes, each takes a part of the model, and rank 0 alone
-    returns: the others follow it until it closes the model, and then end with SystemExit. When one
-    is lost, requests fail and all processes end.
+    If mlx.launch has started several processes, each takes a part of the model, and only rank 0
+    returns. The others follow it until it closes the model, then end with SystemExit. If a rank is
+    lost, requests fail and all processes end.
 
     Raises:
-        CheckpointError: the folder is missing, damaged, or holds another kind of model.
+        CheckpointError: the folder is missing or damaged, or holds another kind of model.
         RequestError: an option is not possible here, the disk cannot be used, or the ranks do not
             fit together.
         MemoryPlanError: the model and its window do not fit this machine.
-        EngineError: a rank did not come, or went while the model was being loaded.
+        EngineError: a rank did not join, or was lost while the model was loading.
     """
     checkpoint = open_checkpoint(_demo_folder() if model == "demo" else Path(model).expanduser())
     _check_window(window, checkpoint)
     compute = None if dtype is None else dtype_of(dtype)
     kv_precision(kv_bits, start=kv_start)  # refused before anything is planned
-    launch = find_launch(os.environ)
-    if launch is not None and kv_disk is not None:
-        raise RequestError("--kv-disk is not possible with several ranks: leave it out.")
-    _check_split(split, launch, wired=wired)
-    if launch is not None and launch.rank > 0:
-        follow(launch, checkpoint, split=split)
-    team = lead(launch, checkpoint, split=split) if launch else Team()
+    team = _team(checkpoint, split, kv_disk=kv_disk, wired=wired)
     try:
         workload = Workload(window=window, kv_bits=kv_bits, dtype=dtype)
         made = _plan(checkpoint.config, workload.on_this_machine(checkpoint.config), team)
         team.divide(made.layers)
         tokenizer = open_tokenizer(checkpoint.tokenizer_file)
-        kv_bytes = made.kv + made.prefix_cache
         engine = Engine(
             checkpoint,
             tokenizer,
             window=made.window,
             device=_device(made, compute, wired=wired),
-            kv_bytes=kv_bytes,
+            kv_bytes=made.kv + made.prefix_cache,
             kv_precision=kv_precision(made.kv_bits, start=kv_start),
-            prefix_bytes=kv_bytes,
+            prefix_bytes=made.kv + made.prefix_cache,
             kv_store=_kv_store(kv_disk, checkpoint, compute),
             costs_folder=cache_folder(),
             on_step=on_step,
@@ -114,6 +106,19 @@ def open_model(
         team.refuse(str(error))
         raise
     return Magistral(checkpoint, tokenizer, engine, made)
+
+
+def _team(checkpoint: Checkpoint, split: Split, *, kv_disk: int | None, wired: bool) -> Team:
+    """The ranks that share the model. A rank other than 0 follows and does not return."""
+    launch = find_launch(os.environ)
+    _check_split(split, launch, wired=wired)
+    if launch is None:
+        return Team()
+    if kv_disk is not None:
+        raise RequestError("--kv-disk is not possible with several ranks: leave it out.")
+    if launch.rank > 0:
+        follow(launch, checkpoint, split=split)
+    return lead(launch, checkpoint, split=split)
 
 
 def _plan(config: ModelConfig, workload: Workload, team: Team) -> MemoryPlan:
@@ -142,11 +147,11 @@ def _kv_store(limit: int | None, checkpoint: Checkpoint, dtype: mx.Dtype | None)
 def _device(made: MemoryPlan, dtype: mx.Dtype | None, *, wired: bool) -> DeviceOptions:
     if wired and not has_metal():
         raise RequestError("Memory can be wired on a Mac with Metal only: leave --wired out.")
-    # Where layers are divided, other ranks may have less.
+    # If layers are divided, other ranks may have less headroom.
     headroom = 0 if made.layers else made.headroom
     return DeviceOptions(
         dtype=dtype,
-        # What one layer frees serves the next, and what a step frees too where there is headroom.
+        # Memory that one layer frees serves the next; with headroom, so does that of a step.
         spare_bytes=max(made.step // 2, min(made.step, headroom)),
         wired_bytes=made.limit - made.headroom if wired else None,
     )
@@ -157,7 +162,7 @@ def _check_split(split: str, launch: Launch | None, *, wired: bool) -> None:
         raise RequestError(f"split {split!r} is unknown: use heads or layers.")
     if split == "layers" and launch is None:
         raise RequestError(
-            "--split layers is for several ranks, and this process is on its own: leave it out, or "
+            "--split layers needs several ranks and this process is the only one: leave it out, or "
             "start the ranks with mlx.launch."
         )
     if split == "layers" and wired:

@@ -1,4 +1,4 @@
-"""What a running request tells its caller, in order; the last one is always Finished or Failed."""
+"""The events of a request, in order; the last one is always Finished or Failed."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ FinishReason = Literal["stop", "length", "repetition", "cancelled", "timeout"]
 
 @dataclass(frozen=True, slots=True)
 class PrefillProgress:
-    """Prompt tokens whose KV exists so far, of all prompt tokens; `cached` were there before."""
+    """Prompt tokens that have KV so far, of `total`; `cached` came from the prefix cache."""
 
     done: int
     total: int
@@ -17,11 +17,11 @@ class PrefillProgress:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token, the natural logarithm of its probability, and the most likely ones in its place.
+    """A token, the natural logarithm of its probability, and its alternatives.
 
-    text: its bytes, perhaps a part of a character; none for a control token.
-    logprob: by the model itself: before penalties, bias, grammar and temperature.
-    top: the most likely tokens, falling, as many as were asked for; theirs is empty.
+    text: its bytes, perhaps a part of a character; empty for a control token.
+    logprob: the model's own, before penalties, bias, grammar and temperature.
+    top: the requested number of most likely tokens, in falling order; their own `top` is empty.
     """
 
     id: int
@@ -32,7 +32,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningText:
-    """A piece of reasoning; `logprobs` of the tokens it comes of, where they were asked for."""
+    """A piece of reasoning, with the log-probabilities of its tokens if requested."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -40,7 +40,7 @@ class ReasoningText:
 
 @dataclass(frozen=True, slots=True)
 class AnswerText:
-    """A piece of the answer; `logprobs` of the tokens it comes of, where they were asked for."""
+    """A piece of the answer, with the log-probabilities of its tokens if requested."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -48,7 +48,7 @@ class AnswerText:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallBegin:
-    """The model calls a tool; `index` counts the calls of this output, also those that fail."""
+    """A tool call begins; `index` counts the calls of this output, failed ones included."""
 
     index: int
     id: str
@@ -65,7 +65,7 @@ class ToolCallArguments:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallEnd:
-    """A call has ended. If it is not complete it was none: AnswerText with all of it follows."""
+    """A call has ended. If not complete, it was no call: its text follows as AnswerText."""
 
     index: int
     complete: bool
@@ -76,7 +76,7 @@ ToolCallEvent = ToolCallBegin | ToolCallArguments | ToolCallEnd
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one request; cached_tokens are those of the prompt not prefilled again."""
+    """Token counts of one request; cached_tokens of the prompt came from the prefix cache."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -86,7 +86,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds, tokens a second, and bytes. None where nothing was measured."""
+    """Seconds, tokens per second, and bytes. None if nothing was measured."""
 
     seconds_to_first_token: float | None
     prefill_tokens_per_second: float | None
@@ -97,7 +97,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end. stop_string: the one that ended the answer, where one did ("stop")."""
+    """The end. stop_string: the stop string that ended the answer, if one did."""
 
     reason: FinishReason
     usage: Usage

@@ -1,4 +1,4 @@
-"""How an output is to be: everything a caller may choose for one answer."""
+"""The options of one answer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,30 +17,29 @@ ANSWER_RESERVE = 2_048
 
 Priority = Literal["interactive", "batch", "idle"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-"""The most urgent first. Idle prompts are prefilled while there is nothing else to do."""
+"""The most urgent first. Idle prompts are prefilled while no request is running."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
-    """What the engine must know of one output.
+    """The options that the engine needs.
 
-    sampling: temperature, top_p and the others, penalties and biases.
-    max_tokens: most tokens of output, reasoning included; None or more than the window holds means
-        what it holds.
+    sampling: temperature, top_p, penalties, biases and the like.
+    max_tokens: most tokens of output, reasoning included; limited to what the window holds, which
+        is also the default.
     thinking_budget: most tokens of reasoning, which is then closed by force; None: no budget.
     answer_reserve: tokens of the window kept for the answer: reasoning is closed when only they
         are left. At most half of what the window holds after the prompt.
-    stop_repetition: end the reasoning, or else the output, when it only repeats itself.
-    stop: strings that end the answer and are no part of it; in reasoning they mean nothing.
-    min_tokens: of output, reasoning included, before the end token or a stop string ends it.
-    ignore_eos: the end token is a token like any other, and gives no text.
-    logprobs: have the log-probability of every drawn token, with so many alternatives (0 to 20);
-        None: have none.
-    guidance: a grammar that the answer follows (guidance.py); the reasoning before it stays free.
-    priority: who goes first. An idle request draws nothing: its prompt's KV is stored.
-    timeout: seconds from submission after which it ends, waiting included.
-    kv_precision: how its keys and values are stored (kv_cache.kv_precision); None: as the model
-        was opened.
+    stop_repetition: close the reasoning, or end the answer, if it only repeats itself.
+    stop: strings that end the answer and are not part of it; they do not count in reasoning.
+    min_tokens: tokens of output, reasoning included, before the end token or a stop string ends it.
+    ignore_eos: treat the end token like any other token; it has no text.
+    logprobs: number of alternatives (0 to 20) to give with the log-probability of every drawn
+        token; None: no log-probabilities.
+    guidance: what the answer must follow (text.guidance); the reasoning before it stays free.
+    priority: who goes first. An idle request draws nothing; only its KV is computed and kept.
+    timeout: seconds from submission after which the output ends, waiting included.
+    kv_precision: how its KV is stored (kv.cache.kv_precision); None: as the model was opened.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -72,12 +71,12 @@ class OutputOptions:
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise RequestError(
                 f"min_tokens is {self.min_tokens} and max_tokens {self.max_tokens}: "
-                "ask for no more than max_tokens allows.",
+                "lower min_tokens or raise max_tokens.",
                 field="min_tokens",
             )
         if self.ignore_eos and self.guidance is not None:
             raise RequestError(
-                "ignore_eos goes on where a grammar ends: ask for one of the two.",
+                "ignore_eos continues where a grammar ends: choose one of the two.",
                 field="ignore_eos",
             )
         if self.logprobs is not None and self.logprobs > MAX_LOGPROBS:
@@ -97,9 +96,10 @@ class GenerationOptions(OutputOptions):
     """Options of one answer; the defaults are the model card's.
 
     reasoning, history, system: see `magistral_mlx.text.conversation.build_prompt`.
-    tools: what the model may call. Calls are held to them, and strict ones to their parameters.
-    tool_choice: whether it may, must or may not call one, or which one it must call.
-    parallel_tool_calls: whether it may call several in one answer.
+    tools: tools that the model may call. Every call is of one of them, and calls of strict tools
+        fit their parameters.
+    tool_choice: whether the model may, must or must not call a tool, or which tool it must call.
+    parallel_tool_calls: whether it may call several tools in one answer.
     """
 
     reasoning: Reasoning = "auto"
@@ -111,9 +111,9 @@ class GenerationOptions(OutputOptions):
 
     @property
     def grammar(self) -> Guidance | None:
-        """What the answer is held to: the guidance, the tools, or both.
+        """What the answer must follow: the guidance, the tools, or both.
 
-        Raises RequestError for tools beside a grammar that is no JSON schema.
+        Raises RequestError for tools together with a grammar that is not a JSON schema.
         """
         if not self.tools:
             if self.tool_choice not in (ToolChoiceEnum.auto, ToolChoiceEnum.none):

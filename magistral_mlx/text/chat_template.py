@@ -1,4 +1,4 @@
-"""A Hugging Face chat template: messages to text, rendered as transformers does it."""
+"""Hugging Face chat templates: messages to text, rendered as transformers renders them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,19 @@ from magistral_mlx.errors import CheckpointError, RequestError
 
 
 class ChatTemplate:
-    """The compiled template of a checkpoint, with its special tokens by their roles."""
+    """The compiled template of a checkpoint."""
 
     def __init__(self, source: str, special: Mapping[str, str]) -> None:
-        """special: bos_token, eos_token and the like. Raises CheckpointError."""
+        """special: the special tokens by role: bos_token, eos_token and so on.
+
+        Raises CheckpointError if the template is damaged.
+        """
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[_Generation, "jinja2.ext.loopcontrols"],
         )
-        # Jinja's own filter escapes what is special in HTML.
+        # Jinja's own filter escapes HTML characters.
         environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = _now
@@ -42,9 +45,9 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, object]] | None = None,
     ) -> str:
-        """The prompt, ready for the assistant's answer, or to go on with a last one of its own.
+        """The prompt for the assistant's next answer, or up to a last assistant message's end.
 
-        Raises RequestError for what the template refuses.
+        Raises RequestError if the template refuses the messages.
         """
         begins = bool(messages) and messages[-1]["role"] == "assistant"
         try:
@@ -58,7 +61,7 @@ class ChatTemplate:
 
 
 def _cut(text: str, beginning: str) -> str:
-    """The prompt up to the end of the answer that is to be continued."""
+    """The prompt up to the end of the answer to continue."""
     return text[: text.rindex(beginning) + len(beginning)] if beginning in text else text
 
 
@@ -71,7 +74,7 @@ def _now(form: str) -> str:
 
 
 class _Generation(Extension):
-    """{% generation %} marks the assistant's text for training: here it changes nothing."""
+    """{% generation %} marks the assistant's text for training; it is ignored here."""
 
     tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 

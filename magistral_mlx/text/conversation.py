@@ -1,4 +1,4 @@
-"""A conversation as the model is to see it: messages to prompt ids."""
+"""Conversations as the model sees them: messages to prompt ids."""
 
 import hashlib
 import re
@@ -42,9 +42,9 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. `reasoning` and `tool_calls` are the assistant's, `tool_call_id` a tool's.
+    """One message. `reasoning` and `tool_calls` are for the assistant, `tool_call_id` for a tool.
 
-    An assistant's reasoning may also stand in its content, as a "<think>" block at the start.
+    An assistant's content may also hold its reasoning, as a "<think>" block at the start.
     """
 
     role: Role
@@ -56,7 +56,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Prompt ids, and the state in which the output after them begins (for OutputParser)."""
+    """Prompt ids, and the state in which the output after them begins (for OutputSplitter)."""
 
     ids: list[int]
     state: OutputState
@@ -93,22 +93,22 @@ def build_prompt(
         "off" leaves the thinking template out of the default system prompt and ends the prompt
         with reasoning that is empty and closed.
     history: "keep" gives earlier answers with their reasoning, "drop" without. The reasoning
-        after the last user message is always kept: it belongs to the task at hand, in which
-        tools are being called, and without it the model would not know what it was doing.
+        after the last user message is always kept: it belongs to the task in progress, in which
+        tools are called, and the model needs it to continue.
     system: "compose" puts the first system messages into the default prompt (system_prompt.py);
-        "replace" takes them as they are, or none.
-    tools: what the model may call.
+        "replace" uses them as they are, or no system prompt.
+    tools: the tools that the model may call.
 
-    A last assistant message is a beginning that the model continues: its answer, or, where it
-    has reasoning only, that reasoning ("off" closes it first). Assistant messages that have
-    nothing to show, say because they were cut off while reasoning, are left out.
+    If the last message is the assistant's, the model continues it: its answer or, if it has only
+    reasoning, that reasoning ("off" closes it first). Empty assistant messages, for example of
+    answers cut off while reasoning, are left out.
 
     Raises RequestError for messages that mistral-common or this function refuses.
     """
     _check_choices(reasoning, history, system)
     reasoning = _possible(tokenizer, reasoning)
     if not messages:
-        raise RequestError("There are no messages: give at least one of the user's.")
+        raise RequestError("There are no messages: give at least one user message.")
     turns = [_turn(message) for message in messages]
     beginning = _beginning(turns, reasoning)
     earlier = turns[:-1] if turns[-1].message.role == "assistant" else turns
@@ -127,7 +127,7 @@ def build_prompt(
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A message with its reasoning apart; `closed` is False where that reasoning goes on."""
+    """A message, its reasoning split off. closed: False if the reasoning continues."""
 
     message: Message
     closed: bool = True
@@ -145,7 +145,7 @@ def _check_choices(reasoning: str, history: str, system: str) -> None:
 
 
 def _possible(tokenizer: Tokenizer, reasoning: Reasoning) -> Reasoning:
-    """A model without reasoning has none to open or to close."""
+    """The choice for this model: one without reasoning has none to open or close."""
     if tokenizer.has_reasoning:
         return reasoning
     if reasoning == "on":
@@ -172,7 +172,7 @@ def _turn(message: Message) -> _Turn:
 
 
 def _beginning(turns: Sequence[_Turn], reasoning: Reasoning) -> _Turn | None:
-    """The last message, where it is an assistant's that the model is to continue."""
+    """The last message, if it is an assistant's, which the model then continues."""
     last = turns[-1]
     if last.message.role != "assistant" or _is_empty(last.message):
         return None
@@ -267,9 +267,9 @@ def _assistant_content(
 
 
 def _call_id(tokenizer: Tokenizer, call_id: str) -> str:
-    """The id of a tool call in the form that v11 writes into prompts: nine letters or digits.
+    """The id of a tool call as v11 writes it into prompts: nine letters or digits.
 
-    Ids of other forms (histories begun with another model) get one that is always the same.
+    Ids of another form (from another model) are replaced, always by the same id.
     """
     if tokenizer.version != "v11" or not call_id or re.fullmatch(r"[a-zA-Z0-9]{9}", call_id):
         return call_id

@@ -1,8 +1,7 @@
 """Grammars that an answer must follow, by llguidance: JSON schema, regular expression, Lark, tools.
 
-Reasoning stays free: a grammar around the answer's own lets anything be thought up to the closing
-tag. It works on bytes, as the splitter does, so a token that closes the reasoning and goes on with
-the answer is held to both.
+Reasoning stays free: a grammar around that of the answer allows any text up to the closing tag. It
+works on bytes, as the splitter does, so a token may close the reasoning and begin the answer.
 """
 
 import json
@@ -24,7 +23,7 @@ from magistral_mlx.text.reasoning import OutputState
 from magistral_mlx.text.tokenizer import Tokenizer
 
 _JSON_SPACE = r" |\n{1,2}[ \t]{0,20}"
-"""Between the parts of JSON. Where more is allowed, models fill pages with it."""
+"""White space between the parts of JSON. If more is allowed, models fill pages with it."""
 
 _AUTO = "start: content | content? fcalls"
 _CONTENT = r"content: (/(.|\n)+/)+"
@@ -44,8 +43,8 @@ SAFE_WS: /[ \\t\\r\\n]{{1,8}}/
 class JsonSchema:
     """An answer that is JSON and fits a schema; {"type": "object"} for any object.
 
-    White space in it is at most one blank, or a new line and its indent. Keywords that llguidance
-    does not know are refused, never ignored.
+    White space between its parts is at most one blank, or a line break and its indent. Keywords
+    that llguidance does not know are refused, not ignored.
     """
 
     schema: Mapping[str, object] | bool
@@ -60,18 +59,18 @@ class Regex:
 
 @dataclass(frozen=True, slots=True)
 class Lark:
-    """An answer that follows a grammar in llguidance's form of Lark; it begins with `start`."""
+    """An answer that follows a grammar in llguidance's form of Lark, from its rule `start`."""
 
     grammar: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    """Calls that fit their tools, in mistral-common's grammar for the tokenizer's version.
+    """Tool calls, in mistral-common's grammar for the tokenizer's version.
 
-    Every call is of one of the tools, with a JSON object as its arguments; those of strict tools
-    fit their parameters' schema. With the choice "auto" there may be text before or instead of
-    calls, or, where `answer` is given, JSON of that schema instead of calls.
+    Every call is of one of the tools, and its arguments are a JSON object; those of strict tools
+    fit the schema of their parameters. With the choice "auto" there may be text before or instead
+    of calls or, if `answer` is given, JSON of that schema instead of calls.
     """
 
     tools: tuple[Tool, ...]
@@ -84,40 +83,40 @@ Guidance = JsonSchema | Regex | Lark | ToolCalls
 
 
 class GuidanceError(RuntimeError):
-    """A grammar that can be followed no further, say because it has become too complex."""
+    """A grammar cannot be followed any further, for example because it is too complex."""
 
 
 class GrammarMatcher:
     """Follows one output through its grammar."""
 
     def __init__(self, matcher: LLMatcher, reasoning: LLMatcher) -> None:
-        """Use `open_matcher`; `reasoning` is at the beginning of reasoning."""
+        """Use `open_matcher`. reasoning: a matcher at the beginning of the reasoning."""
         self._matcher = matcher
         self._reasoning = reasoning
 
     @property
     def ended(self) -> bool:
-        """Whether nothing but the end token may follow."""
+        """Whether only the end token may follow."""
         return self._matcher.is_stopped()
 
     def allowed(self, vocab: int) -> NDArray[np.bool_]:
-        """Which of so many tokens may come next; at least one. Raises GuidanceError."""
+        """Which of `vocab` tokens may come next; at least one. Raises GuidanceError."""
         mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._check()
         bits = np.unpackbits(mask, bitorder="little")[:vocab]
         return np.pad(bits, (0, vocab - len(bits))).view(np.bool_)
 
     def take(self, token: int) -> None:
-        """The output has one more token. Raises GuidanceError when it may not have."""
+        """Add a token of the output. Raises GuidanceError if the grammar does not allow it."""
         self._matcher.consume_token(token)
         self._check()
 
     def forget_reasoning(self) -> None:
-        """Let the reasoning be closed by force, even in the middle of a character."""
+        """Allow the reasoning to be closed by force, even in the middle of a character."""
         self._matcher = self._reasoning
 
     def forced(self) -> list[int]:
-        """The tokens that must come next, whatever the model thinks."""
+        """The tokens that the grammar forces next."""
         return [] if self.ended else self._matcher.compute_ff_tokens()
 
     def _check(self) -> None:
@@ -126,12 +125,12 @@ class GrammarMatcher:
 
 
 def open_matcher(guidance: Guidance, tokenizer: Tokenizer, state: OutputState) -> GrammarMatcher:
-    """The grammar of an output that begins in a state, compiled.
+    """Compile the grammar of an output that begins in a state.
 
-    Raises RequestError when it is malformed, or no answer fits it.
+    Raises RequestError if it is malformed or no answer fits it.
     """
     answer = _answer(guidance, tokenizer)
-    # Behind reasoning that goes on, nothing would show that no answer can begin.
+    # Compiled alone too: with reasoning before it, an answer that cannot begin goes unnoticed.
     _compile([answer], tokenizer)
     answer |= {"name": "answer"}
     return GrammarMatcher(
@@ -150,7 +149,7 @@ def _compile(grammars: Sequence[Mapping[str, object]], tokenizer: Tokenizer) -> 
 
 
 def _around(tokenizer: Tokenizer, state: OutputState) -> dict[str, object]:
-    """The grammar of a whole output. What it lets pass around the tags, OutputParser drops."""
+    """The grammar of a whole output. OutputSplitter drops the white space around the tags."""
     if tokenizer.has_think_control:
         opening = f"<[{tokenizer.think_open_id}]>"
         thoughts = f"thoughts: /(?s:.+)/? <[{tokenizer.think_close_id}]>"
@@ -216,7 +215,7 @@ def _tool_grammar(guidance: ToolCalls, tokenizer: Tokenizer) -> str:
 
 
 def _pinned(tool: Tool) -> Tool:
-    """The tool as a strict one: mistral-common lets a call of any other have any name."""
+    """The tool as a strict one: mistral-common allows any name for calls of other tools."""
     function = tool.function
     schema = function.parameters if function.strict else {"type": "object"}
     pinned = {"strict": True, "parameters": _json_schema(schema)}

@@ -1,4 +1,4 @@
-"""One output's tokens, split into reasoning and answer while they stream."""
+"""Splits the tokens of an output into reasoning and answer while they stream."""
 
 import re
 from collections import deque
@@ -9,7 +9,7 @@ from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
 from magistral_mlx.text.tokenizer import Tokenizer
 
 OutputState = Literal["auto", "reasoning", "answer"]
-"""Where an output stands. "auto": nothing tells yet whether it opens with reasoning."""
+"""The part that an output is in. "auto": not known yet whether it opens with reasoning."""
 
 _TOOL_CONTROLS = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]")
 _WHITE = b" \t\r\n\v\f"
@@ -32,13 +32,13 @@ class SplitBytes:
 
 @dataclass(frozen=True, slots=True)
 class SplitText:
-    """A whole text, split as OutputSplitter splits a stream of v11."""
+    """A whole text, split as OutputSplitter splits a v11 stream."""
 
     reasoning: str | None
-    """None where the text does not open with "<think>"."""
+    """None if the text does not open with "<think>"."""
     answer: str
     closed: bool
-    """False where the reasoning has no "</think>"."""
+    """False if the reasoning has no "</think>"."""
 
 
 def split_reasoning(text: str) -> SplitText:
@@ -54,16 +54,15 @@ def split_reasoning(text: str) -> SplitText:
 class OutputSplitter:
     """Splits one output into reasoning and answer, token by token.
 
-    Reasoning stands between "<think>" (v13: [THINK]), which opens the output but for white
-    space, and the first "</think>" (v13: [/THINK]) after it. White space before the opening tag,
-    one newline after it, one newline before the closing tag and all newlines after that belong
-    to the tags. Everything else is text: later tags are plain text of the answer, and
-    reasoning that is never closed stays reasoning. Control tokens give no text, except those of
-    a tool call, which end the reasoning and are given as their names.
+    Reasoning is the text between "<think>" (v13: [THINK]) at the start of the output, after
+    optional white space, and the first "</think>" (v13: [/THINK]). White space before the opening
+    tag, one newline after it, one newline before the closing tag and all newlines after that
+    belong to the tags. Everything else is text: later tags are plain text of the answer, and
+    reasoning that is never closed stays reasoning. Control tokens have no text, except those of a
+    tool call, which end the reasoning and are given as their names.
 
-    It works on bytes, so neither tags nor characters care how tokens split them. What it holds
-    back is what may still become a tag, with the white space that goes with it, and the bytes
-    of a character that is not complete.
+    It works on bytes, so it does not matter how tokens cut tags and characters. It holds back
+    bytes that may still become a tag, with the white space that belongs to the tag.
     """
 
     def __init__(
@@ -71,13 +70,13 @@ class OutputSplitter:
     ) -> None:
         """Start before the first token.
 
-        state: what the end of the prompt has opened.
-        tool_calls: tell them apart; otherwise they are text of the answer, control tokens too.
+        state: the part that the end of the prompt has opened.
+        tool_calls: split off tool calls; otherwise they, and their control tokens, are answer text.
         """
         self._tokenizer = tokenizer
         self._tool_calls = tool_calls
         self._calling = False
-        # Empty where the tags are control tokens: then no text is one.
+        # Empty if the tags are control tokens: then no text is a tag.
         self._open = b"" if tokenizer.has_think_control else THINK_OPEN.encode()
         self._close = b"" if tokenizer.has_think_control else THINK_CLOSE.encode()
         self._tool_controls = {tokenizer.control_id(name): name for name in _TOOL_CONTROLS}
@@ -87,21 +86,20 @@ class OutputSplitter:
 
     @property
     def state(self) -> OutputState:
-        """Where the output stands after the tokens pushed so far."""
+        """The part that the output is in after the tokens pushed so far."""
         return self._state
 
     @property
     def reasoning_tokens(self) -> int:
-        """Tokens that carry reasoning text; tags and the newlines that belong to them do not.
+        """Tokens of reasoning text, without tags and their newlines.
 
-        Tokens held back because a closing tag may have begun count until it is complete, so
-        that a thinking budget compared with this number is never exceeded.
+        Tokens held back because a closing tag may have begun count until the tag is complete.
         """
         held = self._held.uncounted_tokens if self._state == "reasoning" else 0
         return self._held.counted_tokens + held
 
     def push(self, token_id: int) -> list[SplitBytes]:
-        """What this token completes: nothing, a piece, or the end of one kind and the next."""
+        """The bytes that this token completes, by kind."""
         if (name := self._tool_controls.get(token_id)) is not None:
             return [*self._end_text(), self._control(name)]
         if token_id == self._tokenizer.think_open_id:
@@ -112,7 +110,7 @@ class OutputSplitter:
         return self._advance()
 
     def finish(self) -> list[SplitBytes]:
-        """What was held back. An output of nothing but white space is an answer."""
+        """The bytes that were held back. An output of only white space is an answer."""
         if self._state == "auto":
             self._state = "answer"
         return self._release(len(self._held), ends=True)
@@ -146,7 +144,7 @@ class OutputSplitter:
         return self._close_reasoning(thought, tag=end - thought + len(self._close))
 
     def _bytes_of_a_closing(self) -> int:
-        """How many of the last bytes may be the beginning of a closing tag."""
+        """Number of last bytes that may begin a closing tag."""
         data, closing = self._held.data, b"\n" + self._close
         sizes = range(min(len(data), len(closing)), 0, -1)
         starts = (size for size in sizes if _begins_either(data[-size:], closing, self._close))
@@ -160,7 +158,7 @@ class OutputSplitter:
     def _close_by_control(self) -> list[SplitBytes]:
         if self._state != "reasoning":
             return []
-        # All that is held back then is the newline that belongs to the tag.
+        # The only bytes held back now are the newline that belongs to the tag.
         return self._close_reasoning(0, tag=len(self._held))
 
     def _enter_reasoning(self, tag: int) -> None:
@@ -201,12 +199,12 @@ class OutputSplitter:
 
 
 class _HeldBytes:
-    """Bytes not given out yet, and how many tokens have given out counted ones."""
+    """Bytes held back, and the number of tokens whose released bytes counted."""
 
     def __init__(self) -> None:
         self.data = b""
         self.counted_tokens = 0
-        # Of each token that still has bytes here: how many, and whether it was counted.
+        # For each token with bytes here: how many, and whether it was counted.
         self._tokens: deque[tuple[int, bool]] = deque()
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The system prompt: the model card's own, and the user's text within it."""
+"""The system prompt: the model card's, with the user's text in it."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,12 @@ _ENDING = "Problem:\n\n"
 def compose_system(texts: Sequence[str], *, template: bool = True) -> str:
     """The default prompt with the user's system texts in it.
 
-    They go after the default's own instructions and before its last line, "Problem:". So the
-    model finds the beginning and the ending that it was trained with, prompts with different
-    texts begin with the same tokens (and can share their KV), and of two instructions that
-    disagree the user's is the later one.
+    They follow the default's own instructions and precede its last line, "Problem:". So the model
+    sees the beginning and the ending that it was trained with, prompts with different texts share
+    a prefix (and its KV), and if two instructions disagree, the user's comes later.
 
-    Texts that already hold a thinking template are the whole prompt, word for word. The default
-    prompt among the texts, as clients of the model card send it, is not put in a second time.
+    Texts with a thinking template of their own are used unchanged as the whole prompt. The default
+    prompt among the texts, as clients of the model card send it, is not added a second time.
     `template=False` leaves the thinking template out of the default.
     """
     own = [text for text in texts if text.strip() and not _is_default(text)]
@@ -30,9 +29,9 @@ def compose_system(texts: Sequence[str], *, template: bool = True) -> str:
 
 
 def split_default(prompt: str) -> tuple[str, str, str] | None:
-    """Before, inside and after the thinking template, of a prompt that begins with the default's.
+    """The parts before, inside and after the thinking template of the default prompt.
 
-    None for other prompts. v13 writes the template with its control tokens instead of "<think>".
+    None for other prompts. v13 writes the template with control tokens instead of "<think>".
     """
     before, _, _ = SYSTEM_PROMPT.partition(THINK_OPEN)
     if not prompt.startswith(before + THINK_OPEN):
@@ -42,7 +41,7 @@ def split_default(prompt: str) -> tuple[str, str, str] | None:
 
 
 def _is_default(text: str) -> bool:
-    """Whether a text is the model card's prompt, give or take white space around it."""
+    """Whether a text is the model card's prompt, apart from white space around it."""
     return text.strip() == SYSTEM_PROMPT.strip()
 
 

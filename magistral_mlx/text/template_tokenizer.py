@@ -1,4 +1,4 @@
-"""Text and token ids of checkpoints without tekken.json: tokenizer.json and a chat template."""
+"""Text to token ids for checkpoints without tekken.json: tokenizer.json and a chat template."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 class TemplateTokenizer(Tokenizer):
     """The tokenizer of a plain Llama-architecture checkpoint. Immutable: threads may share it.
 
-    The special tokens of a rendered template are what it writes them as, wherever they stand, as
-    in transformers; those in a text that is encoded by itself stay text.
+    As in transformers, special tokens in a rendered template are special tokens wherever they
+    stand; in text that is encoded alone they stay text.
     """
 
     is_magistral = False
@@ -40,7 +40,7 @@ class TemplateTokenizer(Tokenizer):
         ids: Mapping[str, Sequence[int]],
         template: str | None,
     ) -> None:
-        """Use `open` instead, which reads the files. ids: of bos_token and eos_token."""
+        """Use `open`, which reads the files. ids: by role, of bos_token and eos_token."""
         self._json = path.read_text(encoding="utf-8")
         self._rendered = _load(path)
         self._plain = _load(path)
@@ -69,7 +69,7 @@ class TemplateTokenizer(Tokenizer):
     def open(cls, folder_or_file: Path) -> "TemplateTokenizer":
         """Open the tokenizer.json in a checkpoint folder, or the file itself.
 
-        Raises CheckpointError when it is missing or broken, or nothing names its end token.
+        Raises CheckpointError if it is missing or broken, or no file names its end token.
         """
         path = folder_or_file / TOKENIZER_FILE if folder_or_file.is_dir() else folder_or_file
         existing_file(path)
@@ -78,7 +78,7 @@ class TemplateTokenizer(Tokenizer):
         return cls(path, names, _ids(path, names), _template(path, config))
 
     def control_id(self, name: str) -> int | None:
-        """The id of a special token by its name, or None where the vocabulary has none."""
+        """The id of a special token, or None if the vocabulary has none of this name."""
         return self._control.get(name)
 
     def encode(self, text: str) -> list[int]:
@@ -86,17 +86,17 @@ class TemplateTokenizer(Tokenizer):
         return self._plain.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Ids to text. Special tokens give none; bytes that are not UTF-8 become U+FFFD."""
+        """Ids to text. Special tokens have none; bytes that are not UTF-8 become U+FFFD."""
         stream = self.detokenizer()
         return "".join(map(stream.push, ids)) + stream.finish()
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of a token: maybe a part of a character; none for a special token."""
+        """The bytes of a token, perhaps a part of a character; empty for a special token."""
         if token_id in self._added:
             return self._added[token_id]
         piece = self._rendered.id_to_token(token_id)
         if piece is None:
-            return b""  # a row of the embedding that no token has
+            return b""  # an unused row of the embedding
         if self._is_byte_level and self._bytes.keys() >= set(piece):
             return bytes(self._bytes[character] for character in piece)
         if piece.startswith("<0x") and piece.endswith(">"):
@@ -105,13 +105,13 @@ class TemplateTokenizer(Tokenizer):
 
     @property
     def begin_ids(self) -> list[int]:
-        """What tokenizer.json puts before plain text, as in transformers: one token, or none."""
+        """The ids that tokenizer.json puts before plain text, as in transformers: one or none."""
         text = self._rendered.encode("a", add_special_tokens=False).ids
         ids = self._rendered.encode("a", add_special_tokens=True).ids
         return ids[: ids.index(text[0])] if text else []
 
     def encode_chat(self, request: ChatCompletionRequest[ChatMessage]) -> list[int]:
-        """The prompt of a chat request, by the checkpoint's own template. Raises RequestError."""
+        """The prompt of a chat request, by the checkpoint's template. Raises RequestError."""
         if self._template is None:
             raise RequestError(
                 f"{self._name} has no chat template: send it plain text (/v1/completions)."
@@ -122,8 +122,8 @@ class TemplateTokenizer(Tokenizer):
 
     @property
     def grammar_factory(self) -> GrammarFactory:
-        """mistral-common's grammars for tools exist for its own vocabulary alone."""
-        raise RequestError(f"{self._name} is no Mistral model: its tool calls cannot be guided.")
+        """mistral-common has tool grammars for its own vocabulary only."""
+        raise RequestError(f"{self._name} is not a Mistral model: its tool calls cannot be guided.")
 
     @cached_property
     def grammar_vocabulary(self) -> LLTokenizer:
@@ -137,7 +137,7 @@ def _load(path: Path) -> JsonTokenizer:
     # The library raises nothing more precise.
     except Exception as error:
         raise CheckpointError(
-            f"{path} is not a whole {TOKENIZER_FILE}: download it again."
+            f"{path} is not a complete {TOKENIZER_FILE}: download it again."
         ) from error
 
 
@@ -146,14 +146,14 @@ def _optional_json(path: Path) -> Mapping[str, object]:
 
 
 def _name(value: object) -> str | None:
-    """A special token's text: by itself, or as older transformers wrote it."""
+    """A special token's text, plain or as older transformers wrote it."""
     if isinstance(value, Mapping):
         value = value.get("content")
     return value if isinstance(value, str) else None
 
 
 def _ids(path: Path, names: Mapping[str, str]) -> dict[str, list[int]]:
-    """Ids of bos and of every eos: the named one, and what the model's own files number."""
+    """Ids of bos and of every eos: by name, and by number in the model's own files."""
     tokenizer = _load(path)
     ids = {}
     for role in ("bos_token", "eos_token"):
@@ -170,7 +170,7 @@ def _ids(path: Path, names: Mapping[str, str]) -> dict[str, list[int]]:
 
 
 def _numbered(path: Path, field: str) -> list[int]:
-    """One id or several, of generation_config.json, or where that has none of config.json."""
+    """One id or several, from generation_config.json or else config.json."""
     for file in ("generation_config.json", "config.json"):
         value = _optional_json(path.with_name(file)).get(field)
         values = value if isinstance(value, list) else [value]
@@ -181,7 +181,7 @@ def _numbered(path: Path, field: str) -> list[int]:
 
 
 def _template(path: Path, config: Mapping[str, object]) -> str | None:
-    """chat_template.jinja, or what tokenizer_config.json has: a text, or several by name."""
+    """chat_template.jinja, or the template in tokenizer_config.json: one, or several by name."""
     file = path.with_name(TEMPLATE_FILE)
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -193,9 +193,9 @@ def _template(path: Path, config: Mapping[str, object]) -> str | None:
 
 
 def open_tokenizer(folder_or_file: Path) -> Tokenizer:
-    """Open tekken.json, or where there is none tokenizer.json, of a folder or by itself.
+    """Open tekken.json, or else tokenizer.json, of a folder or given as a file.
 
-    Raises CheckpointError when it cannot be used.
+    Raises CheckpointError if it cannot be used.
     """
     path = folder_or_file
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Text and token ids, by mistral-common: the only authority for every token."""
+"""Text to token ids and back, by mistral-common, which decides every token."""
 
 import codecs
 from collections.abc import Sequence
@@ -42,10 +42,10 @@ class Tokenizer:
     """Whether the model card's system prompt and sampling are this model's."""
 
     has_reasoning = True
-    """Whether its answers may open with reasoning between tags."""
+    """Whether answers may open with reasoning between tags."""
 
     def __init__(self, mistral: _ChatTokenizer, tekken: Tekkenizer) -> None:
-        """Use `open` instead, which reads and checks the file."""
+        """Use `open`, which reads and checks the file."""
         self._mistral = mistral
         self._tekken = tekken
         self.version: str = tekken.version.value
@@ -59,8 +59,8 @@ class Tokenizer:
     def open(cls, folder_or_file: Path) -> "Tokenizer":
         """Open the tekken.json in a checkpoint folder, or the file itself.
 
-        Raises CheckpointError when it is missing, broken, or of a version other than v11
-        (Magistral Small 2506) and v13 (2507 and later).
+        Raises CheckpointError if it is missing, broken, or not of version v11 (Magistral Small
+        2506) or v13 (2507 and later).
         """
         path = folder_or_file / TEKKEN_FILE if folder_or_file.is_dir() else folder_or_file
         if not path.is_file():
@@ -76,7 +76,7 @@ class Tokenizer:
         return cls(mistral, tekken)
 
     def control_id(self, name: str) -> int | None:
-        """The id of a control token such as "[INST]", or None where the vocabulary has none."""
+        """The id of a control token such as "[INST]", or None if the vocabulary has none."""
         return self._tekken.get_special_token(name) if self._tekken.is_special(name) else None
 
     def encode(self, text: str) -> list[int]:
@@ -84,18 +84,18 @@ class Tokenizer:
         return self._tekken.encode(text, bos=False, eos=False)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Ids to text. Control tokens give none; bytes that are not UTF-8 become U+FFFD."""
+        """Ids to text. Control tokens have none; bytes that are not UTF-8 become U+FFFD."""
         return self._tekken.decode(list(ids), special_token_policy=SpecialTokenPolicy.IGNORE)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of a token: maybe a part of a character; none for a control token."""
+        """The bytes of a token, perhaps a part of a character; empty for a control token."""
         return self._tekken.id_to_byte_piece(token_id, SpecialTokenPolicy.IGNORE)
 
     def encode_chat(self, request: ChatCompletionRequest[ChatMessage]) -> list[int]:
         """The prompt of a chat request: exactly mistral-common's encode_chat_completion.
 
-        Requests are checked as Mistral's own servers do (ValidationMode.serving, which wants
-        `model` set): user messages may follow each other, a last assistant message with
+        Requests are checked as by Mistral's own servers (ValidationMode.serving, which needs
+        `model`): user messages may follow each other, a last assistant message with
         `prefix=True` is continued, and every tool call needs its result. Raises RequestError.
         """
         try:
@@ -106,7 +106,7 @@ class Tokenizer:
 
     @property
     def begin_ids(self) -> list[int]:
-        """What stands before plain text that is no chat: the token <s>."""
+        """The ids before plain text that is not a chat: the token <s>."""
         return [self.bos_id]
 
     @property
@@ -116,23 +116,23 @@ class Tokenizer:
 
     @property
     def think_open_ids(self) -> list[int]:
-        """What opens the reasoning: "<think>" and a newline as plain text, or [THINK]."""
+        """The ids that open the reasoning: "<think>" and a newline as plain text, or [THINK]."""
         if self.think_open_id is not None:
             return [self.think_open_id]
         return self.encode(f"{THINK_OPEN}\n")
 
     @property
     def think_close_ids(self) -> list[int]:
-        """What closes the reasoning: "</think>" between newlines as plain text, or [/THINK]."""
+        """The ids that close it: "</think>" between newlines as plain text, or [/THINK]."""
         if self.think_close_id is not None:
             return [self.think_close_id]
         return self.encode(f"\n{THINK_CLOSE}\n")
 
     @property
     def think_empty_ids(self) -> list[int]:
-        """Reasoning that was opened and closed with nothing in it.
+        """The ids of empty reasoning.
 
-        As one text: the newlines of the two tags make one token, as they do in written text.
+        Encoded as one text, because the newlines of the two tags make one token.
         """
         if self.has_think_control:
             return self.think_open_ids + self.think_close_ids
@@ -192,7 +192,7 @@ def byte_alphabet() -> dict[int, str]:
 
 
 def refused(error: Exception) -> RequestError:
-    """An exception of mistral-common or pydantic, as one sentence for the caller."""
+    """An exception of mistral-common or pydantic as one sentence for the caller."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -208,7 +208,7 @@ def _load(path: Path) -> tuple[_ChatTokenizer, Tekkenizer]:
     try:
         mistral: _ChatTokenizer = MistralTokenizer.from_file(path, mode=ValidationMode.serving)
         tekken = mistral.instruct_tokenizer.tokenizer
-    # What mistral-common lets through for files that are not what they say they are.
+    # Errors that mistral-common lets through for files of another kind.
     except (MistralCommonException, AssertionError, AttributeError, LookupError) as error:
         raise _broken(path) from error
     except (TypeError, ValueError) as error:
@@ -219,4 +219,4 @@ def _load(path: Path) -> tuple[_ChatTokenizer, Tekkenizer]:
 
 
 def _broken(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} is not a whole {TEKKEN_FILE}: download it again.")
+    return CheckpointError(f"{path} is not a complete {TEKKEN_FILE}: download it again.")

@@ -1,4 +1,4 @@
-"""Tool calls in an output: from control tokens and the text between them to events."""
+"""Tool calls in an output: control tokens and text to events."""
 
 import json
 import logging
@@ -14,10 +14,10 @@ from magistral_mlx.text.conversation import ToolCall
 CALL, CALL_ID, ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 
 Piece = ToolCallEvent | str
-"""An event, or text that is no tool call and belongs to the answer."""
+"""An event, or text that belongs to the answer."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What mistral-common lets back into a prompt, so a call that is told can be answered."""
+"""The names that mistral-common accepts in a prompt, so that every call can be answered."""
 
 _WHITE = " \t\r\n"
 
@@ -28,13 +28,13 @@ class ToolCallParser:
     """Reads "[TOOL_CALLS]name[ARGS]{…}", with or without "[CALL_ID]id", and the older list
     "[TOOL_CALLS][{"name": …, "arguments": …}]".
 
-    Only control tokens count, so text that looks like them is text. Arguments are told while they
-    come. What does not parse is given back as text, as it was written, with a line in the log; an
-    event tells that a call was none where it had begun already.
+    Only control tokens count; text that looks like them is text. Arguments are emitted while they
+    arrive. A call that does not parse is given back as text, unchanged, with a line in the log. If
+    it had begun already, ToolCallEnd says that it is not complete.
     """
 
     def __init__(self, *, fresh_id: Callable[[], str] | None = None) -> None:
-        """Start before the first token; `fresh_id` names calls that the model gives no id."""
+        """Start before the first token. fresh_id: makes ids for calls without one."""
         self._fresh_id = fresh_id or _random_id
         self._phase: Literal["none", "name", "id", "arguments", "list", "after"] = "none"
         self._calls = 0
@@ -83,11 +83,11 @@ class ToolCallParser:
             self._enter("list")
             return self._read_json(text)
         if not re.fullmatch(rf"[{_WHITE}]*({_NAME.pattern})?[{_WHITE}]*", self._part):
-            return self._break("the name or the id has characters that none has")
+            return self._break("its name or id has a character that is not allowed")
         return []
 
     def finish(self) -> list[Piece]:
-        """The output ends here, or another call begins."""
+        """The output ends, or another call begins."""
         if self._phase in ("none", "after"):
             return []
         return self._break("it was cut off")
@@ -96,14 +96,14 @@ class ToolCallParser:
         self._phase, self._part, self._nesting = phase, "", _Nesting()
 
     def _read_json(self, text: str) -> list[Piece]:
-        """Arguments or a list of calls go on; with the last bracket they are complete."""
+        """Continue the arguments or the list of calls, which the last bracket completes."""
         if not self._part:
             text = text.lstrip(_WHITE)
         if not text:
             return []
         opening = "[" if self._phase == "list" else "{"
         if not self._part and not text.startswith(opening):
-            return self._break(f"there is no {opening} where there should be one")
+            return self._break(f"it does not begin with {opening}")
         end = self._nesting.end(text)
         piece, rest = (text, "") if end is None else (text[:end], text[end:])
         self._part += piece
@@ -122,7 +122,7 @@ class ToolCallParser:
 
     def _end_call(self) -> list[Piece]:
         if not isinstance(_parsed(self._part), dict):
-            return self._break("its arguments are no JSON object")
+            return self._break("its arguments are not a JSON object")
         ended = ToolCallEnd(self._calls, complete=True)
         self._calls, self._open, self._phase = self._calls + 1, False, "after"
         return [ended]
@@ -130,7 +130,7 @@ class ToolCallParser:
     def _end_list(self) -> list[Piece]:
         calls = _listed(_parsed(self._part))
         if not calls:
-            return self._break("the list does not hold calls")
+            return self._break("the list does not hold calls only")
         pieces: list[Piece] = []
         for call_id, name, arguments in calls:
             self._id, self._name = call_id, name
@@ -141,7 +141,7 @@ class ToolCallParser:
         return pieces
 
     def _break(self, reason: str) -> list[Piece]:
-        """It is no call after all: its text belongs to the answer."""
+        """Not a call after all: its text belongs to the answer."""
         logger.warning("A tool call that does not parse is given back as text: %s.", reason)
         pieces: list[Piece] = []
         if self._open:
@@ -152,7 +152,7 @@ class ToolCallParser:
 
 
 class ToolCallCollector:
-    """The complete calls among the events of an output."""
+    """Collects the complete calls among the events of an output."""
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[str, str]] = {}
@@ -160,7 +160,7 @@ class ToolCallCollector:
         self._complete: list[int] = []
 
     def add(self, event: ToolCallEvent) -> None:
-        """Take the next event of a call."""
+        """Add the next event of a call."""
         match event:
             case ToolCallBegin(index, call_id, name):
                 self._names[index] = (call_id, name)
@@ -172,12 +172,12 @@ class ToolCallCollector:
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
-        """Those that have ended well so far."""
+        """The complete calls so far."""
         return tuple(ToolCall(*self._names[i], self._arguments[i]) for i in self._complete)
 
 
 class _Nesting:
-    """Finds where a JSON object or list ends that comes in pieces."""
+    """Finds the end of a JSON object or list that arrives in pieces."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -185,7 +185,7 @@ class _Nesting:
         self._escaped = False
 
     def end(self, text: str) -> int | None:
-        """Characters up to the closing bracket and with it, or None while it goes on."""
+        """Number of characters up to and including the closing bracket, or None."""
         for position, character in enumerate(text, start=1):
             if self._escaped:
                 self._escaped = False
@@ -204,7 +204,7 @@ class _Nesting:
 
 
 def _parsed(text: str) -> object:
-    """JSON, or None for anything else."""
+    """The value of JSON text, or None if it is not JSON."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -216,7 +216,7 @@ def _no_constant(name: str) -> object:
 
 
 def _listed(calls: object) -> list[tuple[str, str, str]]:
-    """Id, name and arguments of the calls in a list; nothing unless all of them are calls."""
+    """Id, name and arguments of the calls in a list; empty unless all are calls."""
     if not isinstance(calls, list):
         return []
     read = [_listed_call(call) for call in calls]
@@ -237,5 +237,5 @@ def _listed_call(call: object) -> tuple[str, str, str] | None:
 
 
 def _random_id() -> str:
-    """Nine letters and digits, the form of v11's ids."""
+    """Nine letters and digits, as v11's ids."""
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))

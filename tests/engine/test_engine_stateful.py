@@ -268,6 +268,7 @@ class World:
         if request not in self.known:
             asked = Asked(self.plain, request)
             assert asked.ended.wait(PATIENCE)
+            assert until(lambda: asked.sequence.cache is None)  # its memory is counted too
             self.known[request] = asked
         return self.known[request]
 

@@ -320,7 +320,7 @@ def test_a_grammar_that_cannot_be_used_is_refused_at_once(
 
 
 def test_a_grammar_and_an_ignored_end_token_are_refused() -> None:
-    with pytest.raises(RequestError, match="ask for one of the two"):
+    with pytest.raises(RequestError, match="choose one of the two"):
         with_options(guided(Regex("a")), ignore_eos=True)
 
 
