@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from magistral_mlx.bench.bench_model import narrow_shape
 from magistral_mlx.demo.random_model import write_random_model
 from magistral_mlx.engine.output import EmittedOutput, OutputItem
+from magistral_mlx.events import Finished
 from magistral_mlx.text.output_text import OutputToken
 from magistral_mlx.text.reasoning import OutputSplitter
 from magistral_mlx.text.tokenizer import Tokenizer
@@ -42,14 +43,20 @@ def emit(items: list[OutputItem]) -> None:
     """What the emitter does with each token."""
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
     outputs = [
-        EmittedOutput(events.put, stop=(), on_stop=never, on_failure=never) for _ in range(STREAMS)
+        EmittedOutput(events.put, stop=(), on_stop=stopped, on_failure=failed)
+        for _ in range(STREAMS)
     ]
     for place, item in enumerate(items):
         outputs[place % STREAMS].take(item)
 
 
-def never(*_: object) -> object:
-    """There are no stop strings, and nothing fails."""
+def stopped(_: int) -> Finished:
+    """There are no stop strings."""
+    raise AssertionError
+
+
+def failed() -> None:
+    """No receiver fails."""
     raise AssertionError
 
 
