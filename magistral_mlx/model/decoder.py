@@ -14,7 +14,6 @@ from magistral_mlx.device import compute_dtype, on_cpu
 from magistral_mlx.kv.cache import KVCache, kv_precision
 from magistral_mlx.kv.quantised import empty_cache
 from magistral_mlx.model.token_axis import Segment, TokenAxis, advance, token_axis
-from magistral_mlx.model.weight_forms import fuse_qkv, shares_qkv, stored_as
 
 
 def load_decoder(checkpoint: Checkpoint, *, dtype: mx.Dtype | None = None) -> "Decoder":
@@ -106,8 +105,8 @@ class Decoder(nn.Module):
 
         The dict is emptied, so that no tensor is in memory in two forms.
         """
-        fuse_qkv(weights, self.config)
-        nn.quantize(self, class_predicate=stored_as(self.config))
+        _fuse_qkv(weights, self.config)
+        nn.quantize(self, class_predicate=_stored_as(self.config))
         typed = [
             (name, array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array)
             for name, array in weights.items()
@@ -162,7 +161,7 @@ class _Attention(nn.Module):
         self.scale = config.head_dim**-0.5
         self.rope_theta = config.rope_theta
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
-        if shares_qkv(config, index):
+        if _shares_qkv(config, index):
             self.qkv_proj: nn.Module = nn.Linear(config.hidden_size, rows, bias=False)
         else:
             self.qkv_proj = _SeparateQKV(config)
@@ -228,3 +227,41 @@ class _MLP(nn.Module):
 
 def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return gate * mx.sigmoid(gate) * up
+
+
+def _shares_qkv(config: ModelConfig, layer: int) -> bool:
+    """Whether q, k and v of a layer have the same format, so that their rows can be one matrix."""
+    prefix = f"model.layers.{layer}.self_attn"
+    return len({config.quantization_of(f"{prefix}.{name}_proj") for name in "qkv"}) == 1
+
+
+def _fuse_qkv(weights: dict[str, mx.array], config: ModelConfig) -> None:
+    """Join q, k and v in one matrix: one product and one rope call instead of three and two."""
+    for layer in range(config.num_hidden_layers):
+        prefix = f"model.layers.{layer}.self_attn"
+        shared = _shares_qkv(config, layer)
+        for part in ("weight", "scales", "biases"):
+            arrays = {
+                name: weights.pop(f"{prefix}.{name}_proj.{part}")
+                for name in "qkv"
+                if f"{prefix}.{name}_proj.{part}" in weights
+            }
+            if shared and arrays:
+                weights[f"{prefix}.qkv_proj.{part}"] = mx.concatenate([*arrays.values()])
+            elif arrays:
+                for name, array in arrays.items():
+                    weights[f"{prefix}.qkv_proj.{name}_proj.{part}"] = array
+
+
+def _stored_as(config: ModelConfig) -> Callable[[str, nn.Module], bool | dict[str, int | str]]:
+    """The predicate for `nn.quantize`: how each module of the decoder is stored."""
+    own = dict(config.module_quantization)
+
+    def storage(path: str, module: nn.Module) -> bool | dict[str, int | str]:
+        name = path.replace(".qkv_proj.", ".").replace(".qkv_proj", ".q_proj")
+        found = own.get(name, config.quantization)
+        if found is None or not hasattr(module, "to_quantized"):
+            return False
+        return {"group_size": found.group_size, "bits": found.bits, "mode": found.mode}
+
+    return storage

@@ -12,8 +12,7 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.kv.disk.file import Rows
-from magistral_mlx.kv.disk.layout import KVLayout
-from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.kv.disk.store import KVLayout, KVStore
 from magistral_mlx.kv.quantised import QuantisedKVCache
 
 NOW = 1_700_000_000.0

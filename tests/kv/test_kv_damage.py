@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.kv.cache import KVCache, KVPrecision
 from magistral_mlx.kv.disk.file import KVFile, file_name, write_kv_file
-from magistral_mlx.kv.disk.layout import KVLayout
+from magistral_mlx.kv.disk.store import KVLayout
 from tests.kv.kv_samples import NOW, files, ids, never, open_store, sample_kv, warnings, write
 
 PLAIN = KVCache.precision
