@@ -26,7 +26,7 @@ class ConversionOptions:
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Quantization recipe, instead of --bits: " + ", ".join(RECIPES) + ".",
+            help="Quantisation recipe, instead of --bits: " + ", ".join(RECIPES) + ".",
             show_default="q4",
         ),
     ] = None

@@ -52,7 +52,7 @@ def calibration_pieces(text: Path, vocabulary: Vocabulary, *, most: int = MOST_P
     pieces = [(*start, *ids[first:stop]) for first, stop in pairwise(cuts)][:most]
     if not pieces:
         raise CheckpointError(
-            f"{text} has {len(ids)} tokens: give a text of {PIECE} or more, at best {most * PIECE}."
+            f"{text} has {len(ids)} tokens: give a text of at least {PIECE}, better {most * PIECE}."
         )
     return tuple(pieces)
 
