@@ -71,7 +71,7 @@ def convert(
     options; and during the work when a disk fails.
     """
     options = options or ConversionOptions()
-    options.matrices()  # refuses wrong options before anything is read
+    options.chosen_recipe()  # refuses wrong options before anything is read
     notes = on_note or (lambda note: None)
     if output is None:
         output = default_output(source, bits=options.bits, recipe=options.recipe)

@@ -87,7 +87,7 @@ class ConversionOptions:
         ),
     ] = None
 
-    def matrices(self) -> Recipe:
+    def chosen_recipe(self) -> Recipe:
         """The recipe. Raises CheckpointError for options that do not exist or contradict."""
         name = self.recipe or f"q{self.bits}"
         if name not in RECIPES and self.recipe is None:

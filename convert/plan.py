@@ -73,7 +73,7 @@ def plan_conversion(
     source: Source, options: ConversionOptions, *, shard_bytes: int
 ) -> ConversionPlan:
     """Check source, options, tokenizer and texts against each other. Raises CheckpointError."""
-    recipe = options.matrices()
+    recipe = options.chosen_recipe()
     config = recipe.apply(source.config)
     vocabulary = open_vocabulary(source.tokenizer_file, vocab_size=config.vocab_size)
     vocabulary.check()

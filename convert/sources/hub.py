@@ -61,7 +61,7 @@ def open_repository(name: str, *, revision: str | None) -> HubRepository:
     """Ask the Hub for a repository's files and commit.
 
     HF_TOKEN and HF_ENDPOINT work as in huggingface-hub. Raises NoHubError without network, and
-    CheckpointError when the repository or revision does not exist or needs a permission.
+    CheckpointError when the repository or revision does not exist or requires permission.
     """
     api = HfApi()
     with hub_errors(name, revision):

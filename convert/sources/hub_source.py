@@ -58,7 +58,7 @@ def open_hub_source(name: str, *, fetched: Path, revision: str | None, keep_sour
 
 
 def _identified(source: Source, name: str, commit: str, licence: str | None) -> Source:
-    """The source with a fingerprint from its commit, which is the same for streamed and cached."""
+    """Derive the fingerprint from the commit: the same for streamed and cached files."""
     fingerprint = sha256(f"{name} {commit} {source.layout}".encode()).hexdigest()
     return replace(source, fingerprint=fingerprint, revision=commit, licence=licence)
 
@@ -110,7 +110,9 @@ def _tensors(
             )
         for tensor in _read_tensors(file):
             if tensor.name in tensors:
-                raise CheckpointError(f"{repository.name} has tensor {tensor.name} twice.")
+                raise CheckpointError(
+                    f"{repository.name} has tensor {tensor.name} twice: report it on its page."
+                )
             if index.get(tensor.name, name) != name:
                 raise CheckpointError(
                     f"{repository.name} has tensor {tensor.name} in {name}, and its index expects "

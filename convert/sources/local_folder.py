@@ -24,7 +24,7 @@ MISTRAL_WEIGHTS = "consolidated.safetensors"
 
 COMPANIONS = ("generation_config.json", "SYSTEM_PROMPT.txt", "LICENSE", "LICENSE.txt", "NOTICE")
 """Small files that are copied unchanged where they exist. A tokenizer.json beside tekken.json is
-not: some releases' differ from tekken.json, so it is made from that anew."""
+made from tekken.json instead, because some releases' files differ."""
 
 SAMPLE_BYTES = 4096
 """Bytes of each tensor that enter the fingerprint: reading all 47 GB would take minutes."""
