@@ -51,7 +51,7 @@ class RunningAnswers:
         self.settings = settings
         self.prompt_tokens = 0
         self.builders = [ReplyBuilder() for _ in range(count)]
-        self._at_close = at_close or ExitStack()
+        self.at_close = at_close or ExitStack()
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         self._lock = threading.Lock()  # of the next three, which the engine's thread uses too
@@ -144,7 +144,7 @@ class RunningAnswers:
         if not self._closed and any(builder.end is None for builder in self.builders):
             self.cancel()
         self._closed = True
-        self._at_close.close()
+        self.at_close.close()
 
     async def _drain(self, each: Callable[[Event], object] | None) -> None:
         async for choice_event in self.events():

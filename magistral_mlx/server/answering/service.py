@@ -22,8 +22,6 @@ from magistral_mlx.server.layers.records import RequestRecord, at_end, record_of
 from magistral_mlx.server.settings import ServerSettings
 from magistral_mlx.text.conversation import Message
 
-MakeRequests = Callable[[Magistral], list[Request]]
-
 
 class Service:
     """Begins answers and counts them when they end. Only the event loop uses it."""
@@ -91,23 +89,16 @@ class Service:
         def requests(model: Magistral) -> list[Request]:
             return several(model.request(messages, options), choices)
 
-        def prepare(answers: RunningAnswers) -> None:
-            self._prepare_next_turn(answers, messages, options)
-
-        return await self.begin(http, requests, choices, at_close=prepare)
+        answers = await self.begin(http, requests, choices)
+        answers.at_close.callback(self._prepare_next_turn, answers, messages, options)
+        return answers
 
     async def begin(
-        self,
-        http: HttpRequest,
-        requests: MakeRequests,
-        count: int,
-        *,
-        at_close: Callable[[RunningAnswers], None] | None = None,
+        self, http: HttpRequest, requests: Callable[[Magistral], list[Request]], count: int
     ) -> RunningAnswers:
         """Begin `count` answers. They end with the HTTP request, whatever happens to it.
 
         requests: makes the engine's requests; called in a thread.
-        at_close: called when the answers have ended.
 
         Raises RequestError or ApiError when they are refused.
         """
@@ -115,7 +106,7 @@ class Service:
         closing = at_end(http.scope).enter_context(ExitStack())
         closing.enter_context(self._admission.places(http.state.client, count))
         answers = RunningAnswers(model, count, settings=self.settings, at_close=closing)
-        closing.callback(self._count, answers, record, at_close)
+        closing.callback(self._count, answers, record)
         at_end(http.scope).callback(answers.close)
         self._running.add(answers)
         await asyncio.to_thread(lambda: answers.submit(requests(model)))
@@ -126,20 +117,13 @@ class Service:
         for answers in list(self._running):
             answers.cancel()
 
-    def _count(
-        self,
-        answers: RunningAnswers,
-        record: RequestRecord,
-        at_close: Callable[[RunningAnswers], None] | None,
-    ) -> None:
+    def _count(self, answers: RunningAnswers, record: RequestRecord) -> None:
         self._running.discard(answers)
         if not answers.begun:
             return
         ends = [builder.end for builder in answers.builders if builder.end is not None]
         record.add_work(ends, answers.reasons())
         self.metrics.answers(ends, answers.reasons())
-        if at_close is not None:
-            at_close(answers)
 
     def _prepare_next_turn(
         self, answers: RunningAnswers, messages: Sequence[Message], options: GenerationOptions

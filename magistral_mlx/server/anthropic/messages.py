@@ -6,16 +6,7 @@ import secrets
 from collections.abc import Iterator
 from hashlib import sha256
 
-from anthropic.types import (
-    Message,
-    MessageTokensCount,
-    RawContentBlockDeltaEvent,
-    RawContentBlockStartEvent,
-    RawContentBlockStopEvent,
-    RawMessageDeltaEvent,
-    RawMessageStartEvent,
-    RawMessageStopEvent,
-)
+from anthropic import types
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
@@ -50,7 +41,7 @@ def message_routes(service: Service) -> APIRouter:
     """Anthropic's interface."""
     router = APIRouter(route_class=JsonRoute, responses={**ANTHROPIC_ERRORS}, tags=["Anthropic"])
 
-    @router.post("/v1/messages", response_model=Message, responses={**STREAMED})
+    @router.post("/v1/messages", response_model=types.Message, responses={**STREAMED})
     async def create_message(asked: MessageRequest, http: Request) -> Response:
         """Continue a conversation; the answer comes whole or as a stream of events."""
         user = None if asked.metadata is None else asked.metadata.user_id
@@ -63,14 +54,12 @@ def message_routes(service: Service) -> APIRouter:
             "role": "assistant",
             "model": model_names(answers.model)[0],
         }
-        limit = asked.max_tokens
         if asked.stream:
-            stream = MessageStream(head, answers, display=asked.display, limit=limit)
-            return AnswerStreamResponse(answers, stream)
+            return AnswerStreamResponse(answers, MessageStream(head, answers, asked))
         [reply] = await answers.replies(http)
-        return ModelResponse(_message(head, reply, display=asked.display, limit=limit))
+        return ModelResponse(_message(head, reply, asked))
 
-    @router.post("/v1/messages/count_tokens", response_model=MessageTokensCount)
+    @router.post("/v1/messages/count_tokens", response_model=types.MessageTokensCount)
     async def count_tokens(asked: CountRequest) -> Response:
         """Count the tokens of the prompt."""
         service.slot.check_name(asked.model)
@@ -79,20 +68,16 @@ def message_routes(service: Service) -> APIRouter:
         count = await asyncio.to_thread(
             model.prompt_tokens, asked.conversation(), asked.prompt_options()
         )
-        return ModelResponse(MessageTokensCount(input_tokens=count))
+        return ModelResponse(types.MessageTokensCount(input_tokens=count))
 
     return router
 
 
-def _message(head: Fields, reply: Reply, *, display: Display, limit: int) -> Message:
-    return Message.model_validate(
-        {
-            **head,
-            "content": _blocks(reply, display),
-            **stop_fields(reply.end, called=bool(reply.tool_calls), limit=limit),
-            "usage": message_usage(reply.end),
-        }
-    )
+def _message(head: Fields, reply: Reply, asked: MessageRequest) -> types.Message:
+    blocks = _blocks(reply, asked.display)
+    stop = _stop_fields(reply.end, called=bool(reply.tool_calls), limit=asked.max_tokens)
+    usage = _usage(reply.end)
+    return types.Message.model_validate({**head, "content": blocks, **stop, "usage": usage})
 
 
 def _blocks(reply: Reply, display: Display) -> list[Fields]:
@@ -118,14 +103,10 @@ class MessageStream(StreamFormat):
     keep_alive = PING
     error_name = "error"
 
-    def __init__(
-        self, head: Fields, answers: RunningAnswers, *, display: Display, limit: int
-    ) -> None:
-        """limit: the requested max_tokens."""
+    def __init__(self, head: Fields, answers: RunningAnswers, asked: MessageRequest) -> None:
         self._head = head
         self._answers = answers
-        self._display = display
-        self._limit = limit
+        self._asked = asked
         self._index = -1
         self._kind: str | None = None  # of the open block
         self._thinking = sha256()
@@ -135,7 +116,7 @@ class MessageStream(StreamFormat):
         usage = {"input_tokens": self._answers.prompt_tokens, "output_tokens": 0}
         empty: Fields = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
         message = {**self._head, **empty}
-        yield _sse(RawMessageStartEvent, {"type": "message_start", "message": message})
+        yield _sse(types.RawMessageStartEvent, {"type": "message_start", "message": message})
         yield PING
 
     def write(self, choice: int, event: Event) -> Iterator[str]:
@@ -144,7 +125,7 @@ class MessageStream(StreamFormat):
                 if self._kind != "thinking":
                     yield from self._open("thinking", {"thinking": "", "signature": ""})
                 self._thinking.update(text.encode())
-                if self._display == "summarized":
+                if self._asked.display == "summarized":
                     yield self._delta({"type": "thinking_delta", "thinking": text})
             case AnswerText(text):
                 if self._kind != "text":
@@ -160,7 +141,7 @@ class MessageStream(StreamFormat):
                 yield from self._finish(event)
 
     def end(self) -> Iterator[str]:
-        yield _sse(RawMessageStopEvent, {"type": "message_stop"})
+        yield _sse(types.RawMessageStopEvent, {"type": "message_stop"})
 
     def _open(self, kind: str, fields: Fields) -> Iterator[str]:
         yield from self._close()
@@ -168,7 +149,7 @@ class MessageStream(StreamFormat):
         self._kind = kind
         block = {"type": kind, **fields}
         start = {"type": "content_block_start", "index": self._index, "content_block": block}
-        yield _sse(RawContentBlockStartEvent, start)
+        yield _sse(types.RawContentBlockStartEvent, start)
 
     def _close(self) -> Iterator[str]:
         if self._kind is None:
@@ -177,11 +158,13 @@ class MessageStream(StreamFormat):
             signature = self._thinking.hexdigest()[:32]
             yield self._delta({"type": "signature_delta", "signature": signature})
         self._kind = None
-        yield _sse(RawContentBlockStopEvent, {"type": "content_block_stop", "index": self._index})
+        yield _sse(
+            types.RawContentBlockStopEvent, {"type": "content_block_stop", "index": self._index}
+        )
 
     def _delta(self, delta: Fields) -> str:
         fields = {"type": "content_block_delta", "index": self._index, "delta": delta}
-        return _sse(RawContentBlockDeltaEvent, fields)
+        return _sse(types.RawContentBlockDeltaEvent, fields)
 
     def _finish(self, end: Finished) -> Iterator[str]:
         if self._index < 0:
@@ -190,13 +173,13 @@ class MessageStream(StreamFormat):
         called = self._answers.builders[0].has_calls
         fields = {
             "type": "message_delta",
-            "delta": stop_fields(end, called=called, limit=self._limit),
-            "usage": message_usage(end),
+            "delta": _stop_fields(end, called=called, limit=self._asked.max_tokens),
+            "usage": _usage(end),
         }
-        yield _sse(RawMessageDeltaEvent, fields)
+        yield _sse(types.RawMessageDeltaEvent, fields)
 
 
-def message_usage(end: Finished) -> Fields:
+def _usage(end: Finished) -> Fields:
     """Token counts; Anthropic counts cached tokens of the prompt apart from the others."""
     usage = end.usage
     return {
@@ -208,7 +191,7 @@ def message_usage(end: Finished) -> Fields:
     }
 
 
-def stop_fields(end: Finished, *, called: bool, limit: int) -> Fields:
+def _stop_fields(end: Finished, *, called: bool, limit: int) -> Fields:
     """stop_reason and stop_sequence. limit: the requested max_tokens."""
     if end.reason == "length" and end.usage.completion_tokens < limit:
         reason = "model_context_window_exceeded"

@@ -58,25 +58,20 @@ def chat_routes(service: Service) -> APIRouter:
         )
         head = head_fields(answers.model, prefix="chatcmpl")
         head["system_fingerprint"] = f"fp_{answers.model.checkpoint.fingerprint[:12]}"
-        raw = asked.reasoning_format == "raw"
         if asked.stream:
-            stream = ChatStream(head, answers, raw=raw, usage=asked.streams_usage)
-            return AnswerStreamResponse(answers, stream)
-        replies = await answers.replies(http)
-        return ModelResponse(chat_completion(head, replies, raw=raw, logprobs=bool(asked.logprobs)))
+            return AnswerStreamResponse(answers, ChatStream(head, answers, asked))
+        return ModelResponse(chat_completion(head, await answers.replies(http), asked))
 
     return router
 
 
-def chat_completion(
-    head: Fields, replies: Sequence[Reply], *, raw: bool, logprobs: bool
-) -> ChatCompletion:
+def chat_completion(head: Fields, replies: Sequence[Reply], asked: ChatRequest) -> ChatCompletion:
     """The body of a whole answer."""
     choices = [
         {
             "index": index,
-            "message": _message_fields(reply, raw=raw),
-            "logprobs": {"content": chat_logprobs(reply.logprobs)} if logprobs else None,
+            "message": _message_fields(reply, raw=asked.is_raw),
+            "logprobs": {"content": chat_logprobs(reply.logprobs)} if asked.logprobs else None,
             **finish_fields(reply.end, called=bool(reply.tool_calls)),
         }
         for index, reply in enumerate(replies)
@@ -110,16 +105,13 @@ RAW_OPENING, RAW_CLOSING = f"{THINK_OPEN}\n", f"\n{THINK_CLOSE}\n"
 
 
 class ChatStream(StreamFormat):
-    """Writes events as chunks.
+    """Writes events as chunks."""
 
-    raw: reasoning is part of the content, between tags. usage: a last chunk has token counts.
-    """
-
-    def __init__(self, head: Fields, answers: RunningAnswers, *, raw: bool, usage: bool) -> None:
+    def __init__(self, head: Fields, answers: RunningAnswers, asked: ChatRequest) -> None:
         self._head = {**head, "object": "chat.completion.chunk"}
         self._answers = answers
-        self._raw = raw
-        self._usage = usage
+        self._raw = asked.is_raw
+        self._usage = asked.streams_usage
         self._thinking: set[int] = set()  # answers whose raw reasoning is open
 
     def begin(self) -> Iterator[str]:

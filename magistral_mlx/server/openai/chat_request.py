@@ -119,6 +119,11 @@ class ChatRequest(StreamingFields):
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory"] | None = None
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether the reasoning is part of the content, between tags."""
+        return self.reasoning_format == "raw"
+
     def conversation(self) -> list[Message]:
         """The messages for the engine."""
         return [fields.message() for fields in self.messages]

@@ -112,21 +112,19 @@ def completion_routes(service: Service) -> APIRouter:
         )
         head = {**head_fields(answers.model, prefix="cmpl"), "object": "text_completion"}
         if asked.stream:
-            stream = CompletionStream(head, answers, usage=asked.streams_usage)
-            return AnswerStreamResponse(answers, stream)
-        replies = await answers.replies(http)
-        return ModelResponse(_completion(head, replies, logprobs=asked.logprobs is not None))
+            return AnswerStreamResponse(answers, CompletionStream(head, answers, asked))
+        return ModelResponse(_completion(head, await answers.replies(http), asked))
 
     return router
 
 
 class CompletionStream(StreamFormat):
-    """Writes events as chunks. usage: a last chunk has token counts."""
+    """Writes events as chunks."""
 
-    def __init__(self, head: Fields, answers: RunningAnswers, *, usage: bool) -> None:
+    def __init__(self, head: Fields, answers: RunningAnswers, asked: CompletionRequest) -> None:
         self._head = head
         self._answers = answers
-        self._usage = usage
+        self._usage = asked.streams_usage
         self._offsets = [0] * answers.count  # characters so far
 
     def write(self, choice: int, event: Event) -> Iterator[str]:
@@ -155,12 +153,12 @@ class CompletionStream(StreamFormat):
         return sse(Completion.construct(**chunk))
 
 
-def _completion(head: Fields, replies: Sequence[Reply], *, logprobs: bool) -> Completion:
+def _completion(head: Fields, replies: Sequence[Reply], asked: CompletionRequest) -> Completion:
     choices = [
         {
             "index": index,
             "text": reply.answer,
-            "logprobs": _logprobs(reply.logprobs, 0) if logprobs else None,
+            "logprobs": None if asked.logprobs is None else _logprobs(reply.logprobs, 0),
             **finish_fields(reply.end, called=False),
         }
         for index, reply in enumerate(replies)
