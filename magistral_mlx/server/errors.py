@@ -46,16 +46,6 @@ class ApiError(HTTPException):
         self.retry_after = retry_after
         self.param = None if param is None else _shortened(param, MAX_PARAM)
 
-    @property
-    def message(self) -> str:
-        """For the client."""
-        return self.detail
-
-    @property
-    def status(self) -> int:
-        """Of the response."""
-        return self.status_code
-
 
 OPENAI_TYPES: Mapping[int, str] = {401: "authentication_error", 429: "rate_limit_error"}
 ANTHROPIC_TYPES: Mapping[int, str] = {
@@ -135,10 +125,10 @@ def as_api_error(error: Exception) -> ApiError:
 
 def error_response(scope: Scope, error: ApiError) -> JSONResponse:
     """The response to a request that has failed."""
-    response = JSONResponse(error_body(scope, error), error.status, error.headers)
-    if error.status in (408, 413):
+    response = JSONResponse(error_body(scope, error), error.status_code, error.headers)
+    if error.status_code in (408, 413):
         response.headers["Connection"] = "close"  # the rest of the body is not read
-    if error.status == 401:
+    if error.status_code == 401:
         # A browser then asks its user: any name, and the key as the password.
         is_browser = "text/html" in Headers(scope=scope).get("accept", "")
         response.headers["WWW-Authenticate"] = "Basic" if is_browser else "Bearer"
@@ -148,19 +138,19 @@ def error_response(scope: Scope, error: ApiError) -> JSONResponse:
 def error_body(scope: Scope, error: ApiError) -> dict[str, object]:
     """The body of that response, or an event in the middle of a stream."""
     if scope["path"].startswith(ANTHROPIC_PATH):
-        kind = ANTHROPIC_TYPES.get(error.status, "invalid_request_error")
+        kind = ANTHROPIC_TYPES.get(error.status_code, "invalid_request_error")
         body = anthropic_errors.ErrorResponse.model_validate(
             {
                 "type": "error",
-                "error": {"type": kind, "message": error.message},
+                "error": {"type": kind, "message": error.detail},
                 "request_id": scope.get("state", {}).get("request_id"),
             }
         )
         return body.model_dump(mode="json", exclude_none=True)
-    fallback = "invalid_request_error" if error.status < 500 else "server_error"
+    fallback = "invalid_request_error" if error.status_code < 500 else "server_error"
     shown = ErrorObject(
-        message=error.message,
-        type=OPENAI_TYPES.get(error.status, fallback),
+        message=error.detail,
+        type=OPENAI_TYPES.get(error.status_code, fallback),
         param=error.param,
         code=error.code,
     )

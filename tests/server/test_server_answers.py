@@ -99,7 +99,7 @@ def test_a_request_of_several_answers_takes_as_many_places() -> None:
     with admission.places("a", 2):
         with pytest.raises(ApiError) as full, admission.places("b", 2):
             pass
-        assert (full.value.status, full.value.code) == (429, "queue_full")
+        assert (full.value.status_code, full.value.code) == (429, "queue_full")
         with admission.places("b", 1):
             assert admission.active == 3
     with admission.places("b", 2), admission.places("b", 1):
@@ -171,5 +171,5 @@ def refusal(body: bytes) -> str | None:
     try:
         parse_json(body)
     except ApiError as error:
-        return error.code if error.status == 400 else f"status {error.status}"
+        return error.code if error.status_code == 400 else f"status {error.status_code}"
     return None

@@ -112,16 +112,11 @@ def at_end(scope: Scope) -> ExitStack:
 
 def configure_logging() -> None:
     """Log to standard error; for the program that serves, not for tests or libraries."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-class _LineFormatter(logging.Formatter):
-    """Leaves the lines of requests as they are: they are JSON."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return record.getMessage() if record.name == logger.name else super().format(record)
+    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=text)
+    # The lines of requests are JSON, without a prefix.
+    logger.addHandler(logging.StreamHandler())
+    logger.propagate = False
 
 
 def _request_id(scope: Scope) -> str:

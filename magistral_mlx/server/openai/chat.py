@@ -39,7 +39,6 @@ from magistral_mlx.server.openai.answer_fields import (
 )
 from magistral_mlx.server.openai.chat_request import ChatRequest
 from magistral_mlx.spec import THINK_CLOSE, THINK_OPEN
-from magistral_mlx.text.conversation import ToolCall
 
 
 def chat_routes(service: Service) -> APIRouter:
@@ -91,13 +90,15 @@ def _message_fields(reply: Reply, *, raw: bool) -> Fields:
     if reply.reasoning and not raw:
         fields |= {"reasoning_content": reply.reasoning, "reasoning": reply.reasoning}
     if reply.tool_calls:
-        fields["tool_calls"] = [_call_fields(call) for call in reply.tool_calls]
+        fields["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in reply.tool_calls
+        ]
     return fields
-
-
-def _call_fields(call: ToolCall) -> Fields:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
 
 
 RAW_OPENING, RAW_CLOSING = f"{THINK_OPEN}\n", f"\n{THINK_CLOSE}\n"

@@ -86,7 +86,7 @@ class ResponseBody:
 
     def failed(self, error: ApiError) -> Response:
         """With an error instead of the rest."""
-        shown = {"code": "server_error", "message": error.message}
+        shown = {"code": "server_error", "message": error.detail}
         return self._body({"status": "failed", "error": shown, "output": []})
 
     def _body(self, fields: Fields) -> Response:
