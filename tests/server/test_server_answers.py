@@ -143,6 +143,7 @@ def test_the_time_to_come_back_follows_how_long_answers_take(
         (b"[" * (MAX_CONTAINERS + 1), "too_many_values"),
         (b"[" + b"1," * 1_000_001 + b"1]", "too_many_values"),
         (b"]]][[", "invalid_json"),
+        (b"\xef\xbb\xbf{}", None),
         (b'"abc', "invalid_json"),
     ],
 )

@@ -16,7 +16,7 @@ from magistral_mlx.server.answering.running import RunningAnswers
 from magistral_mlx.server.errors import ApiError, error_body
 
 Fields = Mapping[str, object]
-"""Of a body, by the names of the API."""
+"""Part of a body, by the names of an API."""
 
 DONE = "data: [DONE]\n\n"
 
@@ -54,19 +54,19 @@ class StreamFormat(ABC):
     """The name of the event that reports an error."""
 
     def begin(self) -> Iterable[str]:
-        """What comes before the engine's events."""
+        """The text before the first event."""
         return ()
 
     @abstractmethod
     def write(self, choice: int, event: Event) -> Iterable[str]:
-        """What one event of an answer becomes."""
+        """The text of one event of an answer."""
 
     def end(self) -> Iterable[str]:
-        """What comes when all answers are complete."""
+        """The text after all answers."""
         return ()
 
     def fail(self, scope: Scope, error: ApiError) -> Iterable[str]:
-        """What comes instead when one has failed: the status 200 is sent already."""
+        """The text that reports an error; the status 200 was sent before."""
         body = json.dumps(error_body(scope, error), ensure_ascii=False)
         yield _sse(body, self.error_name)
 
@@ -75,7 +75,7 @@ class AnswerStreamResponse(StreamingResponse):
     """A stream of running answers."""
 
     def __init__(self, answers: RunningAnswers, form: StreamFormat) -> None:
-        # Proxies must not hold back what is to be seen at once.
+        # Proxies must not buffer the stream.
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__((), media_type="text/event-stream", headers=headers)
         self._answers = answers

@@ -1,6 +1,7 @@
 """Request bodies within limits: bytes, seconds, and what the JSON holds."""
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -100,7 +101,7 @@ def parse_json(body: bytes) -> object:
             message = f"The JSON has {count:,} {what}; the limit is {limit:,}: send less."
             raise ApiError(400, message, code="too_many_values")
     try:
-        return from_json(body)
+        return from_json(body.removeprefix(BOM_UTF8))
     except ValueError as error:
         reason = str(error)
         if "recursion limit" in reason:
