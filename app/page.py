@@ -35,6 +35,7 @@ const page = element.querySelector("#page");
 import(new URL("{path}", document.baseURI))
   .then(({ begin }) => begin(server))
   .catch(({ message }) => {
+    page.dataset.failed = "true";
     page.textContent =
       "The page could not be loaded. Reload it; if that does not help, restart magistral-mlx. " +
       `(${message})`;

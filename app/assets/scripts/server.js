@@ -25,7 +25,7 @@ export function connect(given) {
 export async function ask(name, form) {
   const answer = await functions[name](form);
   if (answer?.error) throw new Refusal(answer.error);
-  if (!answer?.ok) throw new Error("no answer");
+  if (!answer?.ok) throw new Error("The server does not answer");
   return answer.ok;
 }
 
