@@ -14,10 +14,9 @@ from rich.console import Console
 
 from magistral_mlx.app.gate import PageGate, refuse_host
 from magistral_mlx.app.hosts import HostCheck, is_loopback
-from magistral_mlx.app.page import create_page
+from magistral_mlx.app.page import create_page, page_theme
 from magistral_mlx.app.panels.services import Services, open_services
 from magistral_mlx.app.scripts import load_scripts
-from magistral_mlx.app.theme import page_theme
 from magistral_mlx.convert import DEMO
 from magistral_mlx.errors import UserError
 from magistral_mlx.folders import data_folder

@@ -1,4 +1,4 @@
-"""Converting a model from the page: started, watched, cancelled."""
+"""Converting a model from the page, and which Macs the converted model fits."""
 
 import threading
 import time
@@ -21,20 +21,19 @@ SHOWN_MEMORY = tuple(size * GIB for size in (16, 24, 32, 36, 48, 64, 96, 128))
 
 
 class _Cancelled(Exception):
-    """Raised through the converter, which then removes or keeps what it has written."""
+    """Raised through the converter, which keeps what it can resume and removes the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionSnapshot:
     """A conversion at one moment.
 
-    progress: bytes done and total, and the tensor; None before the first.
-    seconds: since it began, until its end.
-    bytes_per_second, seconds_left: None where nothing can be said yet.
-    folder: of the converted model, when it is done; message: why it failed.
+    progress: bytes done and total, and the tensor; None before the first tensor.
+    seconds: the conversion's duration so far, or in all.
+    bytes_per_second, seconds_left: None until they can be estimated.
+    folder: of the converted model, once it is done; message: why it failed.
     """
 
-    version: int
     state: ConversionState
     source: str | None = None
     progress: Progress | None = None
@@ -50,48 +49,45 @@ class Conversion:
 
     def __init__(self) -> None:
         """Nothing is converted yet."""
-        self._changed = threading.Condition()  # guards the rest
-        self._now = ConversionSnapshot(version=1, state="idle")
+        self._lock = threading.Lock()  # guards the rest
+        self._now = ConversionSnapshot("idle")
         self._begun = 0.0
         self._cancelled = threading.Event()
 
     def start(self, source: str, *, bits: int = 4, force: bool = False) -> None:
-        """Begin. Raises UserError while another runs; what is wrong later fails the snapshot."""
+        """Start converting. Raises UserError while another conversion runs.
+
+        Later errors are in the snapshot.
+        """
         source = source.strip()
         if not source:
             raise UserError("No model was named: give the folder of a downloaded checkpoint.")
-        with self._changed:
+        with self._lock:
             if self._now.state == "running":
                 raise UserError(
                     f"{self._now.source} is being converted: wait until that is done, or cancel it."
                 )
             self._begun = time.monotonic()
             self._cancelled.clear()
-            version = self._now.version
-            self._now = ConversionSnapshot(version=version, state="running", source=source)
-            self._announce()
+            self._now = ConversionSnapshot("running", source=source)
         threading.Thread(
             target=self._convert, args=(source, bits, force), name="conversion", daemon=True
         ).start()
 
     def snapshot(self) -> ConversionSnapshot:
         """The conversion as it is now."""
-        with self._changed:
-            return self._timed()
-
-    def wait(self, version: int, timeout: float | None = None) -> ConversionSnapshot:
-        """The conversion as soon as it is newer than `version`, or as it is after the timeout."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._now.version > version, timeout)
+        with self._lock:
             return self._timed()
 
     def cancel(self) -> None:
-        """End it at the next block of rows; nothing happens when none runs."""
+        """Stop at the next block of rows; does nothing if no conversion runs."""
         self._cancelled.set()
 
     @mlx_thread()
     def _convert(self, source: str, bits: int, force: bool) -> None:
-        ending = replace(self.snapshot(), state="failed", message="It failed: see the log.")
+        ending = replace(
+            self.snapshot(), state="failed", message="The conversion failed: see the log."
+        )
         try:
             folder = convert(
                 source, options=ConversionOptions(bits=bits, force=force), on_progress=self._take
@@ -102,27 +98,20 @@ class Conversion:
         except (UserError, OSError) as error:
             ending = replace(ending, message=str(error))
         finally:
-            with self._changed:
-                timed = self._timed()
+            with self._lock:
                 self._now = replace(
-                    timed,
+                    self._timed(),
                     state=ending.state,
                     folder=ending.folder,
                     message=ending.message,
                     seconds_left=None,
                 )
-                self._announce()
 
     def _take(self, progress: Progress) -> None:
         if self._cancelled.is_set():
             raise _Cancelled
-        with self._changed:
+        with self._lock:
             self._now = replace(self._now, progress=progress)
-            self._announce()
-
-    def _announce(self) -> None:
-        self._now = replace(self._now, version=self._now.version + 1)
-        self._changed.notify_all()
 
     def _timed(self) -> ConversionSnapshot:
         if self._now.state != "running":
@@ -140,8 +129,8 @@ class Conversion:
 class Fit:
     """Magistral Small on a Mac; figures are bytes.
 
-    limit: what macOS lets the GPU use. window: tokens; 0 where the model does not fit, and then
-    `kv` and `left` are None.
+    limit: what macOS lets the GPU use. window: tokens; 0 if the model does not fit. `kv` and
+    `left` are None then.
     """
 
     memory: int
@@ -154,7 +143,7 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether it can be opened there."""
+        """Whether this Mac can open it."""
         return self.window > 0
 
 

@@ -1,4 +1,4 @@
-"""Which models can be opened, and the one that is open."""
+"""The models that can be opened, and the one that is open."""
 
 import logging
 import threading
@@ -27,9 +27,9 @@ HolderState = Literal["idle", "opening", "ready", "failed"]
 class ModelEntry:
     """A model that can be opened.
 
-    choice: what `ModelHolder.open` takes: "demo" or a folder's path.
-    nbytes: of its files; 0 for a demo that will be made at its first use.
-    bits: of a weight; None: not quantised.
+    choice: for `ModelHolder.open`: "demo" or a folder's path.
+    nbytes: of its files; 0 for a demo model that has not been converted yet.
+    bits: per weight; None: not quantised.
     """
 
     choice: str
@@ -39,7 +39,7 @@ class ModelEntry:
 
 
 def available_models(folder: Path | None = None) -> list[ModelEntry]:
-    """The demo, then the converted folders by name; by default those of the user's."""
+    """The demo, then the converted models by name, by default from the user's models folder."""
     folder = folder or models_folder()
     demo = default_output(DEMO, bits=4)
     entries = [ModelEntry(DEMO, DEMO, _nbytes(demo), 4)]
@@ -50,7 +50,7 @@ def available_models(folder: Path | None = None) -> list[ModelEntry]:
 
 
 def _entry(path: Path) -> list[ModelEntry]:
-    """One entry, or none for a folder that the engine would refuse."""
+    """One entry, or none if the engine would refuse the folder."""
     try:
         checkpoint = open_checkpoint(path)
     except CheckpointError as error:
@@ -69,12 +69,11 @@ def _nbytes(path: Path) -> int:
 class HolderSnapshot:
     """The holder at one moment.
 
-    choice, name: of the model that is open or being opened, or could not be.
-    seconds: since opening began, or that it took.
+    choice, name: of the model that is open, is being opened, or failed to open.
+    seconds: the time that opening has taken so far, or took.
     message: why it failed.
     """
 
-    version: int
     state: HolderState
     choice: str | None
     name: str | None
@@ -93,15 +92,15 @@ class ModelHolder:
         open_model: Callable[[str], Magistral],
         state_folder: Path | None = None,
     ) -> None:
-        """open_model: opens a choice, with the window and so on that the server was started with.
+        """open_model: opens a choice with the server's options, such as the window.
 
-        state_folder: where the last model is remembered; by default the user's.
+        state_folder: remembers the last model; by default the user's folder.
         """
         self._runs = runs
         self._open_model = open_model
         self._state_folder = state_folder or user_state_folder()
-        self._changed = threading.Condition()  # guards the rest
-        self._now = HolderSnapshot(1, "idle", None, None, 0.0, None, None)
+        self._lock = threading.Lock()  # guards the rest
+        self._now = HolderSnapshot("idle", None, None, 0.0, None, None)
         self._begun = 0.0
         self._closed = False
         self._adopted = False
@@ -109,33 +108,27 @@ class ModelHolder:
 
     def snapshot(self) -> HolderSnapshot:
         """The holder as it is now."""
-        with self._changed:
-            return self._timed()
-
-    def wait(self, version: int, timeout: float | None = None) -> HolderSnapshot:
-        """The holder as soon as it is newer than `version`, or as it is after the timeout."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._now.version > version, timeout)
+        with self._lock:
             return self._timed()
 
     def last_choice(self) -> str | None:
-        """The model used last, if there is one and it is still there."""
+        """The last model, if it still exists."""
         try:
             return choose_model(None, state=self._state_folder)
         except CheckpointError:
             return None
 
     def open(self, name: str, *, stop_runs: bool = False) -> None:
-        """Begin to open "demo", a folder, or the name or Hub id of a converted model.
+        """Start opening "demo", a folder, or the name or Hub id of a converted model.
 
-        The old model is closed first: two may not fit the memory. Raises UserError when there is
-        no such model, one is being opened, or answers are being written and `stop_runs` is False.
+        The old model is closed first, because two may not fit in memory. Raises UserError if there
+        is no such model, one is being opened, or answers are in progress and `stop_runs` is False.
         """
         choice = choose_model(name, state=self._state_folder)
         if self._adopted:
             raise UserError(
-                f"This server was started with {self._now.name}, for its other clients too: "
-                "start it with another --model to change that."
+                f"Other clients use {self._now.name} too: start the server with another --model to "
+                "change it."
             )
         running = len(self._runs.running())
         if running and not stop_runs:
@@ -145,7 +138,7 @@ class ModelHolder:
                 if running > 1
                 else "An answer is being written: stop it, or wait, before another model is opened."
             )
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise UserError("The server is closing: start it again to open a model.")
             if self._now.state == "opening":
@@ -158,33 +151,33 @@ class ModelHolder:
             self._thread.start()
 
     def adopt(self, choice: str, model: Magistral) -> None:
-        """Hold a model that a server has opened for others too; it cannot be changed any more."""
-        with self._changed:
+        """Hold a model that a server shares with other clients; it can no longer be changed."""
+        with self._lock:
             self._adopted = True
             self._set("ready", choice, model=model)
 
     def model(self) -> Magistral:
-        """The open model. Raises UserError when none is."""
+        """The open model. Raises UserError if none is open."""
         model = self.snapshot().model
         if model is None:
             raise UserError("No model is open: choose one first.")
         return model
 
     def close(self) -> None:
-        """Stop all runs and close the model, also one that is being opened."""
-        with self._changed:
+        """Stop all runs and close the model, even one that is still being opened."""
+        with self._lock:
             self._closed = True
             thread = self._thread
         if thread is not None:
             thread.join()
         self._runs.stop_all()
-        with self._changed:
+        with self._lock:
             model = self._now.model
             self._set("idle", None)
         if model is not None:
             model.close()
 
-    @mlx_thread()  # the demo is converted when it is opened first
+    @mlx_thread()  # the demo model is converted when it is first opened
     def _replace(self, old: Magistral | None, choice: str) -> None:
         message = f"{_name(choice)} could not be opened: see the log."
         model: Magistral | None = None
@@ -198,7 +191,7 @@ class ModelHolder:
             logger.warning("%s was not opened: %s", choice, error)
             message = str(error)
         finally:
-            with self._changed:
+            with self._lock:
                 if model is None:
                     self._set("failed", choice, message=message)
                 else:
@@ -213,7 +206,6 @@ class ModelHolder:
         model: Magistral | None = None,
     ) -> None:
         self._now = HolderSnapshot(
-            version=self._now.version + 1,
             state=state,
             choice=choice,
             name=None if choice is None else _name(choice),
@@ -221,7 +213,6 @@ class ModelHolder:
             message=message,
             model=model,
         )
-        self._changed.notify_all()
 
     def _timed(self) -> HolderSnapshot:
         if self._now.state != "opening":

@@ -1,8 +1,10 @@
-"""A conversation as the page shows it: questions, answers, branches, and the running answer."""
+"""A conversation as the page shows it: questions, answers, branches, and the running answer.
+
+assets/scripts/types.d.ts has the types of the results.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TypedDict
 
 from pydantic import Field
 
@@ -18,66 +20,6 @@ from magistral_mlx.app.rendering.markdown import MarkdownRenderer
 from magistral_mlx.app.runs.votes import vote
 from magistral_mlx.app.store.branches import Turn, shown_path, switch
 from magistral_mlx.app.store.records import StoredMessage
-
-
-class Siblings(TypedDict):
-    """A message's place among its siblings, and the ids of its neighbours."""
-
-    index: int
-    count: int
-    previous: str | None
-    next: str | None
-
-
-class QuestionView(TypedDict):
-    """A user's message."""
-
-    id: str
-    parent: str | None
-    text: str
-    attachments: list[dict[str, object]]
-    siblings: Siblings
-
-
-class ChainView(TypedDict):
-    """One answer with its reasoning, as HTML; `text` is the answer's Markdown."""
-
-    message: str
-    reasoning: str
-    answer: str
-    text: str
-    ending: str | None
-    model: str | None
-    figures: dict[str, object] | None
-
-
-class AnswersView(TypedDict):
-    """The answers to a question: one chain, or several that thought in parallel.
-
-    agree: indices of the chains that agree, if there are several.
-    """
-
-    message: str
-    chains: list[ChainView]
-    siblings: Siblings
-    agree: list[int]
-
-
-class Exchange(TypedDict):
-    """A question and its answers, if it has any."""
-
-    question: QuestionView
-    reply: AnswersView | None
-
-
-class ConversationView(TypedDict):
-    """The path shown. `running`: id of the question that is being answered."""
-
-    id: str
-    title: str
-    pinned: bool
-    exchanges: list[Exchange]
-    running: str | None
 
 
 class WatchForm(ConversationForm):
@@ -130,70 +72,70 @@ def conversation_calls(services: Services) -> list[ServerCall]:
     ]
 
 
-def conversation_view(services: Services, conversation: str) -> ConversationView:
+def conversation_view(services: Services, conversation: str) -> Result:
     """The path that is shown. Raises UserError if the conversation is gone."""
     run = services.runs.of(conversation)
     record = services.store.conversation(conversation)
-    exchanges: list[Exchange] = []
+    exchanges: list[dict[str, Result | None]] = []
     for turn in shown_path(services.store, conversation):
         if turn.message.role == "user":
-            exchanges.append(Exchange(question=_question(turn), reply=None))
+            exchanges.append({"question": _question(turn), "reply": None})
         elif exchanges:
             exchanges[-1]["reply"] = _reply(turn, services.renderer)
-    return ConversationView(
-        id=record.id,
-        title=record.title,
-        pinned=record.pinned,
-        exchanges=exchanges,
-        running=run.snapshot().question if run is not None else None,
-    )
+    return {
+        "id": record.id,
+        "title": record.title,
+        "pinned": record.pinned,
+        "exchanges": exchanges,
+        "running": run.snapshot().question if run is not None else None,
+    }
 
 
-def chain_view(message: StoredMessage, renderer: MarkdownRenderer) -> ChainView:
-    """One stored answer."""
-    return ChainView(
-        message=message.id,
-        reasoning=renderer.html(message.reasoning or ""),
-        answer=renderer.html(message.content),
-        text=message.content,
-        ending=message.ending,
-        model=message.model,
-        figures=asdict(message.figures) if message.figures is not None else None,
-    )
+def chain_view(message: StoredMessage, renderer: MarkdownRenderer) -> Result:
+    """One stored answer; `text` is its Markdown, the rest is HTML."""
+    return {
+        "message": message.id,
+        "reasoning": renderer.html(message.reasoning or ""),
+        "answer": renderer.html(message.content),
+        "text": message.content,
+        "ending": message.ending,
+        "model": message.model,
+        "figures": asdict(message.figures) if message.figures is not None else None,
+    }
 
 
-def _question(turn: Turn) -> QuestionView:
+def _question(turn: Turn) -> Result:
     message = turn.message
-    return QuestionView(
-        id=message.id,
-        parent=message.parent,
-        text=message.content,
-        attachments=[{"name": file.name, "tokens": file.tokens} for file in message.attachments],
-        siblings=_siblings(turn),
-    )
+    return {
+        "id": message.id,
+        "parent": message.parent,
+        "text": message.content,
+        "attachments": [{"name": file.name, "tokens": file.tokens} for file in message.attachments],
+        "siblings": _siblings(turn),
+    }
 
 
-def _reply(turn: Turn, renderer: MarkdownRenderer) -> AnswersView:
+def _reply(turn: Turn, renderer: MarkdownRenderer) -> Result:
     chains = turn.chains or (turn.message,)
     several = len(chains) > 1
-    return AnswersView(
-        message=turn.message.id,
-        chains=[chain_view(chain, renderer) for chain in chains],
-        siblings=_siblings(turn),
-        agree=list(vote([chain.content for chain in chains]).agree) if several else [],
-    )
+    return {
+        "message": turn.message.id,
+        "chains": [chain_view(chain, renderer) for chain in chains],
+        "siblings": _siblings(turn),
+        "agree": list(vote([chain.content for chain in chains]).agree) if several else [],
+    }
 
 
-def _siblings(turn: Turn) -> Siblings:
+def _siblings(turn: Turn) -> Result:
     """The chains of one run count as one, because they are shown together."""
     units = _units(turn.siblings)
     index = next(i for i, unit in enumerate(units) if turn.message in unit)
-    return Siblings(
-        index=index,
-        count=len(units),
-        previous=units[index - 1][0].id if index else None,
-        next=units[index + 1][0].id if index + 1 < len(units) else None,
-    )
+    return {
+        "index": index,
+        "count": len(units),
+        "previous": units[index - 1][0].id if index else None,
+        "next": units[index + 1][0].id if index + 1 < len(units) else None,
+    }
 
 
 def _units(messages: Sequence[StoredMessage]) -> list[list[StoredMessage]]:

@@ -1,4 +1,4 @@
-"""A Markdown text that grows: what of its HTML changed since a tab last asked."""
+"""The HTML of a growing Markdown text, and what has changed since a tab last asked."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _FORMULAS = (
     (re.compile(r"\\\["), re.compile(r"\\\]")),
     (re.compile(r"\\begin\{"), re.compile(r"\\end\{[^{}]*\}")),
 )
-"""How formulas begin and end that may have blank lines or headings in them."""
+"""The marks of formulas that may contain blank lines or headings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Patch:
 
 
 class GrowingText:
-    """Renders the end of the text only: a block that another one follows is done.
+    """Renders only the end of the text: earlier blocks no longer change.
 
-    Not safe for several threads at once.
+    Not thread-safe.
     """
 
     def __init__(self, renderer: MarkdownRenderer) -> None:
@@ -34,10 +34,10 @@ class GrowingText:
         self._offset = 0  # characters of the text whose blocks are settled
         self._settled = 0  # blocks that will not change while the text grows
         self._blocks: list[str] = []
-        self._changed: list[int] = []  # the version in which each block came or changed last
+        self._changed: list[int] = []  # the version in which each block last changed
 
     def update(self, text: str, version: int) -> None:
-        """The text as it is in this version: longer than before, or the same."""
+        """Set the text of this version, which begins with the text of the last one."""
         if text == self._text:
             return
         self._text = text
@@ -47,14 +47,14 @@ class GrowingText:
         self._settle(tail, blocks)
 
     def finish(self, text: str, version: int) -> None:
-        """The whole text, with what only all of it can tell, as links defined at its end."""
+        """Render the whole text once more, because links may be defined at its end."""
         if self._finished and text == self._text:
             return
         self._text, self._finished = text, True
         self._replace(0, [block.html for block in self._renderer.blocks(text)], version)
 
     def since(self, version: int) -> Patch:
-        """What a tab lacks that has seen this version."""
+        """The changes since this version."""
         start = next(
             (i for i, changed in enumerate(self._changed) if changed > version),
             len(self._blocks),
@@ -69,14 +69,14 @@ class GrowingText:
             same += 1
         new = blocks[same - start :]
         if not new and same < len(self._blocks) and same > 0:
-            self._changed[same - 1] = version  # tabs learn by it that blocks have gone
+            self._changed[same - 1] = version  # tells tabs that the blocks after it are gone
         self._blocks[same:] = new
         self._changed[same:] = [version] * len(new)
 
     def _settle(self, tail: str, blocks: list[HtmlBlock]) -> None:
-        """All but the last two: the last line may still change what it belongs to.
+        """Settle all blocks but the last two, because the last line may still change them.
 
-        And none from where a formula has begun: when it ends, all between is part of it.
+        Blocks from the start of an open formula on stay open: they may become part of it.
         """
         done = len(blocks) - 2
         formula = _open_formula(tail)
@@ -89,7 +89,7 @@ class GrowingText:
 
 
 def _ends_in_code(text: str) -> bool:
-    """Whether a fence of code has begun that has not ended yet."""
+    """Whether a code fence is still open."""
     inside = False
     for line in map(str.strip, text.split("\n")):
         if line.startswith("```") and (not inside or line == "```"):
@@ -98,7 +98,7 @@ def _ends_in_code(text: str) -> bool:
 
 
 def _open_formula(text: str) -> int | None:
-    """The first line in which a formula may have begun that has not ended yet."""
+    """The first line in which a formula may have begun that is still open."""
     begins = [text.find("$$")] if text.count("$$") % 2 else []
     for opening, closing in _FORMULAS:
         opened = [match.start() for match in opening.finditer(text)]
@@ -109,7 +109,7 @@ def _open_formula(text: str) -> int | None:
 
 
 def with_ends(text: str) -> str:
-    """The text with what its last line has opened closed: bold and code show as such at once."""
+    """Close bold and code that the last line has opened, so that they show at once."""
     line = text.rpartition("\n")[2]
     if "```" in line or _ends_in_code(text):
         return text

@@ -1,7 +1,7 @@
-"""LaTeX to MathML, which browsers set by themselves; what cannot be set is shown as it was written.
+"""LaTeX to MathML, which browsers can display; an invalid formula is shown as source.
 
-latex2mathml's own serialiser takes entities apart after it has escaped them, so that a formula
-could smuggle HTML in. Its element tree is written here instead, with known names only.
+latex2mathml's own serialiser unescapes entities after it has escaped them, so a formula could
+smuggle HTML in. Its element tree is serialised here instead, with known names only.
 """
 
 import re
@@ -14,7 +14,7 @@ from latex2mathml import exceptions
 from latex2mathml.converter import convert_to_element
 
 LONGEST = 4_000
-"""Characters of a formula; a longer one is shown as source."""
+"""Characters of a formula; longer ones are shown as source."""
 
 _ELEMENTS = frozenset(
     re.findall(
@@ -32,20 +32,9 @@ _ATTRIBUTES = frozenset(
         "separator stretchy symmetric voffset width",
     )
 )
-# latex2mathml raises its own errors for most of what is wrong, and Python's for the rest.
+# latex2mathml raises its own errors for most faults, and Python's for the rest.
 _REFUSALS: tuple[type[Exception], ...] = (
-    exceptions.DenominatorNotFoundError,
-    exceptions.DoubleSubscriptsError,
-    exceptions.DoubleSuperscriptsError,
-    exceptions.ExtraLeftOrMissingRightError,
-    exceptions.InvalidAlignmentError,
-    exceptions.InvalidStyleForGenfracError,
-    exceptions.InvalidWidthError,
-    exceptions.LimitsMustFollowMathOperatorError,
-    exceptions.MissingEndError,
-    exceptions.MissingSuperScriptOrSubscriptError,
-    exceptions.NoAvailableTokensError,
-    exceptions.NumeratorNotFoundError,
+    *(each for each in vars(exceptions).values() if isinstance(each, type)),
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -88,7 +77,7 @@ def _written(element: Element) -> str:
 
 
 def _children(element: Element) -> Iterator[str]:
-    """The children, with the thin space after ln and the like that latex2mathml leaves out."""
+    """The children, with the thin space after "ln" and the like that latex2mathml omits."""
     in_row = element.tag in ("math", "mrow", "mtd", "mstyle")
     children = list(element)
     for child, following in zip_longest(children, children[1:]):
@@ -98,7 +87,7 @@ def _children(element: Element) -> Iterator[str]:
 
 
 def _is_function(element: Element) -> bool:
-    """A name of several letters, perhaps with an index or an exponent."""
+    """A name of several letters, with or without an index or exponent."""
     if element.tag in ("msub", "msup", "msubsup") and len(element):
         return _is_function(element[0])
     name = element.text or ""
