@@ -34,7 +34,7 @@ from magistral_mlx.kv.quantised import QuantisedKVCache
 from magistral_mlx.memory.plan import magistral_small
 from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.model.token_axis import Segment
-from magistral_mlx.text.conversation import Message, prompt_ids
+from magistral_mlx.text.conversation import Message, build_prompt
 from magistral_mlx.text.template_tokenizer import open_tokenizer
 
 ANSWER = 256
@@ -81,7 +81,9 @@ def main() -> None:
         decoder = load_decoder(checkpoint)
         tokenizer = open_tokenizer(checkpoint.tokenizer_file)
     texts = [
-        answer(decoder, prompt_ids(tokenizer, [Message("user", question.text)]), tokenizer.eos_id)
+        answer(
+            decoder, build_prompt(tokenizer, [Message("user", question.text)]).ids, tokenizer.eos_id
+        )
         for question in held_out_questions(args.questions)
     ]
     speeds = layer_speed(args.context, args.rounds)

@@ -25,7 +25,7 @@ from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.status import StepReport
 from magistral_mlx.magistral import Magistral
 from magistral_mlx.spec import SYSTEM_PROMPT
-from magistral_mlx.text.conversation import Message, prompt_ids
+from magistral_mlx.text.conversation import Message, build_prompt
 from magistral_mlx.text.tokenizer import Tokenizer
 
 ALONE = 16
@@ -75,7 +75,7 @@ def _compared(
 def _question_ids(folder: Path) -> list[int]:
     """A question that the demo model can answer, with Magistral's system prompt."""
     question = held_out_questions(1)[0]
-    return prompt_ids(Tokenizer.open(folder), [Message("user", question.text)])
+    return build_prompt(Tokenizer.open(folder), [Message("user", question.text)]).ids
 
 
 def _join_ours(engine: Engine, running: list[int], joining: list[int]) -> Waits:

@@ -154,7 +154,8 @@ class EngineLoop:
         step = dispatch(decoder, sampler, segments, before) if segments else None
         if before is not None:
             settle(before, after=step)
-            self._reports.report(before.segments, self._status())
+            tokens = [segment.tokens for segment in before.segments]
+            self._reports.report(tokens, self._status())
         return step
 
     def _make_room(self) -> None:

@@ -7,7 +7,7 @@ import mlx.core as mx
 from magistral_mlx.engine.output import OutputEnd, OutputItem
 from magistral_mlx.engine.repetition import is_looping
 from magistral_mlx.engine.request import Limits, Request
-from magistral_mlx.engine.stopwatch import Stopwatch
+from magistral_mlx.engine.status import Stopwatch
 from magistral_mlx.events import (
     Failed,
     Finished,

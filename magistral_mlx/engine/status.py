@@ -1,11 +1,13 @@
-"""The engine's state and step times, for metrics."""
+"""The engine's state, and the times of its steps and requests."""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.engine.scheduler import ScheduledSegment
+import mlx.core as mx
+
+from magistral_mlx.events import Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +60,16 @@ class StepReports:
         """A step is dispatched while no other is on the device."""
         self._step_began = time.perf_counter()
 
-    def report(self, segments: Sequence[ScheduledSegment], status: EngineStatus) -> None:
-        """A step with these segments has been read."""
+    def report(self, tokens: Sequence[int], status: EngineStatus) -> None:
+        """A step has been read. tokens: the known tokens of each of its segments."""
         now = time.perf_counter()
         seconds, self._step_began = now - self._step_began, now
         if self._on_step is None:
             return
         report = StepReport(
             seconds=seconds,
-            prefill_tokens=sum(segment.tokens for segment in segments),
-            decode_tokens=sum(segment.tokens == 0 for segment in segments),
+            prefill_tokens=sum(tokens),
+            decode_tokens=sum(known == 0 for known in tokens),
             running=status.running,
             waiting=status.waiting,
             kv_bytes=status.kv_running_bytes + status.kv_stored_bytes,
@@ -77,3 +79,49 @@ class StepReports:
         except Exception:  # the function is the caller's code; the requests continue
             logger.exception("The receiver of step reports failed; it gets no more of them.")
             self._on_step = None
+
+
+class Stopwatch:
+    """Times one request, from the creation of the stopwatch."""
+
+    def __init__(self) -> None:
+        self._submitted = time.perf_counter()
+        self._prefill: float | None = None
+        self._first: float | None = None
+        self._last: float | None = None
+        self._tokens = 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request was submitted."""
+        return time.perf_counter() - self._submitted
+
+    def begin_prefill(self) -> None:
+        """Prefill begins now."""
+        self._prefill = time.perf_counter()
+
+    def count_token(self) -> None:
+        """A drawn token was read."""
+        self._last = time.perf_counter()
+        self._first = self._first or self._last
+        self._tokens += 1
+
+    def timings(self, *, prefilled_tokens: int) -> Timings:
+        """The figures so far. Peak memory is that of the process since the engine was idle."""
+        return Timings(
+            seconds_to_first_token=_difference(self._first, self._submitted),
+            prefill_tokens_per_second=_rate(
+                prefilled_tokens, _difference(self._first, self._prefill)
+            ),
+            decode_tokens_per_second=_rate(self._tokens - 1, _difference(self._last, self._first)),
+            total_seconds=self.elapsed,
+            peak_memory_bytes=mx.get_peak_memory(),
+        )
+
+
+def _difference(later: float | None, earlier: float | None) -> float | None:
+    return None if later is None or earlier is None else later - earlier
+
+
+def _rate(tokens: int, seconds: float | None) -> float | None:
+    return tokens / seconds if seconds and tokens > 0 else None

@@ -1,4 +1,4 @@
-"""Messages to token ids and token ids to events: prompt, tokenizers, reasoning, tool calls.
+"""Messages to token ids, and token ids to events: tokenizers, prompts, reasoning, tool calls.
 
-Grammars and stop strings are here too. It must not know the model, KV or MLX.
+Grammars and stop strings too. It must not know the model, KV or MLX.
 """

@@ -62,22 +62,6 @@ class Prompt:
     state: OutputState
 
 
-def prompt_ids(
-    tokenizer: Tokenizer,
-    messages: Sequence[Message],
-    *,
-    reasoning: Reasoning = "auto",
-    history: History = "drop",
-    system: SystemPolicy = "compose",
-    tools: Sequence[Tool] = (),
-) -> list[int]:
-    """The ids of `build_prompt`."""
-    prompt = build_prompt(
-        tokenizer, messages, reasoning=reasoning, history=history, system=system, tools=tools
-    )
-    return prompt.ids
-
-
 def build_prompt(
     tokenizer: Tokenizer,
     messages: Sequence[Message],

@@ -27,7 +27,7 @@ from magistral_mlx.magistral import next_turn_ids
 from magistral_mlx.model.decoder import load_decoder
 from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.options import OutputOptions
-from magistral_mlx.text.conversation import History, Message, Reasoning, prompt_ids
+from magistral_mlx.text.conversation import History, Message, Reasoning, build_prompt
 from magistral_mlx.text.tokenizer import Tokenizer
 
 GREEDY = magistral_mlx.SamplingParams(temperature=0)
@@ -75,7 +75,7 @@ def test_logits_are_those_of_transformers(hf_folder: Path) -> None:
     checkpoint = open_checkpoint(hf_folder)
     decoder = load_decoder(checkpoint, dtype=mx.float32)
     question = held_out_questions(1)[0].text
-    ids = prompt_ids(Tokenizer.open(hf_folder), [Message("user", question)])
+    ids = build_prompt(Tokenizer.open(hf_folder), [Message("user", question)]).ids
     ours = decoder(mx.array(ids), [Segment(decoder.make_cache(), len(ids), len(ids))])
     theirs = MistralForCausalLM.from_pretrained(hf_folder, dtype=torch.float32)
     with torch.no_grad():
@@ -88,7 +88,8 @@ def test_greedy_tokens_are_those_of_mlx_lm_alone_and_in_a_batch(
 ) -> None:
     questions = held_out_questions(4, seed=3)
     prompts = [
-        prompt_ids(model.tokenizer, [Message("user", question.text)]) for question in questions
+        build_prompt(model.tokenizer, [Message("user", question.text)]).ids
+        for question in questions
     ]
     theirs, _ = load_model(converted)
     theirs.set_dtype(mx.float32)

@@ -34,7 +34,7 @@ from hypothesis.stateful import (
 )
 
 import magistral_mlx.engine.loop
-import magistral_mlx.engine.stopwatch
+import magistral_mlx.engine.status
 import magistral_mlx.ranks.team
 from magistral_mlx.checkpoint.folder import Checkpoint, open_checkpoint
 from magistral_mlx.engine.engine import Engine
@@ -289,7 +289,7 @@ def open_world(folder: Path) -> Iterator[World]:
     tokenizer = Tokenizer.open(checkpoint.folder)
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(magistral_mlx.engine.stopwatch, "time", clock)
+        patch.setattr(magistral_mlx.engine.status, "time", clock)
         plain = Engine(checkpoint, tokenizer, window=WINDOW, max_running=1)
         faults = Faults(spared=plain._thread)
         world = World(checkpoint, tokenizer, plain, clock, faults)

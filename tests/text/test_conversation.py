@@ -28,7 +28,6 @@ from magistral_mlx.text.conversation import (
     SystemPolicy,
     ToolCall,
     build_prompt,
-    prompt_ids,
 )
 from magistral_mlx.text.tokenizer import Tokenizer
 from tests.text.token_streams import Oracle
@@ -110,7 +109,7 @@ def v11(tokenizer_v11: Tokenizer, oracle_v11: Oracle) -> Side:
 
 
 def test_a_whole_v11_prompt_reads_as_the_model_card_writes_it(v11: Side) -> None:
-    ids = prompt_ids(v11.tokenizer, [ASK, REPLY, NEXT], reasoning="on", history="keep")
+    ids = build_prompt(v11.tokenizer, [ASK, REPLY, NEXT], reasoning="on", history="keep").ids
     assert v11.text(ids) == (
         f"<s>[SYSTEM_PROMPT]{SYSTEM_PROMPT}[/SYSTEM_PROMPT][INST]What is 2 + 2?[/INST]"
         "<think>\n2 + 2 is 4.\nSure.\n</think>\n4</s>[INST]And 3 + 3?[/INST]<think>\n"
@@ -132,8 +131,8 @@ def test_old_reasoning_is_dropped_unless_it_is_to_be_kept(side: Side) -> None:
         AssistantMessage(content=side.thought(REPLY.reasoning or "", "4")),
         last,
     )
-    assert prompt_ids(side.tokenizer, messages) == dropped
-    assert prompt_ids(side.tokenizer, messages, history="keep") == kept
+    assert build_prompt(side.tokenizer, messages).ids == dropped
+    assert build_prompt(side.tokenizer, messages, history="keep").ids == kept
     assert dropped != kept
 
 
@@ -149,9 +148,9 @@ def test_old_reasoning_is_dropped_unless_it_is_to_be_kept(side: Side) -> None:
 def test_reasoning_inside_the_content_is_taken_apart_first(
     side: Side, history: History, content: str
 ) -> None:
-    apart = prompt_ids(side.tokenizer, [ASK, REPLY, NEXT], history=history)
+    apart = build_prompt(side.tokenizer, [ASK, REPLY, NEXT], history=history).ids
     inside = [ASK, Message("assistant", content), NEXT]
-    assert prompt_ids(side.tokenizer, inside, history=history) == apart
+    assert build_prompt(side.tokenizer, inside, history=history).ids == apart
 
 
 @pytest.mark.parametrize("cut_off", [Message("assistant", ""), Message("assistant", "<think>\nHm")])
@@ -161,15 +160,17 @@ def test_an_assistant_that_was_cut_off_without_an_answer_is_left_out(
     expected = side.encode(
         side.default(), UserMessage(content=ASK.content), UserMessage(content=NEXT.content)
     )
-    assert prompt_ids(side.tokenizer, [ASK, cut_off, NEXT]) == expected
+    assert build_prompt(side.tokenizer, [ASK, cut_off, NEXT]).ids == expected
     alone = side.encode(side.default(), UserMessage(content=ASK.content))
-    assert prompt_ids(side.tokenizer, [ASK, Message("assistant", "")]) == alone
+    assert build_prompt(side.tokenizer, [ASK, Message("assistant", "")]).ids == alone
 
 
 def test_reasoning_on_opens_it_at_the_end_of_the_prompt(side: Side) -> None:
     prompt = build_prompt(side.tokenizer, [ASK], reasoning="on")
     assert side.text(prompt.ids).endswith("[/INST][THINK]" if side.control else "[/INST]<think>\n")
-    assert prompt.ids[: -len(side.tokenizer.think_open_ids)] == prompt_ids(side.tokenizer, [ASK])
+    assert (
+        prompt.ids[: -len(side.tokenizer.think_open_ids)] == build_prompt(side.tokenizer, [ASK]).ids
+    )
     assert prompt.state == "reasoning"
 
 
@@ -188,7 +189,7 @@ def test_empty_reasoning_has_the_ids_of_written_text(v11: Side) -> None:
         UserMessage(content=ASK.content),
         AssistantMessage(content="<think>\n\n</think>\n4", prefix=True),
     )
-    ids = prompt_ids(v11.tokenizer, [ASK], reasoning="off")
+    ids = build_prompt(v11.tokenizer, [ASK], reasoning="off").ids
     assert ids + v11.tokenizer.encode("4") == written
 
 
@@ -196,14 +197,14 @@ def test_the_users_system_text_goes_before_the_last_line_of_the_default(v11: Sid
     messages = [Message("system", " Answer in rhymes.\n"), Message("system", "Be brief."), ASK]
     text = SYSTEM_PROMPT.replace("Problem:", "Answer in rhymes.\n\nBe brief.\n\nProblem:")
     expected = v11.encode(SystemMessage(content=text), UserMessage(content=ASK.content))
-    assert prompt_ids(v11.tokenizer, messages) == expected
-    shared = v11.text(prompt_ids(v11.tokenizer, [ASK])).index("Problem:")
-    assert v11.text(expected)[:shared] == v11.text(prompt_ids(v11.tokenizer, [ASK]))[:shared]
+    assert build_prompt(v11.tokenizer, messages).ids == expected
+    shared = v11.text(build_prompt(v11.tokenizer, [ASK]).ids).index("Problem:")
+    assert v11.text(expected)[:shared] == v11.text(build_prompt(v11.tokenizer, [ASK]).ids)[:shared]
 
 
 def test_the_users_system_text_keeps_the_control_tokens_of_the_template(side: Side) -> None:
-    composed = prompt_ids(side.tokenizer, [Message("system", "Be brief."), ASK])
-    assert side.text(composed) == side.text(prompt_ids(side.tokenizer, [ASK])).replace(
+    composed = build_prompt(side.tokenizer, [Message("system", "Be brief."), ASK]).ids
+    assert side.text(composed) == side.text(build_prompt(side.tokenizer, [ASK]).ids).replace(
         "Problem:", "Be brief.\n\nProblem:"
     )
     assert composed.count(34) == side.control
@@ -214,12 +215,12 @@ def test_the_users_system_text_keeps_the_control_tokens_of_the_template(side: Si
 def test_the_default_prompt_sent_by_a_client_is_not_put_in_twice(
     side: Side, sent: str, reasoning: Reasoning
 ) -> None:
-    alone = prompt_ids(side.tokenizer, [ASK], reasoning=reasoning)
+    alone = build_prompt(side.tokenizer, [ASK], reasoning=reasoning).ids
     sent_too = [Message("system", sent), ASK]
-    assert prompt_ids(side.tokenizer, sent_too, reasoning=reasoning) == alone
+    assert build_prompt(side.tokenizer, sent_too, reasoning=reasoning).ids == alone
     both = [Message("system", sent), Message("system", "Be brief."), ASK]
-    brief = prompt_ids(side.tokenizer, [both[1], ASK], reasoning=reasoning)
-    assert prompt_ids(side.tokenizer, both, reasoning=reasoning) == brief
+    brief = build_prompt(side.tokenizer, [both[1], ASK], reasoning=reasoning).ids
+    assert build_prompt(side.tokenizer, both, reasoning=reasoning).ids == brief
 
 
 @pytest.mark.parametrize("reasoning", ["auto", "off"])
@@ -228,7 +229,7 @@ def test_a_system_text_with_a_thinking_template_is_kept_word_for_word(
 ) -> None:
     text = " Think first:\n<think>\nso\n</think>\nThen answer. "
     expected = side.encode(SystemMessage(content=text), UserMessage(content=ASK.content))
-    ids = prompt_ids(side.tokenizer, [Message("system", text), ASK], reasoning=reasoning)
+    ids = build_prompt(side.tokenizer, [Message("system", text), ASK], reasoning=reasoning).ids
     assert ids[: len(expected)] == expected
 
 
@@ -236,17 +237,17 @@ def test_system_messages_are_replaced_on_request(side: Side) -> None:
     user = UserMessage(content=ASK.content)
     replaced = side.encode(SystemMessage(content=" You are a poet. "), user)
     messages = [Message("system", " You are a poet. "), ASK]
-    assert prompt_ids(side.tokenizer, messages, system="replace") == replaced
-    assert prompt_ids(side.tokenizer, [ASK], system="replace") == side.encode(user)
+    assert build_prompt(side.tokenizer, messages, system="replace").ids == replaced
+    assert build_prompt(side.tokenizer, [ASK], system="replace").ids == side.encode(user)
     emptied = [Message("system", ""), ASK]
-    assert prompt_ids(side.tokenizer, emptied, system="replace") == side.encode(user)
+    assert build_prompt(side.tokenizer, emptied, system="replace").ids == side.encode(user)
 
 
 def test_a_later_system_message_stays_where_it_is(side: Side) -> None:
     expected = side.encode(
         side.default(), UserMessage(content=ASK.content), SystemMessage(content="Be brief.")
     )
-    assert prompt_ids(side.tokenizer, [ASK, Message("system", "Be brief.")]) == expected
+    assert build_prompt(side.tokenizer, [ASK, Message("system", "Be brief.")]).ids == expected
 
 
 def test_messages_of_one_role_in_a_row_are_joined_as_mistral_common_does(side: Side) -> None:
@@ -254,7 +255,7 @@ def test_messages_of_one_role_in_a_row_are_joined_as_mistral_common_does(side: S
     user, later = UserMessage(content=ASK.content), UserMessage(content=NEXT.content)
     replies = [AssistantMessage(content="4"), AssistantMessage(content="Four.")]
     expected = side.encode(side.default(), user, user, *replies, later, later)
-    assert prompt_ids(side.tokenizer, messages) == expected
+    assert build_prompt(side.tokenizer, messages).ids == expected
 
 
 @pytest.mark.parametrize("history", ["keep", "drop"])
@@ -269,7 +270,7 @@ def test_a_tool_loop_keeps_its_reasoning_until_the_next_question(
     told = ToolMessage(content='{"celsius": 12}', tool_call_id=CALL.id)
 
     def ids(messages: list[Message]) -> list[int]:
-        return prompt_ids(side.tokenizer, messages, history=history, tools=[WEATHER])
+        return build_prompt(side.tokenizer, messages, history=history, tools=[WEATHER]).ids
 
     within = side.encode(side.default(), first, thinking, told, tools=[WEATHER])
     assert ids([ASK, calling, result]) == within
@@ -293,15 +294,15 @@ def test_results_of_parallel_calls_are_put_in_the_order_of_the_calls(side: Side)
         *[ToolMessage(content="cold", tool_call_id=call.id) for call in (other, CALL)],
         tools=[WEATHER],
     )
-    assert prompt_ids(side.tokenizer, [ASK, calling, *results], tools=[WEATHER]) == expected
+    assert build_prompt(side.tokenizer, [ASK, calling, *results], tools=[WEATHER]).ids == expected
 
 
 def test_call_ids_of_other_models_are_written_in_nine_characters(v11: Side) -> None:
     def ids(call_id: str) -> list[int]:
         calling = Message("assistant", "", tool_calls=(replace(CALL, id=call_id),))
-        return prompt_ids(
+        return build_prompt(
             v11.tokenizer, [ASK, calling, Message("tool", "12", tool_call_id=call_id)]
-        )
+        ).ids
 
     text = v11.text(ids("call_00_abcdefghijklmnop"))
     called = text.split("[CALL_ID]")[1].split("[ARGS]")[0]
@@ -367,9 +368,9 @@ def test_control_tokens_in_a_message_stay_plain_text(side: Side, role: str) -> N
     plain = Message(role="user", content="-" * 20)
     messages = [Message("system", "s"), plain, Message("assistant", "a"), plain]
     index = {"system": 0, "user": 1, "assistant": 2}[role]
-    ids = prompt_ids(side.tokenizer, messages, system="replace")
+    ids = build_prompt(side.tokenizer, messages, system="replace").ids
     messages[index] = replace(messages[index], content=evil)
-    evil_ids = prompt_ids(side.tokenizer, messages, system="replace")
+    evil_ids = build_prompt(side.tokenizer, messages, system="replace").ids
     assert [i for i in evil_ids if i < 1_000] == [i for i in ids if i < 1_000]
     assert evil in side.text(evil_ids)
 
@@ -405,7 +406,7 @@ def test_conversations_of_any_text_are_encoded_as_mistral_common_does(
         by_hand += [UserMessage(content=asked), AssistantMessage(content=content)]
     messages.append(Message("user", question))
     expected = side.encode(*by_hand, UserMessage(content=question))
-    assert prompt_ids(side.tokenizer, messages, system="replace", history=history) == expected
+    assert build_prompt(side.tokenizer, messages, system="replace", history=history).ids == expected
 
 
 @pytest.mark.parametrize(
@@ -457,7 +458,7 @@ def test_messages_that_make_no_prompt_are_refused_in_one_sentence(
 
 def test_half_a_surrogate_pair_is_encoded_as_a_replacement_character(side: Side) -> None:
     broken, replaced = [Message("user", "a\ud800b")], [Message("user", "a\ufffdb")]
-    assert prompt_ids(side.tokenizer, broken) == prompt_ids(side.tokenizer, replaced)
+    assert build_prompt(side.tokenizer, broken).ids == build_prompt(side.tokenizer, replaced).ids
 
 
 def test_a_tool_whose_schema_is_broken_is_refused(side: Side) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistral_mlx.events import AnswerText, ReasoningText, ToolCallArguments, ToolCallEvent
-from magistral_mlx.text.conversation import Message, ToolCall, prompt_ids
+from magistral_mlx.text.conversation import Message, ToolCall, build_prompt
 from magistral_mlx.text.output_text import TextEvent
 from magistral_mlx.text.tokenizer import Tokenizer
 from magistral_mlx.text.tool_calls import ToolCallCollector
@@ -79,7 +79,7 @@ def test_what_mistral_common_writes_into_a_history_is_read_back(tokenizer_v11: T
         Message("assistant", "", tool_calls=(call,)),
         Message("tool", "1", tool_call_id=call.id),
     ]
-    ids = prompt_ids(tokenizer_v11, messages, system="replace")
+    ids = build_prompt(tokenizer_v11, messages, system="replace").ids
     begin, end = tokenizer_v11.control_id("[TOOL_CALLS]"), tokenizer_v11.eos_id
     assert begin is not None
     written = ids[ids.index(begin) : ids.index(end)]
