@@ -9,19 +9,10 @@ import mlx.core as mx
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.json_file import existing_file, read_json
-from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry, read_header
 from magistral_mlx.checkpoint.weight_shapes import check_entries, check_shapes, weight_shapes
 from magistral_mlx.device import SAFETENSORS_DTYPES, dtype_name
 from magistral_mlx.errors import CheckpointError
-
-__all__ = [
-    "Checkpoint",
-    "ModelConfig",
-    "Quantization",
-    "load_weights",
-    "open_checkpoint",
-]
 
 INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tekken.json", "tokenizer.json")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from magistral_mlx.checkpoint.folder import Checkpoint, ModelConfig, load_weights
+from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.folder import Checkpoint, load_weights
 from magistral_mlx.device import compute_dtype, on_cpu
 from magistral_mlx.kv.cache import KVCache, kv_precision
 from magistral_mlx.kv.quantised import empty_cache

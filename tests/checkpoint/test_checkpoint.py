@@ -9,12 +9,12 @@ import mlx.core as mx
 import pytest
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 
+from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import (
-    ModelConfig,
-    Quantization,
     load_weights,
     open_checkpoint,
 )
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.checkpoint.weight_shapes import weight_shapes
 from magistral_mlx.errors import CheckpointError
 from tests.sample_checkpoints import (

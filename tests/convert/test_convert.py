@@ -14,7 +14,8 @@ from mistral_common.protocol.instruct.messages import UserMessage
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-from magistral_mlx.checkpoint.folder import Quantization, load_weights, open_checkpoint
+from magistral_mlx.checkpoint.folder import load_weights, open_checkpoint
+from magistral_mlx.checkpoint.quantization import Quantization
 from magistral_mlx.convert import (
     ConversionOptions,
     Progress,

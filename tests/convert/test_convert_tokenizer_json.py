@@ -84,7 +84,7 @@ def multilingual_texts() -> list[str]:
     """The page's texts in seven languages, the demo's phrases in 25, code, and odd strings."""
     files = [
         *(ROOT / "app" / "texts").glob("*.json"),
-        ROOT / "magistral_mlx" / "demo" / "phrases.py",
+        ROOT / "magistral_mlx" / "demo" / "phrases.json",
     ]
     odd = [
         "",
