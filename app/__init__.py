@@ -1,1 +1,4 @@
-"""The page: a chat in the browser, reasoning beside the answer. Imported as magistral_mlx.app."""
+"""The page: a chat in the browser, with the reasoning beside the answer.
+
+Imported as magistral_mlx.app. page.py is what Gradio shows, launch.py serves it.
+"""

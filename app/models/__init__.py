@@ -1,4 +1,4 @@
-"""The models that the page offers: found, opened, converted, and what fits this machine.
+"""The page's models: those that can be opened, the open one, conversion, what fits this machine.
 
-It must not know Gradio.
+It must not know Gradio or conversations.
 """

@@ -1,4 +1,5 @@
-"""What the page consists of: composer, conversation, sidebar, settings, models.
+"""The calls of the page's script, by the part of the page that makes them.
 
-Gradio components and their callbacks live here.
+Composer, conversation, sidebar, settings, models. It must not know Gradio: page.py offers its calls
+to the browser.
 """

@@ -1,4 +1,4 @@
 """Markdown, code and LaTeX to safe HTML, also while the text grows.
 
-It must not know conversations or Gradio.
+It must not know conversations, Gradio or the model.
 """
