@@ -1,4 +1,1 @@
-"""The output folder: weight files, journal, manifest, config and tokenizer files.
-
-It must not know how sources are read or weights rounded.
-"""
+"""The output folder and its files. It must not know how weights are read or rounded."""
