@@ -66,7 +66,7 @@ def read_importance(path: Path, config: ModelConfig) -> Importance:
         found = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path} is not an importance file ({error}): make one with "
+            f"{path} cannot be read as importances ({error}): make a file with "
             "python -m magistral_mlx.convert importance."
         ) from error
     wanted = {
