@@ -154,6 +154,16 @@ def test_the_choice_of_light_or_dark_is_kept(tab: Tab) -> None:
     assert tab.page.evaluate(f"getComputedStyle({ground}).backgroundColor") == after
 
 
+def test_placeholders_are_fainter_than_text(tab: Tab) -> None:
+    for control in (tab.draft, tab.page.locator("#search")):
+        text, placeholder = control.evaluate(
+            "control => [getComputedStyle(control), getComputedStyle(control, '::placeholder')]"
+            ".map((style) => style.color)"
+        )
+        assert placeholder == "rgb(109, 104, 96)"
+        assert text != placeholder
+
+
 def test_no_motion_where_the_user_wants_none(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.page.emulate_media(reduced_motion="reduce")
