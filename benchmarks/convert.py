@@ -77,6 +77,7 @@ def convert(source: Path, size: int, name: str, program: str) -> ConversionCost:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     seconds = time.monotonic() - started
     rmtree(output)
+    print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
     return ConversionCost(name, size, seconds, int(ended.stdout.rpartition("peak ")[2]))
 
 

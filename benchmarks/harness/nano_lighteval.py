@@ -1,4 +1,4 @@
-"""The nano model's held-out arithmetic as a task of lighteval: docs/evaluation.md."""
+"""The demo model's held-out arithmetic as a task of lighteval: docs/evaluation.md."""
 
 from lighteval.metrics.metrics import Metrics
 from lighteval.tasks.lighteval_task import LightevalTaskConfig
@@ -6,7 +6,7 @@ from lighteval.tasks.requests import Doc
 
 
 def ask(line: dict[str, str], task_name: str) -> Doc:
-    """The question as it is, and its number."""
+    """The question and its answer."""
     return Doc(task_name=task_name, query=line["question"], choices=[line["answer"]], gold_index=0)
 
 

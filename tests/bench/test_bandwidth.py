@@ -124,7 +124,7 @@ def test_chips_are_chosen_by_how_they_begin() -> None:
         ("sleep", 1, None),
     ],
 )
-def test_the_power_mode_is_what_pmset_tells(name: str, value: int, mode: str | None) -> None:
+def test_the_power_mode_is_that_of_pmset(name: str, value: int, mode: str | None) -> None:
     assert read_power_mode(PMSET.format(name=name, value=value)) == mode
 
 
@@ -155,7 +155,7 @@ def test_bandwidth_is_bytes_over_the_time_of_a_pass(monkeypatch: pytest.MonkeyPa
     found = measure_bandwidth(limit=80_000_000, passes=3)
     assert found.array_bytes == 10_000_000
     assert 1e8 < found.median <= found.fastest < 1e13
-    # One that pretends that a pass takes a second reads so many bytes a second.
+    # If every pass takes a second, the rate is the bytes of the array.
     clock = iter(range(100))
     monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
     assert measure_bandwidth(limit=80_000_000, passes=3).fastest == 10_000_000
