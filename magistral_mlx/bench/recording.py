@@ -24,7 +24,7 @@ class TimedOutput:
     """One stream. Times are those of time.perf_counter.
 
     marks: a time, and the number of tokens by then; most tokens have their own mark.
-    end: our engine's last event. kv_bytes, kv_tokens: the size of the KV cache shortly before.
+    end: our engine's last event. kv_bytes, kv_tokens: the size of the KV cache then.
     """
 
     submitted: float = field(default_factory=time.perf_counter)
@@ -144,9 +144,8 @@ class Recording:
             if not self._output.marks or known > self._output.marks[-1][1]:
                 self._output.marks.append((now, known))
             self._marks.put(known)
-        cache = None if sequence is None else sequence.cache
-        if cache is not None:  # the engine takes it back when the sequence has ended
-            self._output.kv_bytes, self._output.kv_tokens = cache.nbytes, cache.length
+        if sequence is not None:
+            self._output.kv_tokens, self._output.kv_bytes = sequence.kv_at_end
         if isinstance(event, Finished):
             self._output.end = event
         if isinstance(event, Finished | Failed):

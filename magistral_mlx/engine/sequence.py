@@ -53,6 +53,8 @@ class Sequence:
         seed = request.options.sampling.seed
         self.seed = fresh_seed() if seed is None else seed
         self.finished = False
+        self.kv_at_end = (0, 0)
+        """Tokens and bytes of the cache when the request finished."""
         self._limits = limits
         self._tokenizer = tokenizer
         self._splitter = OutputSplitter(
@@ -170,6 +172,8 @@ class Sequence:
         """End the request; later calls do nothing."""
         if not self.finished:
             self.finished = True
+            if self.cache is not None:
+                self.kv_at_end = (self.cache.length, self.cache.nbytes)
             pieces = self._splitter.finish()
             self._emit(OutputEnd(pieces, self.end(reason, self.output_length)))
 

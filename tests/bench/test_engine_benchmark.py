@@ -30,12 +30,11 @@ TOKEN_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4
 
 
 class Stream:
-    """A stream, and its cache as it was last seen before the engine took it back."""
+    """A stream, and the size of its cache when it ended."""
 
     def __init__(self, engine: Engine, length: int) -> None:
         self.held: SimpleQueue[tuple[int, int]] = SimpleQueue()
         self.sequence: Sequence | None = None
-        self.seen = (0, 0)
         request = Request(
             prompt(length, seed=length),
             options=OutputOptions(
@@ -48,11 +47,8 @@ class Stream:
         self.sequence = engine.submit_to(request, self.note)
 
     def note(self, event: Event) -> None:
-        cache = self.sequence.cache if self.sequence else None
-        if cache is not None:
-            self.seen = (cache.length, cache.nbytes)
         if isinstance(event, Finished | Failed):
-            self.held.put(self.seen)
+            self.held.put(self.sequence.kv_at_end if self.sequence else (0, 0))
 
 
 def test_kv_of_streams_takes_their_lengths_and_at_most_a_block_each(tmp_path: Path) -> None:

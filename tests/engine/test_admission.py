@@ -133,7 +133,7 @@ def test_more_requests_than_may_wait_are_refused(checkpoint: Checkpoint) -> None
     engine = open_engine(checkpoint, waiting=3)
     try:
         asked: list[Asked] = []
-        with pytest.raises(QueueFullError, match="3 requests wait"):
+        with pytest.raises(QueueFullError, match="3 requests are waiting"):
             asked.extend(Asked(engine, request) for request in requests(40, 500))
         assert len(asked) >= 3
         for one in asked:
