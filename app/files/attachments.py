@@ -38,15 +38,19 @@ class Attachment:
     tokens: int
 
 
-def read_attachment(path: Path, tokenizer: Tokenizer, *, name: str | None = None) -> Attachment:
+def read_attachment(data: bytes, name: str, tokenizer: Tokenizer) -> Attachment:
     """The text of a file (text, code, Markdown, PDF), with its token count.
 
-    name: the user's name for it; by default the file's. It is made safe to show.
+    name: the user's name for it, which is made safe to show.
 
     Raises UserError, in one sentence, if the file is too large, binary, encrypted or empty.
     """
-    shown = safe_name(path.name if name is None else name)
-    data = _bytes_of(path, shown)
+    shown = safe_name(name)
+    if len(data) > MAX_FILE_BYTES:
+        raise UserError(
+            f"{shown} is larger than {MAX_FILE_BYTES >> 20} MB: attach a smaller file or a part "
+            "of it."
+        )
     text = pdf_text(data, shown) if data.startswith(b"%PDF-") else _decoded(data, shown)
     text = text.replace("\r\n", "\n").strip("\n")
     if not text.strip():
@@ -97,20 +101,6 @@ def pdf_text(data: bytes, name: str, *, max_seconds: float = MAX_SECONDS) -> str
             "first."
         )
     return text
-
-
-def _bytes_of(path: Path, shown: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{shown} cannot be read ({error.strerror}): attach it again.") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise UserError(
-            f"{shown} is larger than {MAX_FILE_BYTES >> 20} MB: attach a smaller file or a part "
-            "of it."
-        )
-    return data
 
 
 def _decoded(data: bytes, shown: str) -> str:

@@ -1,8 +1,6 @@
 """Asking: files, the size of a draft, sending, editing and regenerating."""
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import Field
 
@@ -63,7 +61,8 @@ def composer_calls(services: Services) -> list[ServerCall]:
     """The calls of the composer, and those that ask a question again."""
 
     def attach(form: FileForm) -> Result:
-        file = _read(form, services.models.model())
+        data = decoded(form.data)
+        file = read_attachment(data, form.name, services.models.model().tokenizer)
         return {"name": file.name, "text": file.text, "tokens": file.tokens}
 
     def count(form: DraftForm) -> Result:
@@ -89,14 +88,6 @@ def composer_calls(services: Services) -> list[ServerCall]:
         server_call("edit", EditForm, edit_question),
         server_call("regenerate", MessageForm, regenerate),
     ]
-
-
-def _read(form: FileForm, model: Magistral) -> Attachment:
-    data = decoded(form.data)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"file{Path(safe_name(form.name)).suffix}"
-        path.write_bytes(data)
-        return read_attachment(path, model.tokenizer, name=form.name)
 
 
 def _send(services: Services, form: QuestionForm) -> Result:

@@ -2,7 +2,6 @@
 
 import io
 import time
-from pathlib import Path
 
 import pytest
 from pypdf import PdfWriter
@@ -19,12 +18,6 @@ from magistral_mlx.app.files.attachments import (
 )
 from magistral_mlx.errors import UserError
 from magistral_mlx.text.tokenizer import Tokenizer
-
-
-def written(folder: Path, data: bytes, name: str = "notes.txt") -> Path:
-    path = folder / name
-    path.write_bytes(data)
-    return path
 
 
 def pdf(*lines: str, password: str | None = None, owner: str | None = None) -> bytes:
@@ -61,17 +54,13 @@ def pdf(*lines: str, password: str | None = None, owner: str | None = None) -> b
         b"\xfe\xff" + "größer\n第二".encode("utf-16-be"),
     ],
 )
-def test_text_is_read_in_utf8_and_utf16(
-    tmp_path: Path, tokenizer_v11: Tokenizer, data: bytes
-) -> None:
-    attachment = read_attachment(written(tmp_path, data), tokenizer_v11)
+def test_text_is_read_in_utf8_and_utf16(tokenizer_v11: Tokenizer, data: bytes) -> None:
+    attachment = read_attachment(data, "notes.txt", tokenizer_v11)
     assert attachment.text == "größer\n第二"
 
 
-def test_the_token_count_is_what_the_file_adds_to_a_prompt(
-    tmp_path: Path, tokenizer_v11: Tokenizer
-) -> None:
-    attachment = read_attachment(written(tmp_path, b"one two three\n" * 50), tokenizer_v11)
+def test_the_token_count_is_what_the_file_adds_to_a_prompt(tokenizer_v11: Tokenizer) -> None:
+    attachment = read_attachment(b"one two three\n" * 50, "notes.txt", tokenizer_v11)
     alone = len(tokenizer_v11.encode("\n\nSum it up."))
     both = len(tokenizer_v11.encode(with_attachments("Sum it up.", [attachment])))
     assert abs(both - alone - attachment.tokens) <= 1
@@ -89,31 +78,26 @@ def test_the_token_count_is_what_the_file_adds_to_a_prompt(
     ],
 )
 def test_what_is_not_text_is_refused_by_name(
-    tmp_path: Path, tokenizer_v11: Tokenizer, data: bytes, name: str, message: str
+    tokenizer_v11: Tokenizer, data: bytes, name: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        read_attachment(written(tmp_path, data, name), tokenizer_v11)
+        read_attachment(data, name, tokenizer_v11)
 
 
 def test_large_files_are_refused_before_they_are_decoded(
-    tmp_path: Path, tokenizer_v11: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    tokenizer_v11: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = written(tmp_path, b"a" * 3_000_000)
+    data = b"a" * 3_000_000
     with pytest.raises(UserError, match="3,000,000 characters; the limit is 1,000,000"):
-        read_attachment(path, tokenizer_v11)
+        read_attachment(data, "long.txt", tokenizer_v11)
     monkeypatch.setattr(attachments, "MAX_FILE_BYTES", 1 << 20)
     with pytest.raises(UserError, match="larger than 1 MB"):
-        read_attachment(path, tokenizer_v11)
+        read_attachment(data, "long.txt", tokenizer_v11)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path, tokenizer_v11: Tokenizer) -> None:
-    with pytest.raises(UserError, match=r"gone\.txt cannot be read"):
-        read_attachment(tmp_path / "gone.txt", tokenizer_v11)
-
-
-def test_the_text_of_all_pages_of_a_pdf_is_read(tmp_path: Path, tokenizer_v11: Tokenizer) -> None:
-    path = written(tmp_path, pdf("Twelve apples", "", "and thirty"), "a.pdf")
-    assert read_attachment(path, tokenizer_v11).text == "Twelve apples\n\nand thirty"
+def test_the_text_of_all_pages_of_a_pdf_is_read(tokenizer_v11: Tokenizer) -> None:
+    data = pdf("Twelve apples", "", "and thirty")
+    assert read_attachment(data, "a.pdf", tokenizer_v11).text == "Twelve apples\n\nand thirty"
 
 
 def test_a_pdf_that_only_forbids_printing_is_read() -> None:
