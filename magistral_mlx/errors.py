@@ -1,8 +1,8 @@
-"""Errors whose message a person can act on."""
+"""Errors with messages that say what to do."""
 
 
 class UserError(ValueError):
-    """Input that is refused. The message is one sentence: the value, and the remedy.
+    """Refused input. The message is one sentence with the value and the remedy.
 
     The command line prints it and exits with 2; the server answers with HTTP 4xx.
     """
@@ -13,7 +13,7 @@ class CheckpointError(UserError):
 
 
 class RequestError(UserError):
-    """A generation request that cannot be served as asked.
+    """An option or a request that cannot be served.
 
     field: the option whose value is refused, if it is one option.
     """
@@ -28,4 +28,4 @@ class EngineError(RuntimeError):
 
 
 class QueueFullError(EngineError):
-    """As many requests wait as may."""
+    """The queue of waiting requests is full."""

@@ -170,7 +170,7 @@ class PrefixCache:
                 self._disk.write(entry.tokens, entry.cache, used=entry.used, stop=stop)
 
     def close(self) -> None:
-        """Write to disk what the time for closing allows, and forget everything."""
+        """Write unsaved KV to disk within the time for closing, and drop everything."""
         if self._disk is not None:
             end = time.monotonic() + CLOSING_SECONDS
             self.save(stop=lambda: time.monotonic() > end, most_bytes=CLOSING_BYTES)
@@ -178,14 +178,14 @@ class PrefixCache:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything that is in memory."""
+        """Drop all KV in memory."""
         for entry in list(self._entries.values()):
             self._forget(entry)
 
     def _on_disk(
         self, tokens: Sequence[int], precision: KVPrecision, found: tuple[_Entry, int] | None
     ) -> int:
-        """Tokens that the disk serves, when that is more than what was found in memory, or 0."""
+        """The length of a prefix on disk, if it is worth reading beside the one in memory, or 0."""
         if self._disk is None:
             return 0
         in_memory = found[1] if found is not None else 0

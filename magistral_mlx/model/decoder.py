@@ -123,7 +123,7 @@ class _Layers(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        # On the CPU, MLX compiles by calling a C++ compiler: seconds, where there is one at all.
+        # On the CPU, MLX compiles with a C++ compiler, which takes seconds and may be missing.
         swiglu = _swiglu if on_cpu() else mx.compile(_swiglu, shapeless=True)
         self.layers = [_Layer(config, index, swiglu) for index in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)

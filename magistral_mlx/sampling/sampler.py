@@ -135,7 +135,7 @@ class Sampler:
     """Draws tokens from rows of logits; on a GPU the arithmetic is compiled once."""
 
     def __init__(self) -> None:
-        # On the CPU, MLX compiles by calling a C++ compiler: seconds, where there is one at all.
+        # On the CPU, MLX compiles with a C++ compiler, which takes seconds and may be missing.
         self._draw_rows = _draw_rows if on_cpu() else mx.compile(_draw_rows)
 
     def sample(self, logits: mx.array, draws: Sequence[Draw]) -> Sampled:
