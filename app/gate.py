@@ -1,4 +1,4 @@
-"""What of the page's server can be reached, and by whom: an ASGI layer around Gradio."""
+"""Which paths of the page's server are open, and to whom: an ASGI layer around Gradio."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -24,7 +24,7 @@ OPEN_PATHS = frozenset(
     }
 )
 OPEN_FOLDERS = ("/assets/", "/static/", SCRIPTS, f"{GRADIO}/heartbeat/")
-"""All that the page needs. Gradio's routes that read or keep files are not among them."""
+"""All paths that the page needs. Gradio's routes that read or keep files are closed."""
 
 POLICY = "; ".join(
     (
@@ -49,15 +49,15 @@ HEADERS = (
 
 
 async def refuse_host(_scope: Scope, _receive: Receive, send: Send, host: str) -> None:
-    """Answer a request by a name that is not this machine's."""
+    """Answer a request for a host name that is not this machine's."""
     await _refuse(send, 400, f"{host!r} is not served: open the page at its address.".encode())
 
 
 class PageGate:
-    """Lets through what the page needs, asked for by the page itself."""
+    """Passes on the page's own requests, and refuses all others."""
 
     def __init__(self, app: App, *, others: tuple[str, ...] = ()) -> None:
-        """others: beginnings of paths that are not the page's, to be left alone ("/v1")."""
+        """others: prefixes of paths that are not the page's, passed on unchecked ("/v1")."""
         self._app = app
         self._others = others
 
@@ -78,7 +78,7 @@ def _is_open(path: str) -> bool:
 
 
 def _is_foreign(scope: Scope) -> bool:
-    """A request that another site's script sent: browsers say so in Origin or Sec-Fetch-Site."""
+    """Whether another site's script sent it, by the browser's Origin or Sec-Fetch-Site header."""
     headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
     if scope["method"] in ("GET", "HEAD"):
         return False
