@@ -119,7 +119,7 @@ def _bracket_formula(state: StateInline, silent: bool) -> bool:
 
 
 def _bracket_block(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
-    r"""The rule for \[ … \] on lines of its own, perhaps with a number: \[ … \] (1)."""
+    r"""The rule for \[ … \] on separate lines, with or without a number: \[ … \] (1)."""
     start = state.bMarks[start_line] + state.tShift[start_line]
     if not state.src.startswith("\\[", start):
         return False

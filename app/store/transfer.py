@@ -36,19 +36,19 @@ _Name = Annotated[str, Field(max_length=200)]
 _Time = Annotated[float, Field(ge=0, le=_LATEST, allow_inf_nan=False)]
 
 
-class _Entry(BaseModel):
+class _FilePart(BaseModel):
     """A part of the file. Unknown fields are ignored; values are never converted."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
 
-class _AttachmentEntry(_Entry):
+class _AttachmentEntry(_FilePart):
     name: _Name
     text: str
     tokens: Count
 
 
-class _MessageEntry(_Entry):
+class _MessageEntry(_FilePart):
     id: _Name
     parent: str | None = None
     role: MessageRole
@@ -62,7 +62,7 @@ class _MessageEntry(_Entry):
     created: _Time
 
 
-class _ConversationEntry(_Entry):
+class _ConversationEntry(_FilePart):
     title: Annotated[str, Field(max_length=1_000)]
     created: _Time
     updated: _Time
@@ -70,7 +70,7 @@ class _ConversationEntry(_Entry):
     leaf: str | None = None
 
 
-class _ConversationFile(_Entry):
+class _ConversationFile(_FilePart):
     conversation: _ConversationEntry
     messages: Annotated[list[_MessageEntry], Field(max_length=MAX_MESSAGES)]
 
