@@ -1,14 +1,14 @@
 """When the tokens of an output arrive, from our engine or another."""
 
+import collections.abc
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from queue import SimpleQueue
 
-from magistral_mlx.engine import sequence as engine_sequence
 from magistral_mlx.engine.engine import Engine
 from magistral_mlx.engine.request import Request
+from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.errors import EngineError
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText
 from magistral_mlx.kv.cache import KVPrecision
@@ -79,7 +79,7 @@ class TimedOutput:
         return max((known for when, known in self.marks if when <= time), default=0)
 
 
-def joint_decode_rate(outputs: Sequence[TimedOutput]) -> float | None:
+def joint_decode_rate(outputs: collections.abc.Sequence[TimedOutput]) -> float | None:
     """Tokens per second of all streams while all of them decode; None if that time is too short."""
     start = max(output.first for output in outputs)
     stop = min(output.last for output in outputs)
@@ -93,7 +93,7 @@ class Recording:
     def __init__(
         self,
         engine: Engine,
-        prompt: Sequence[int],
+        prompt: collections.abc.Sequence[int],
         tokens: int,
         *,
         precision: KVPrecision | None = None,
@@ -101,7 +101,7 @@ class Recording:
         """Submit it: greedy, exactly `tokens` tokens."""
         self._output = TimedOutput()
         self._engine = engine
-        self._sequence: engine_sequence.Sequence | None = None
+        self._sequence: Sequence | None = None
         self._ended: SimpleQueue[Event] = SimpleQueue()
         self._marks: SimpleQueue[int] = SimpleQueue()
         request = Request(
@@ -154,7 +154,7 @@ class Recording:
 
 def run_ours(
     engine: Engine,
-    prompts: Sequence[Sequence[int]],
+    prompts: collections.abc.Sequence[collections.abc.Sequence[int]],
     tokens: int,
     *,
     precision: KVPrecision | None = None,

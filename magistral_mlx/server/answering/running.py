@@ -1,9 +1,10 @@
 """The answers to one request: events from the engine's thread as one stream in the event loop."""
 
 import asyncio
+import collections.abc
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from starlette.requests import Request as HttpRequest
 
 from magistral_mlx.api import Magistral
 from magistral_mlx.engine.request import Request
-from magistral_mlx.engine.sequence import Sequence as EngineSequence
+from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText
 from magistral_mlx.reply import Reply, ReplyBuilder
 from magistral_mlx.server.errors import ApiError
@@ -57,11 +58,11 @@ class RunningAnswers:
         self._lock = threading.Lock()  # of the next three, which the engine's thread uses too
         self._waiting: deque[ChoiceEvent] = deque()
         self._awake = False
-        self._sequences: list[EngineSequence] = []
+        self._sequences: list[Sequence] = []
         self._closed = False
         self._failed = False
 
-    def submit(self, requests: Sequence[Request]) -> None:
+    def submit(self, requests: collections.abc.Sequence[Request]) -> None:
         """Hand the requests to the engine; in a thread, because grammars take time to compile."""
         self.prompt_tokens = len(requests[0].prompt)
         for choice, request in enumerate(requests):
