@@ -1,6 +1,5 @@
 """The output's safetensors files: planned, written block by block, and checked."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,13 @@ from typing import BinaryIO, Self
 import mlx.core as mx
 import numpy as np
 
-from magistral_mlx.checkpoint.safetensors_header import LENGTH_BYTES, TensorEntry, TensorSpec
+from magistral_mlx.checkpoint.safetensors_header import (
+    LENGTH_BYTES,
+    TensorEntry,
+    TensorSpec,
+    header_bytes,
+    parse_header,
+)
 from magistral_mlx.errors import CheckpointError
 
 SHARD_BYTES = 5 << 30
@@ -160,24 +165,9 @@ def _file_name(number: int, count: int) -> str:
 
 
 def _shard(file_name: str, tensors: list[TensorSpec]) -> Shard:
-    header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
-    position = 0
-    for tensor in tensors:
-        header[tensor.name] = {
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": [position, position + tensor.nbytes],
-        }
-        position += tensor.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    entries = {}
-    position = LENGTH_BYTES + len(text)
-    for tensor in tensors:
-        stop = position + tensor.nbytes
-        entries[tensor.name] = TensorEntry(tensor.dtype, tensor.shape, position, stop)
-        position = stop
-    return Shard(file_name, len(text).to_bytes(LENGTH_BYTES, "little") + text, entries)
+    header = header_bytes(tensors, {"format": "mlx"})
+    size = len(header) + sum(tensor.nbytes for tensor in tensors)
+    return Shard(file_name, header, parse_header(header[LENGTH_BYTES:], size, Path(file_name)))
 
 
 def _plain_bytes(rows: mx.array) -> memoryview:

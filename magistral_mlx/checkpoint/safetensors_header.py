@@ -1,7 +1,7 @@
 """The header of a safetensors file: names, types, shapes and byte ranges, without the data."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -59,6 +59,23 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
             f"{path} cannot be read ({error.strerror}): restore the file and run this again."
         ) from error
     return parse_header(text, size, path)
+
+
+def header_bytes(tensors: Iterable[TensorSpec], metadata: Mapping[str, str]) -> bytes:
+    """The header of a file with these tensors in order, with its length before it."""
+    header: dict[str, object] = {"__metadata__": metadata}
+    start = 0
+    for tensor in tensors:
+        stop = start + tensor.nbytes
+        header[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [start, stop],
+        }
+        start = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
 def parse_header(text: bytes, file_size: int, path: Path) -> dict[str, TensorEntry]:

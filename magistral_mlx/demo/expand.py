@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import mlx.core as mx
 from safetensors import safe_open
 
 from magistral_mlx import spec
+from magistral_mlx.checkpoint.tensor_names import MISTRAL_NAMES
 from magistral_mlx.demo.tekken import VOCAB_SIZE, write_tekken
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.folders import CACHE_VARIABLE, cache_folder
@@ -21,20 +21,6 @@ from magistral_mlx.folders import CACHE_VARIABLE, cache_folder
 Layout = Literal["hf", "mistral"]
 
 _TABLES = ("model.embed_tokens.weight", "lm_head.weight")
-_MISTRAL_NAMES = {
-    "model.embed_tokens": "tok_embeddings",
-    "model.norm": "norm",
-    "lm_head": "output",
-    "input_layernorm": "attention_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attention.wq",
-    "self_attn.k_proj": "attention.wk",
-    "self_attn.v_proj": "attention.wv",
-    "self_attn.o_proj": "attention.wo",
-    "mlp.gate_proj": "feed_forward.w1",
-    "mlp.down_proj": "feed_forward.w2",
-    "mlp.up_proj": "feed_forward.w3",
-}
 
 
 def demo_source(layout: Layout = "hf") -> Path:
@@ -156,17 +142,10 @@ def _write_mistral(folder: Path, weights: dict[str, mx.array], config: dict[str,
     }
     _write_json(folder / "params.json", params)
     renamed = {
-        _mistral_name(name): _interleaved(name, array, int(config["head_dim"]))
+        MISTRAL_NAMES.of(name): _interleaved(name, array, int(config["head_dim"]))
         for name, array in weights.items()
     }
     mx.save_safetensors(str(folder / "consolidated.safetensors"), renamed, {"format": "pt"})
-
-
-def _mistral_name(name: str) -> str:
-    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
-    if layer:
-        return f"layers.{layer[1]}.{_MISTRAL_NAMES[layer[2]]}.weight"
-    return f"{_MISTRAL_NAMES[name.removesuffix('.weight')]}.weight"
 
 
 def _interleaved(name: str, array: mx.array, head_dim: int) -> mx.array:

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from magistral_mlx.checkpoint.safetensors_header import (
     HEADER_LIMIT,
     LENGTH_BYTES,
     TensorSpec,
+    header_bytes,
     parse_header,
 )
 from magistral_mlx.errors import CheckpointError
@@ -76,7 +76,7 @@ class KVFile:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole file."""
-        return len(header_bytes(self)) + sum(tensor.nbytes for tensor in _all_tensors(self))
+        return len(_header(self)) + sum(tensor.nbytes for tensor in _all_tensors(self))
 
 
 def write_kv_file(
@@ -146,12 +146,7 @@ class KVReader(AbstractContextManager["KVReader"]):
         if self._read(DIGEST_BYTES) != expected:
             raise KVFileError("its checksum is wrong")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._input.close()
 
     def _read_head(self, path: Path) -> KVFile:
@@ -165,7 +160,7 @@ class KVReader(AbstractContextManager["KVReader"]):
         tokens = np.frombuffer(self._read(tensors[0].nbytes), np.uint32).tolist()
         file = KVFile(path, kind, model, tuple(tokens), tensors[1:-1])
         # Only the exact header that this program writes is accepted.
-        if header_bytes(file) != start + text or path.name != file_name(kind, tokens):
+        if _header(file) != start + text or path.name != file_name(kind, tokens):
             raise KVFileError("it was not written by this program")
         return file
 
@@ -182,9 +177,11 @@ def _write(output: io.FileIO, file: KVFile, rows: Iterable[Rows], stop: Callable
 
     def put(data: bytes | memoryview) -> None:
         digest.update(data)
-        _write_all(output, data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[output.write(rest) :]
 
-    put(header_bytes(file))
+    put(_header(file))
     put(np.array(file.tokens, np.uint32).tobytes())
     arrays = iter(rows)
     for tensor in file.tensors:
@@ -196,12 +193,6 @@ def _write(output: io.FileIO, file: KVFile, rows: Iterable[Rows], stop: Callable
         put(array.data.cast("B"))
     put(digest.digest())
     return True
-
-
-def _write_all(output: io.FileIO, data: bytes | memoryview) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[output.write(rest) :]
 
 
 def _check_owner(file: io.BufferedReader) -> None:
@@ -223,21 +214,8 @@ def name_start(fingerprint: str) -> str:
     return f"{fingerprint[:16]}-"
 
 
-def header_bytes(file: KVFile) -> bytes:
-    """The header, with its length before it."""
-    entries: dict[str, object] = {"__metadata__": _metadata(file.kind, model=file.model)}
-    start = 0
-    for tensor in _all_tensors(file):
-        offsets = [start, start + tensor.nbytes]
-        entries[tensor.name] = {
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": offsets,
-        }
-        start = offsets[1]
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(LENGTH_BYTES, "little") + text
+def _header(file: KVFile) -> bytes:
+    return header_bytes(_all_tensors(file), _metadata(file.kind, model=file.model))
 
 
 def parse_kv_header(
