@@ -1,14 +1,13 @@
-"""What a KV cache of 8 or 4 bits costs in quality, and what it saves, beside one as computed.
+"""What a KV cache of 8 or 4 bits costs in quality, beside one as computed.
 
-    python benchmarks/kv_precision.py [--model demo] [--questions 16] [--context 2048]
+    python benchmarks/kv_precision.py [--model demo] [--questions 16]
 
-Quality: a model answers arithmetic questions greedily with the exact cache, and the same tokens
+A model answers arithmetic questions greedily with the exact cache, and the same tokens
 are run again with each precision. Attention error is the norm of the difference over the norm of
 the exact output, from the same queries, keys and values, the mean of all layers and texts. KL is
 that of the next token's distribution from the exact one, over the answers' tokens.
 
-Speed: the attention of one layer of Magistral Small, of one new token after a context. Prefill and
-decode rates of a whole model: magistral-mlx bench --prompts 2k --streams 1 --kv 16,8,4.
+Prefill and decode rates: magistral-mlx bench --prompts 2k --streams 1 --kv 16,8,4.
 """
 
 import argparse
@@ -16,7 +15,6 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -24,14 +22,11 @@ import numpy as np
 from rich.console import Console
 
 from magistral_mlx.bench.report_parts import json_line, records_table
-from magistral_mlx.bench.spread import four_digits, in_turn, seconds_of
+from magistral_mlx.bench.spread import four_digits
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import convert
 from magistral_mlx.demo.questions import held_out_questions
-from magistral_mlx.device import compute_dtype
 from magistral_mlx.kv.cache import KVCache, KVPrecision, kv_precision
-from magistral_mlx.kv.quantised import QuantisedKVCache
-from magistral_mlx.memory.plan import magistral_small
 from magistral_mlx.model.decoder import Decoder, load_decoder
 from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.text.conversation import Message, build_prompt
@@ -51,8 +46,6 @@ COLUMNS = {
     "KL, nats": "{kl_mean:.2e}",
     "KL, 99 %": "{kl_p99:.2e}",
     "same top token": "{same_top_token:.2%}",
-    "24B layer: bytes a token": "{layer_bytes_token:,.0f}",
-    "ms": "{layer_ms:.2f}",
 }
 
 Figures = dict[str, float]
@@ -71,8 +64,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="demo", help='an MLX folder, or "demo"')
     parser.add_argument("--questions", type=int, default=16)
-    parser.add_argument("--context", type=int, default=2048, help="tokens before those timed")
-    parser.add_argument("--rounds", type=int, default=20, help="steps to take the median of")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         demo = args.model == "demo"
@@ -86,18 +77,15 @@ def main() -> None:
         )
         for question in held_out_questions(args.questions)
     ]
-    speeds = layer_speed(args.context, args.rounds)
-    results = [one | two for one, two in zip(quality(decoder, texts), speeds, strict=True)]
-    records = [{"name": n, **result} for n, result in zip(PRECISIONS, results, strict=True)]
-    table = records_table(f"Layer at {args.context:,} tokens", COLUMNS, records, left=["KV cache"])
-    Console(width=110).print(table)
+    results = quality(decoder, texts)
     figures = [
-        {"bits": precision.bits, "start": precision.start}
-        | {name: four_digits(value) for name, value in result.items()}
-        for precision, result in zip(PRECISIONS.values(), results, strict=True)
+        {"name": name, "bits": precision.bits, "start": precision.start, **result}
+        for (name, precision), result in zip(PRECISIONS.items(), results, strict=True)
     ]
+    table = records_table("KV precision", COLUMNS, figures, left=["KV cache"])
+    Console(width=110).print(table)
     tokens = sum(len(text.ids) - text.prompt for text in texts)
-    settings = {"model": args.model, "context": args.context, "texts": len(texts)}
+    settings = {"model": args.model, "texts": len(texts)}
     print(json_line("kv_precision", settings | {"answer_tokens": tokens, "results": figures}))
 
 
@@ -120,12 +108,13 @@ class _Differences:
     same: list[bool] = field(default_factory=list)
 
     def figures(self) -> Figures:
-        return {
+        figures = {
             "attention_error": statistics.mean(self.errors),
             "kl_mean": statistics.mean(self.kl),
             "kl_p99": float(np.percentile(self.kl, 99)),
             "same_top_token": statistics.mean(self.same),
         }
+        return {name: four_digits(value) for name, value in figures.items()}
 
 
 def quality(decoder: Decoder, texts: Sequence[AnsweredPrompt]) -> list[Figures]:
@@ -172,47 +161,8 @@ def _log_probabilities(decoder: Decoder, cache: KVCache, text: AnsweredPrompt) -
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def layer_speed(context: int, rounds: int) -> list[Figures]:
-    """Attention of one layer of Magistral Small's shape, of one new token, all in turn."""
-    config = magistral_small()
-    shape = (1, config.num_key_value_heads, context, config.head_dim)
-    dtype = compute_dtype(config.dtype)
-    keys, values = (mx.random.normal(shape, key=mx.random.key(i)).astype(dtype) for i in (0, 1))
-    queries = mx.repeat(keys[:, :, :1], config.num_attention_heads // shape[1], axis=1)
-    caches = [_layer_cache(precision, config.head_dim) for precision in PRECISIONS.values()]
-    for cache in caches:
-        cache.update(0, keys, values)
-        cache.advance(context)
-        mx.eval(cache.arrays)
-    one = keys[:, :, :1]
-    steps = [partial(seconds_of, partial(_attend, cache, queries, one)) for cache in caches]
-    times = in_turn(steps, rounds=rounds)
-    return [
-        {"layer_ms": 1e3 * statistics.median(seconds), "layer_bytes_token": _bytes_per_token(cache)}
-        for cache, seconds in zip(caches, times, strict=True)
-    ]
-
-
-def _attend(cache: KVCache, queries: mx.array, one: mx.array) -> None:
-    mx.eval(cache.attend(0, queries, one, one, scale=queries.shape[3] ** -0.5))
-    cache.advance(1)
-
-
-def _layer_cache(precision: KVPrecision, head_dim: int) -> KVCache:
-    return KVCache(1) if precision.bits is None else QuantisedKVCache(1, head_dim, precision)
-
-
 def _cache(decoder: Decoder, precision: KVPrecision) -> KVCache:
     return decoder.make_cache(bits=precision.bits, start=precision.start)
-
-
-def _bytes_per_token(cache: KVCache) -> float:
-    """Of a quantised token, without unused room."""
-    return sum(
-        array.nbytes / array.shape[2]
-        for array in cache.arrays
-        if array.shape[2] != cache.precision.start
-    )
 
 
 if __name__ == "__main__":

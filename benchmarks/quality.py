@@ -5,34 +5,32 @@
 
 By default the demo model, on held-out questions with their reasoning and answers. Another source is
 measured on a text file, in pieces of 512 tokens. With --calibration, conversions that are weighted
-by importance and calibrated on that text are measured too; it should be another text. With
---mlx-lm, so are mlx-lm's GPTQ and AWQ on the same pieces of it. "Rounded" gives the bytes of
-mlx_lm.convert.
+by importance and calibrated on that text are measured too; it should be another text. "Rounded"
+gives the bytes of mlx_lm.convert.
 """
 
 import argparse
 import math
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 from rich.console import Console
 
 from magistral_mlx import spec
-from magistral_mlx.bench.report_parts import figures_table, json_line
+from magistral_mlx.bench.report_parts import json_line, records_table
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import ConversionOptions, convert
 from magistral_mlx.convert.output.manifest import StoredModel, open_stored
 from magistral_mlx.convert.rounding.calibration import embedded_pieces, load_stored
 from magistral_mlx.convert.rounding.importance import EMBEDDING, write_importance
 from magistral_mlx.convert.rounding.layer_walk import product, walk
-from magistral_mlx.convert.rounding.recipe import AFFINE
 from magistral_mlx.convert.sources.open_source import open_source
 from magistral_mlx.demo.questions import held_out_questions
 from magistral_mlx.memory.byte_counts import weight_bytes
@@ -42,12 +40,19 @@ from magistral_mlx.text.tokenizer import Tokenizer
 PIECE = 512
 MIXED_BITS = 4.0
 FITTED, ROUNDED, WEIGHTED, CALIBRATED = "fitted", "rounded", "weighted", "calibrated"
-MLX_LM: dict[str, Literal["GPTQ", "AWQ"]] = {"mlx-lm GPTQ": "GPTQ", "mlx-lm AWQ": "AWQ"}
 BOTH = "calibrated and weighted"
 """For a model whose embedding is its head: the embedding is weighted, the rest calibrated."""
 
 METHODS = (ROUNDED, FITTED, WEIGHTED, CALIBRATED)
-COLUMNS = ("weights", "bits", "error", "perplexity", "KL, nats", "same top token", "s")
+COLUMNS = {
+    "weights": "{name}",
+    "bits": "{bits:.2f}",
+    "error": "{weight_error:.2%}",
+    "perplexity": "{perplexity:.4f}",
+    "KL, nats": "{kl:.3e}",
+    "same top token": "{same_top:.2%}",
+    "s": "{seconds:.0f}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Setting:
 PLAIN = (("q4", 64), ("q3", 64), ("q4", 32), ("q3", 32))
 SETTINGS = (
     *(Setting(recipe, size, method) for recipe, size in PLAIN for method in METHODS),
-    *(Setting("q4", 64, method) for method in (BOTH, *MLX_LM)),
+    Setting("q4", 64, BOTH),
     Setting("mixed", 64, FITTED),
     Setting("mixed", 64, CALIBRATED),
     Setting("q8", 64, ROUNDED),
@@ -81,18 +86,11 @@ class WeightQuality:
 
     name: str
     bits: float
-    weight_error: float | None
+    weight_error: float
     perplexity: float
     kl: float
     same_top: float
     seconds: float
-
-    def cells(self) -> tuple[str, ...]:
-        """For the table of benchmarks/README.md."""
-        error = "" if self.weight_error is None else f"{self.weight_error:.2%}"
-        kl, same = f"{self.kl:.3e}", f"{self.same_top:.2%}"
-        numbers = (f"{self.bits:.2f}", error, f"{self.perplexity:.4f}", kl, same)
-        return (self.name, *numbers, f"{self.seconds:.0f}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +140,9 @@ def main() -> None:
             results.append(measure(setting, options, work, expected, pieces))
             print(results[-1], flush=True)
     tokens = sum(len(piece.ids) - piece.start for piece in pieces)
-    rows = [result.cells() for result in results]
-    table = figures_table(f"{tokens:,} tokens", COLUMNS, rows, left=COLUMNS[:1])
-    Console(width=110).print(table)
     figures = [asdict(result) for result in results]
+    table = records_table(f"{tokens:,} tokens", COLUMNS, figures, left=["weights"])
+    Console(width=110).print(table)
     print(json_line("quality", {"tokens": tokens, "results": figures}))
 
 
@@ -155,7 +152,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--source", default="demo")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--calibration", type=Path)
-    parser.add_argument("--mlx-lm", action="store_true", help="measure mlx-lm's GPTQ and AWQ too")
     parser.add_argument("--module", action="append", default=[], help="PATTERN=RECIPE, for all")
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--pieces", type=int, default=16)
@@ -189,7 +185,7 @@ def chosen(options: argparse.Namespace, tied: bool) -> Iterator[Setting]:
     for setting in SETTINGS:
         method = setting.method
         named = not options.only or any(part in setting.name for part in options.only)
-        possible = options.mlx_lm if method in MLX_LM else tied or method != BOTH
+        possible = tied or method != BOTH
         needs_text = method not in (ROUNDED, FITTED)
         if named and possible and not (needs_text and options.calibration is None):
             yield setting
@@ -205,15 +201,13 @@ def measure(
     """Convert with one setting and compare with the exact model."""
     importance = importance_of(options, work) if setting.method in (WEIGHTED, BOTH) else None
     started = time.monotonic()
-    convert_one = convert_theirs if setting.method in MLX_LM else convert_ours
-    stored = open_stored(convert_one(setting, options, work, importance))
+    stored = open_stored(convert_with(setting, options, work, importance))
     seconds = time.monotonic() - started
     config = stored.checkpoint.config
     plain = replace(config, quantization=None, module_quantization=())
     weights = weight_bytes(plain, "bfloat16") // 2
     bits = 8 * weight_bytes(config, "bfloat16") / weights
-    errors = [error.mean for error in stored.errors.values()]
-    mean = sum(errors) / len(errors) if errors else None
+    mean = statistics.mean(error.mean for error in stored.errors.values())
     found = compare(ModelStates.of(stored, pieces), expected, pieces)
     return WeightQuality(setting.name, bits, mean, *found, seconds)
 
@@ -227,7 +221,7 @@ def importance_of(options: argparse.Namespace, work: Path) -> Path:
     return file
 
 
-def convert_ours(
+def convert_with(
     setting: Setting, options: argparse.Namespace, work: Path, importance: Path | None
 ) -> Path:
     """The folder of one setting."""
@@ -245,21 +239,6 @@ def convert_ours(
             force=True,
         ),
     )
-
-
-def convert_theirs(
-    setting: Setting, options: argparse.Namespace, work: Path, importance: Path | None
-) -> Path:
-    """The folder that mlx-lm makes, with the embedding stored as in ours."""
-    # It imports a part of mlx-lm that nothing else here needs.
-    from mlx_lm_calibrated import Storage, write_calibrated
-
-    del importance
-    rules = [rule.partition("=") for rule in (f"{EMBEDDING}={setting.recipe}", *options.module)]
-    embedding = [recipe for module, _, recipe in rules if module == EMBEDDING][-1]
-    storage = Storage(AFFINE[setting.recipe], setting.group_size, AFFINE[embedding])
-    output, way = work / "theirs", MLX_LM[setting.method]
-    return write_calibrated(work / "bf16", output, options.calibration, way=way, storage=storage)
 
 
 def compare(

@@ -45,10 +45,8 @@ def main() -> None:
 
 def measure(rows: int, rounds: int) -> dict[str, float]:
     """Median milliseconds per step, the median ratio, and how often the short way was enough."""
-    sampler, draws = (
-        Sampler(),
-        [Draw(SamplingParams(), seed=row, position=0) for row in range(rows)],
-    )
+    sampler = Sampler()
+    draws = [Draw(SamplingParams(), seed=row, position=0) for row in range(rows)]
     theirs = make_sampler(temp=0.7, top_p=0.95)
     samplers: dict[str, Callable[[mx.array], object]] = {
         OURS: lambda logits: mx.eval(*_outcome(sampler, logits, draws)),

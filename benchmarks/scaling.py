@@ -1,18 +1,15 @@
-"""What ranks and replicas give, on paper and on this machine.
+"""What ranks and replicas give, on paper.
 
-    python benchmarks/scaling.py [--local] [--quick]
+    python benchmarks/scaling.py
 
-On paper: Magistral Small at 4 bits on Macs, from the bytes that a step reads, the arithmetic of a
-prompt, and two all-reduces of (T, 5120) per layer over a link. --local checks the same sum here,
-with the ranks of scaling_local.py. Nothing else should run then.
+Magistral Small at 4 bits on Macs, from the bytes that a step reads, the arithmetic of a prompt, and
+two all-reduces of (T, 5120) per layer over a link.
 """
 
-import argparse
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from scaling_local import check_ranks
 
 from magistral_mlx.bench.bandwidth import step_bytes_read
 from magistral_mlx.bench.cases import Case
@@ -50,14 +47,6 @@ FLEET = {
     "Streams": "{streams:,}",
     "Tokens/s": "{tokens_per_second:,.0f}",
     "Bytes/s through the proxy": "{sent:,.0f}",
-}
-LOCAL = {
-    "Ranks": "{ranks}",
-    "Tokens": "{tokens}",
-    "Part, s": "{part:.4f}",
-    "All-reduces, s": "{all_reduces:.4f}",
-    "Step, s": "{measured:.4f}",
-    "Step / sum": "{ratio:.2f}",
 }
 """Columns of the tables."""
 
@@ -200,19 +189,11 @@ def fleets(mac: Mac, link: Link) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print the tables, and end with one line of JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--local", action="store_true", help="check the sum on this machine")
-    parser.add_argument("--quick", action="store_true", help="--local with fewer steps")
-    args = parser.parse_args()
     paper, fleet = on_paper(), fleets(MACS[2], LINKS[1])
     console = Console(width=120)
     console.print(records_table("Ranks, on paper", PAPER, paper, left=("Mac", "Link")))
     console.print(records_table("Replicas, on paper", FLEET, fleet))
-    checked: list[dict[str, float]] = []
-    if args.local:
-        checked = list(check_ranks(steps=50 if args.quick else 400))
-        console.print(records_table("Checked here", LOCAL, checked))
-    print(json_line("scaling", {"paper": paper, "fleet": fleet, "local": checked}))
+    print(json_line("scaling", {"paper": paper, "fleet": fleet}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the demo model, stored in the type that both compute in.
 """
 
 import argparse
-import math
 import os
 import random
 import statistics
@@ -23,6 +22,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 from openai.types.chat import ChatCompletionMessageParam
 from rich.console import Console
 from rich.table import Table
@@ -110,7 +110,9 @@ def under_load(name: str, folder: Path, jobs: Sequence[Job]) -> dict[str, float]
     figures = {"tokens": float(tokens), "tokens_per_second": tokens / seconds}
     for label, values in (("first", firsts), ("gap", gaps)):
         for percent in (50, 95, 99):
-            figures[f"{label}_p{percent}"] = percentile(values, percent)
+            # The smallest value that this percentage of the values does not exceed.
+            figure = np.percentile(values, percent, method="inverted_cdf")
+            figures[f"{label}_p{percent}"] = float(figure)
     print(name, figures, file=sys.stderr, flush=True)
     return figures
 
@@ -125,12 +127,6 @@ def send(client: ChatClient, jobs: Sequence[Job]) -> list[ServedAnswer]:
 
     with ThreadPoolExecutor(len(jobs)) as pool:
         return list(pool.map(one, jobs))
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that this percentage of the values does not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def overhead(folder: Path) -> dict[str, float]:

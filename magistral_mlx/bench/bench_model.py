@@ -1,7 +1,7 @@
 """The models that are measured: converted, made up in memory, or written with random weights."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -112,10 +112,8 @@ def synthetic_model(name: str, *, limit: MemoryLimit | None = None) -> Iterator[
             costs_folder=cache_folder(),
             team=SyntheticTeam(),
         )
-        try:
+        with closing(engine):
             yield BenchModel(f"synthetic {name}", checkpoint, tokenizer, engine, made, None)
-        finally:
-            engine.close()
 
 
 @contextmanager
@@ -154,10 +152,8 @@ def unlimited_engine(folder: Path) -> Iterator[Engine]:
         window=checkpoint.config.max_position_embeddings,
         costs_folder=folder.parent,
     )
-    try:
+    with closing(engine):
         yield engine
-    finally:
-        engine.close()
 
 
 @dataclass(frozen=True)

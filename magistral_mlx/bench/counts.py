@@ -5,8 +5,8 @@ They are counted on an engine over a very small random model.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -48,7 +48,8 @@ OFTEN, ALWAYS = 50.0, 100.0
 
 def count_everything(folder: Path) -> dict[str, float]:
     """Every figure by name; less is better, except for tokens_a_step. folder: to work in."""
-    with counted_engine(folder) as counted:
+    counted = CountedEngine(write_random_model(folder / "counted", narrow_shape(2)))
+    with closing(counted.engine):
         parts = (
             _prefilled(counted),
             _second_turn(counted),
@@ -211,16 +212,6 @@ class CountedEngine:
             gate.steps = len(self._reports)
             gate.reached.set()
             gate.opened.wait(PATIENCE)
-
-
-@contextmanager
-def counted_engine(folder: Path) -> Iterator[CountedEngine]:
-    """With a model of two layers, which is written into the folder."""
-    counted = CountedEngine(write_random_model(folder / "counted", narrow_shape(2)))
-    try:
-        yield counted
-    finally:
-        counted.engine.close()
 
 
 def _is_idle(report: StepReport) -> bool:

@@ -7,6 +7,7 @@ building the graph, scheduling, reading tokens. Other programs do not lengthen p
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,15 +49,13 @@ def measure_host_time(
     mlx_lm, counted = load_mlx_lm(written), CountedEngine(written)
     prompts = [random_ids(PROMPT, seed=number) for number in range(max(STREAMS))]
     found: dict[int, HostTime] = {}
-    try:
+    with closing(counted.engine):
         for streams in STREAMS:
             sides = (
                 partial(_ours, counted, prompts[:streams]),
                 partial(_theirs, mlx_lm, prompts[:streams]),
             )
             found[streams] = host_time(*in_turn(sides, rounds=rounds, done=done))
-    finally:
-        counted.engine.close()
     return found
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,11 +83,8 @@ class MlxLmBatch:
 @contextmanager
 def mlx_lm_batch(model: nn.Module) -> Iterator[MlxLmBatch]:
     """A BatchGenerator with its defaults."""
-    generator = BatchGenerator(model)
-    try:
+    with closing(BatchGenerator(model)) as generator:
         yield MlxLmBatch(generator)
-    finally:
-        generator.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,11 @@ class _Steps:
 def _ours(model: Magistral, steps: _Steps, one: _TurnOne, question: str) -> Waits:
     tokenizer = model.tokenizer
     # Without the tokens that could close it, the reasoning fills its budget.
-    closing = [t for t in tokenizer.think_close_ids if _closes(tokenizer.token_bytes(t))]
+    closing = [
+        token
+        for token in tokenizer.think_close_ids
+        if tokenizer.token_bytes(token).lstrip().startswith(b"</")
+    ]
     bias: dict[int, float] = {tokenizer.eos_id: ALWAYS, **dict.fromkeys(closing, NEVER)}
     options = GenerationOptions(
         sampling=SamplingParams(temperature=0, logit_bias=bias),
@@ -191,10 +195,6 @@ def _ours(model: Magistral, steps: _Steps, one: _TurnOne, question: str) -> Wait
     steps.wait_for_rest()
     turns = [Message("user", question), Message("assistant", first.answer, first.reasoning)]
     return _first_text(model, [*turns, Message("user", FOLLOW_UP)])
-
-
-def _closes(piece: bytes) -> bool:
-    return piece.lstrip().startswith(b"</")
 
 
 def _first_text(model: Magistral, messages: Sequence[Message]) -> Waits:
