@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,13 +99,10 @@ def under_load(name: str, folder: Path, jobs: Sequence[Job]) -> dict[str, float]
         began = time.perf_counter()
         answers = send(client, jobs)
         seconds = time.perf_counter() - began
-    firsts = [1000 * answer.output.wait for answer in answers if answer.pieces]
+    outputs = [answer.output for answer in answers if answer.pieces]
+    firsts = [1000 * output.wait for output in outputs]
+    gaps = [1000 * gap for each in outputs for gap in each.gaps(each.submitted, each.last)]
     tokens = sum(answer.completion_tokens for answer in answers)
-    gaps = [
-        1000 * (later - sooner)
-        for answer in answers
-        for (sooner, _), (later, _) in pairwise(answer.output.marks)
-    ]
     figures = {"tokens": float(tokens), "tokens_per_second": tokens / seconds}
     for label, values in (("first", firsts), ("gap", gaps)):
         for percent in (50, 95, 99):

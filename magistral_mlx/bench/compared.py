@@ -123,22 +123,18 @@ class LlamaBench:
         return Rates(prefill=prefill, decode=decode, first_token=case.prompt / prefill)
 
     def _rate(self, arguments: Sequence[str]) -> float:
+        """Tokens per second of one test."""
         done = subprocess.run(
             [*self._command, *arguments], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no error message"])[-1]
             raise UserError(f"llama-bench ended with {done.returncode}: {last}")
-        return _tokens_per_second(done.stdout)
-
-
-def _tokens_per_second(output: str) -> float:
-    """The rate of the only test in the output of `llama-bench -o json`."""
-    try:
-        (test,) = json.loads(output)
-        return statistics.median(map(float, test["samples_ts"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"llama-bench did not print one test as JSON ({error!r}): use a llama-bench that "
-            "knows -o json and -d."
-        ) from error
+        try:
+            (test,) = json.loads(done.stdout)
+            return statistics.median(map(float, test["samples_ts"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"llama-bench did not print one test as JSON ({error!r}): use a llama-bench that "
+                "knows -o json and -d."
+            ) from error

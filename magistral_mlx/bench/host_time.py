@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import mlx.nn as nn
+import numpy as np
 
 from magistral_mlx.bench.bench_model import narrow_shape
 from magistral_mlx.bench.cases import random_ids
@@ -79,13 +80,10 @@ def _theirs(mlx_lm: nn.Module, prompts: Sequence[Sequence[int]]) -> float:
 def host_time(ours: list[float], theirs: list[float]) -> HostTime:
     """From seconds per token, round by round."""
     ratios = [other / mine for mine, other in zip(ours, theirs, strict=True)]
-    if len(ratios) > 1:
-        lower, _, upper = statistics.quantiles(ratios, n=4, method="inclusive")
-    else:
-        lower = upper = ratios[0]
+    lower, upper = np.percentile(ratios, (25, 75))
     return HostTime(
         ours=statistics.median(ours),
         theirs=statistics.median(theirs),
         ratio=statistics.median(ratios),
-        noise=(upper - lower) / 2,
+        noise=float(upper - lower) / 2,
     )

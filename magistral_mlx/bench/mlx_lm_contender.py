@@ -49,9 +49,12 @@ class MlxLmBatch:
     """
 
     def __init__(self, generator: Any) -> None:
-        """Use `mlx_lm_batch`. kv_bytes: of all streams before the latest step."""
+        """Use `mlx_lm_batch`. running: numbers of the streams that have not ended.
+
+        kv_bytes: of all streams before the latest step.
+        """
         self._generator = generator
-        self._running: set[int] = set()
+        self.running: set[int] = set()
         self.outputs: dict[int, TimedOutput] = {}
         self.kv_bytes = 0
 
@@ -62,7 +65,7 @@ class MlxLmBatch:
             [list(prompt) for prompt in prompts], max_tokens=[tokens] * len(prompts)
         )
         self.outputs |= {uid: TimedOutput(submitted) for uid in uids}
-        self._running |= set(uids)
+        self.running |= set(uids)
         return uids
 
     def step(self) -> None:
@@ -72,12 +75,7 @@ class MlxLmBatch:
         for response in responses:
             self.outputs[response.uid].add(response.token)
             if response.finish_reason is not None:
-                self._running.discard(response.uid)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all streams have ended."""
-        return not self._running
+                self.running.discard(response.uid)
 
 
 @contextmanager
@@ -99,7 +97,7 @@ def run_batch(model: nn.Module, prompts: Sequence[Sequence[int]], tokens: int) -
     """Insert all prompts at once; wait for all outputs."""
     with mlx_lm_batch(model) as batch:
         uids = batch.insert(prompts, tokens)
-        while not batch.finished:
+        while batch.running:
             batch.step()
         return BatchOutputs([batch.outputs[uid] for uid in uids], batch.kv_bytes)
 

@@ -77,11 +77,12 @@ class Machine:
 
 def this_machine() -> Machine:
     """This machine as it is now."""
+    mac = platform.mac_ver()[0]
     return Machine(
         chip=_chip(),
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         cores=os.cpu_count() or 1,
-        system=_system(),
+        system=f"macOS {mac}" if mac else f"{platform.system()} {platform.release()}",
         device="CPU" if on_cpu() else "GPU",
         power_mode=power_mode(),
         load=round(os.getloadavg()[0], 2),
@@ -122,8 +123,3 @@ def _chip() -> str:
         return platform.processor() or platform.machine()
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return name[1].strip() if name else platform.machine()
-
-
-def _system() -> str:
-    mac = platform.mac_ver()[0]
-    return f"macOS {mac}" if mac else f"{platform.system()} {platform.release()}"

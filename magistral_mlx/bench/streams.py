@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 from rich.table import Table
@@ -83,18 +83,15 @@ def json_figures(ratios: Mapping[str, Ratio]) -> dict[str, object]:
 
 def _run_both(models: SideBySide, case: Streams, rounds: int) -> list[list[BatchOutputs]]:
     folder = models.wide if case.model == "wide" else models.demo
-    mlx_lm = load_mlx_lm(folder)
+    mlx_lm, config = load_mlx_lm(folder), open_checkpoint(folder).config
+    bits = 8 * dtype_of(config.dtype).size
+    per_token = kv_bytes_per_token(config, config.dtype, bits=bits)
     with unlimited_engine(folder) as engine:
         sides = (
-            partial(_run_ours, engine, case, _bytes_per_token(folder)),
+            partial(_run_ours, engine, case, per_token),
             partial(run_batch, mlx_lm, case.prompts, case.tokens),
         )
         return in_turn(sides, rounds=rounds, done=models.done)
-
-
-def _bytes_per_token(folder: Path) -> int:
-    config = open_checkpoint(folder).config
-    return kv_bytes_per_token(config, config.dtype, bits=8 * dtype_of(config.dtype).size)
 
 
 def _run_ours(engine: Engine, case: Streams, per_token: int) -> BatchOutputs:
@@ -124,9 +121,5 @@ def _whole_rate(outputs: Sequence[TimedOutput]) -> float:
 
 def _same_share(ours: Sequence[BatchOutputs], theirs: Sequence[BatchOutputs]) -> float:
     """The fraction of streams with the same tokens on both sides."""
-    pairs = [
-        pair
-        for mine, other in zip(ours, theirs, strict=True)
-        for pair in zip(mine.outputs, other.outputs, strict=True)
-    ]
-    return sum(mine.tokens == other.tokens for mine, other in pairs) / len(pairs)
+    sides = ([output.tokens for run in side for output in run.outputs] for side in (ours, theirs))
+    return fmean(mine == other for mine, other in zip(*sides, strict=True))

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import mlx.nn as nn
 from rich.table import Table
@@ -46,7 +45,10 @@ Waits = Mapping[str, float]
 def measure_gap(models: SideBySide) -> tuple[Table, Figures]:
     """A prompt of 4,000 tokens (quick: 500) joins a stream of the demo model."""
     length, rounds = (500, 1) if models.quick else (4_000, 2)
-    running, joining = _question_ids(models.demo), random_ids(length)
+    # A question that the demo model can answer, with Magistral's system prompt.
+    question = Message("user", held_out_questions(1)[0].text)
+    running = build_prompt(Tokenizer.open(models.demo), [question]).ids
+    joining = random_ids(length)
     mlx_lm = load_mlx_lm(models.demo)
     with unlimited_engine(models.demo) as engine:
         sides = (
@@ -70,12 +72,6 @@ def _compared(
     columns = ("wait", "magistral-mlx", other, "theirs / ours")
     table = figures_table(title, columns, rows, left=columns[:1])
     return table, [{**settings, **json_figures(ratios)}]
-
-
-def _question_ids(folder: Path) -> list[int]:
-    """A question that the demo model can answer, with Magistral's system prompt."""
-    question = held_out_questions(1)[0]
-    return build_prompt(Tokenizer.open(folder), [Message("user", question.text)]).ids
 
 
 def _join_ours(engine: Engine, running: list[int], joining: list[int]) -> Waits:
