@@ -30,7 +30,7 @@ class CloseReasoning:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A stop string has ended a request, after so many tokens of output."""
+    """A stop string has ended a request; `tokens` is the length of its output."""
 
     sequence: Sequence
     tokens: int

@@ -9,8 +9,7 @@ LONGEST_PERIOD = 512
 
 REPEATS = 6
 LEAST_TOKENS = 512
-"""A loop counts after so many repeats and tokens in all: the rule of a table, a row of zeros or a
-chorus is no loop."""
+"""A loop needs this many repeats and tokens in all: a table rule, a row of zeros or a chorus is none."""
 
 EVERY = 64
 """Tokens between two checks."""

@@ -1,4 +1,4 @@
-"""The store: nothing is lost or mixed, whoever writes and whoever is killed."""
+"""The store: nothing is lost or mixed, with several writers and after kills."""
 
 import os
 import signal

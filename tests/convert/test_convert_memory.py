@@ -88,7 +88,7 @@ def test_peak_memory_is_the_same_for_a_model_seven_times_the_size(tmp_path: Path
     large = write_large(tmp_path / "large", layers=4, inner=32768)
     assert small > 200e6
     assert large > 1.6e9
-    # How many blocks are in memory at once hangs on the threads' pace: the least is what it needs.
+    # The number of blocks in memory depends on the threads' pace: the smallest peak is the need.
     small_peaks, large_peaks = (
         [peak_bytes(tmp_path / name, tmp_path / f"{name}-out{run}") for run in range(RUNS)]
         for name in ("small", "large")

@@ -200,7 +200,7 @@ def test_reasoning_leaves_the_reserve_of_the_window_to_the_answer(
 def test_an_endless_loop_ends_the_reasoning_and_then_the_output(
     tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    # Without attention and MLP the next token hangs on the last one alone: it goes in circles.
+    # Without attention and MLP the next token depends on the last one alone: the output loops.
     weights = {
         name: array * 0 if "o_proj" in name or "down_proj" in name else array
         for name, array in random_weights().items()
