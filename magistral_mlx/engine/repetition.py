@@ -9,7 +9,7 @@ LONGEST_PERIOD = 512
 
 REPEATS = 6
 LEAST_TOKENS = 512
-"""A loop needs this many repeats and tokens in all: a table rule, a row of zeros or a chorus is none."""
+"""A loop has at least these repeats and tokens: a table rule, a row of zeros, a chorus is none."""
 
 EVERY = 64
 """Tokens between two checks."""
