@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions, dtype_name
-from magistral_mlx.engine.inbox import Cancel, CloseReasoning, Forget, Inbox, Stop, Submit
+from magistral_mlx.engine.inbox import Inbox
 from magistral_mlx.engine.kv_budget import kv_budget
 from magistral_mlx.engine.loop import EngineLoop
 from magistral_mlx.engine.output import EmittedOutput, Emitter
@@ -103,7 +103,9 @@ class Engine:
             on_step=on_step,
             team=team,
         )
-        self._thread = self._started()
+        self._thread = threading.Thread(target=self._loop.run, name="magistral-engine", daemon=True)
+        self._thread.start()
+        self._loop.wait_until_loaded()
         # A daemon thread inside MLX when the interpreter goes away would crash the process.
         atexit.register(self.close)
 
@@ -139,7 +141,7 @@ class Engine:
             waiting = len(self._loop.scheduler.waiting) + len(self._inbox)
             if waiting >= self._max_waiting:
                 raise QueueFullError(f"{waiting} requests are waiting: try again later.")
-            if not self._inbox.put(Submit(sequence)):
+            if not self._inbox.put(sequence):
                 raise EngineError(
                     self._loop.failure or "The engine is closed: open the model again."
                 )
@@ -157,22 +159,22 @@ class Engine:
             request = Request(
                 prompt, options=OutputOptions(priority="idle", kv_precision=kv_precision)
             )
-            self._inbox.put(Submit(self._sequence(request, lambda _: None)))
+            self._inbox.put(self._sequence(request, lambda _: None))
 
     def cancel(self, sequence: Sequence) -> None:
         """End a request within one step, unless it has ended."""
-        self._inbox.put(Cancel(sequence))
+        self._inbox.put(partial(sequence.finish, "cancelled"))
 
     def answer_now(self, sequence: Sequence) -> None:
         """Close a request's reasoning within one step, or as soon as the reasoning begins.
 
         An answer that has begun is not changed.
         """
-        self._inbox.put(CloseReasoning(sequence))
+        self._inbox.put(sequence.answer_now)
 
     def forget_finished(self) -> None:
         """Empty the prefix cache in memory, so that the next prompt is prefilled whole."""
-        self._inbox.put(Forget())
+        self._inbox.put(self._loop.forget_finished)
 
     @property
     def status(self) -> EngineStatus:
@@ -187,19 +189,12 @@ class Engine:
             self._thread.join()
         atexit.unregister(self.close)
 
-    def _started(self) -> threading.Thread:
-        """Start the thread and wait for the model. Raises what loading raised."""
-        thread = threading.Thread(target=self._loop.run, name="magistral-engine", daemon=True)
-        thread.start()
-        self._loop.wait_until_loaded()
-        return thread
-
     def _sequence(self, request: Request, receiver: Callable[[Event], None]) -> Sequence:
         precision = request.options.kv_precision or self._kv_precision
         bounds = limits(request, window=self._window_at(precision))
 
         def stop(tokens: int) -> Finished:
-            self._inbox.put(Stop(sequence, tokens))
+            self._inbox.put(partial(sequence.stop, tokens))
             return sequence.end("stop", tokens)
 
         output = EmittedOutput(

@@ -2,49 +2,17 @@
 
 import queue
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from magistral_mlx.engine.sequence import Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """A new request."""
-
-    sequence: Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """End a request."""
-
-    sequence: Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class CloseReasoning:
-    """Close a request's reasoning."""
-
-    sequence: Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """A stop string has ended a request; `tokens` is the length of its output."""
-
-    sequence: Sequence
-    tokens: int
-
-
-class Forget:
-    """Drop the KV of sequences that have ended."""
 
 
 class Close:
     """End the thread."""
 
 
-Message = Submit | Cancel | Stop | CloseReasoning | Forget | Close
+Message = Sequence | Callable[[], None] | Close
+"""A new sequence, a function to call on the engine's thread, or the last message."""
 
 
 class Inbox:

@@ -10,16 +10,7 @@ import mlx.core as mx
 
 from magistral_mlx.checkpoint.folder import Checkpoint
 from magistral_mlx.device import DeviceOptions, mlx_thread
-from magistral_mlx.engine.inbox import (
-    Cancel,
-    Close,
-    CloseReasoning,
-    Forget,
-    Inbox,
-    Message,
-    Stop,
-    Submit,
-)
+from magistral_mlx.engine.inbox import Close, Inbox, Message
 from magistral_mlx.engine.output import Emitter
 from magistral_mlx.engine.scheduler import Scheduler, shared_tokens
 from magistral_mlx.engine.sequence import Sequence
@@ -108,6 +99,11 @@ class EngineLoop:
             self.prefixes.clear()
             mx.clear_cache()
             give_back()
+
+    def forget_finished(self) -> None:
+        """Drop the KV of sequences that have ended; called on the engine's thread."""
+        self._keep(self.scheduler.retire())
+        self.prefixes.clear()
 
     def _serve(self) -> None:
         try:
@@ -221,7 +217,7 @@ class EngineLoop:
             waiting=len(self.scheduler.waiting),
             kv_running_bytes=self.scheduler.kv_bytes,
             kv_stored_bytes=self.prefixes.nbytes,
-            kv_limit_bytes=self.scheduler.kv_limit,
+            kv_limit_bytes=self.scheduler.kv.limit,
         )
 
     def _read_inbox(self, *, block: bool) -> bool:
@@ -250,18 +246,10 @@ class EngineLoop:
         return self._inbox.get()
 
     def _handle(self, message: Message | None) -> bool:
-        match message:
-            case Submit(sequence):
-                self.scheduler.add(sequence)
-            case Cancel(sequence):
-                sequence.finish("cancelled")
-            case Stop(sequence, tokens):
-                sequence.stop(tokens)
-            case CloseReasoning(sequence):
-                sequence.answer_now()
-            case Forget():
-                self._keep(self.scheduler.retire())  # including what has just ended
-                self.prefixes.clear()
+        if isinstance(message, Sequence):
+            self.scheduler.add(message)
+        elif message is not None and not isinstance(message, Close):
+            message()
         return not isinstance(message, Close)
 
     def _give_up(self, message: str) -> None:
@@ -284,8 +272,8 @@ class EngineLoop:
     def _end(self, *, failure: str | None = None) -> None:
         """End every request, so that no caller waits for events that will not come."""
         for message in self._inbox.end():
-            if isinstance(message, Submit):
-                self.scheduler.add(message.sequence)
+            if isinstance(message, Sequence):
+                self.scheduler.add(message)
         for sequence in self.scheduler.unfinished():
             if failure is None:
                 sequence.finish("cancelled")

@@ -41,7 +41,7 @@ class Scheduler:
         """Run at most `max_running` sequences; prefill at most `prefill_tokens` in a step."""
         self._max_running = max_running
         self.prefill_tokens = prefill_tokens
-        self._kv = kv
+        self.kv = kv
         self._costs: StepCosts | None = None
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
@@ -64,12 +64,7 @@ class Scheduler:
     @property
     def kv_bytes(self) -> int:
         """Bytes of KV of the sequences that have any, in whole blocks."""
-        return self._kv.sum(map(_grown, self._begun()))
-
-    @property
-    def kv_limit(self) -> int | None:
-        """The KV budget in bytes; None: no limit."""
-        return self._kv.limit
+        return self.kv.sum(map(_grown, self._begun()))
 
     def unfinished(self) -> list[Sequence]:
         """Every sequence that has not ended."""
@@ -103,7 +98,7 @@ class Scheduler:
         caches = [*map(_grown, self._running)]
         for sequence in self.waiting:
             own = (len(sequence.ids) + BLOCK, sequence.precision)
-            fits = not self._running or self._kv.holds([*caches, own])
+            fits = not self._running or self.kv.holds([*caches, own])
             if len(self._running) == self._max_running or not fits:
                 break
             if not self._is_being_prefilled(sequence):
@@ -120,7 +115,7 @@ class Scheduler:
         One sequence always stays: it fits alone, as was checked when it was submitted.
         """
         paused: list[Sequence] = []
-        while len(self._running) > 1 and not self._kv.holds(map(_grown, self._running)):
+        while len(self._running) > 1 and not self.kv.holds(map(_grown, self._running)):
             youngest = max(
                 enumerate(self._running), key=lambda item: (_priority(item[1]), item[0])
             )[1]
@@ -136,7 +131,7 @@ class Scheduler:
         if self._waiting or self._running or not self._idle:
             return None
         first = self._idle[0]
-        return first if self._kv.holds([(len(first.ids), first.precision)]) else None
+        return first if self.kv.holds([(len(first.ids), first.precision)]) else None
 
     def interrupt_idle(self) -> list[Sequence]:
         """The begun idle prompts, whose KV is put away when a request arrives.
@@ -172,7 +167,7 @@ class Scheduler:
 
     def room(self) -> int | None:
         """Bytes of KV left beside running and idle sequences; None: no limit."""
-        return self._kv.left(map(_grown, self._begun()))
+        return self.kv.left(map(_grown, self._begun()))
 
     def _begun(self) -> list[Sequence]:
         """Running sequences, and idle ones that have KV."""
