@@ -103,14 +103,14 @@ def serve(
     def load() -> None:
         try:
             model = open_model(lambda report: service.metrics.step(report.seconds))
-            slot.fill(model)
+            slot.model = model
             if page is not None and make_page is not None:
                 page.app = make_page(model)
             logger.info("Serving %s at %s", model_names(model)[0], _address(sockets[0]))
         except (UserError, EngineError) as error:
             failures.append(error)
         finally:
-            server.should_exit |= slot.peek() is None
+            server.should_exit |= slot.model is None
 
     thread = threading.Thread(target=load, name="magistral-loading")
     thread.start()
@@ -118,9 +118,8 @@ def serve(
         server.run(sockets=sockets)
     finally:
         thread.join()
-        model = slot.peek()
-        if model is not None:
-            model.close()
+        if slot.model is not None:
+            slot.model.close()
     if failures:
         raise failures[0]
 

@@ -95,7 +95,7 @@ def test_a_key_has_its_own_limit_of_answers_at_once(keyed: RunningServer) -> Non
 
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(long, "first") for _ in range(2)]
-        wait_for(lambda: keyed.service.active == 2)
+        wait_for(lambda: keyed.service.admission.active == 2)
         refused = post(keyed, "first")
         assert refused.status_code == 429
         assert refused.json()["error"]["code"] == "concurrency_limit"
@@ -166,7 +166,7 @@ def test_a_full_queue_answers_429_with_a_time_to_come_back(model: Magistral) -> 
             if answer.status_code == 429:
                 assert answer.json()["error"]["code"] == "queue_full"
                 assert 1 <= int(answer.headers["retry-after"]) <= 60
-        assert server.service.active == 0
+        assert server.service.admission.active == 0
         assert post(server).status_code == 200
 
 
@@ -182,7 +182,7 @@ def test_an_error_between_admission_and_response_frees_the_place(
             patch.setattr("magistral_mlx.server.openai.chat.chat_completion", fail)
             for stream in [False, True] * 6:  # more than there are places
                 assert post(server, stream=stream).status_code == 500
-        assert server.service.active == 0
+        assert server.service.admission.active == 0
         wait_for(lambda: model.status.running == 0)
         assert post(server).status_code == 200
 
@@ -199,7 +199,7 @@ def test_a_client_that_goes_away_ends_its_answer(
         except httpx.ReadTimeout:
             assert not streamed
     wait_for(lambda: model.status.running == 0, seconds=5)
-    wait_for(lambda: server.service.active == 0, seconds=5)
+    wait_for(lambda: server.service.admission.active == 0, seconds=5)
     figures = httpx.get(f"{server.url}/metrics").text
     assert 'magistral_answers_total{reason="cancelled"}' in figures
 
@@ -215,8 +215,8 @@ def test_a_client_that_goes_away_while_its_prompt_is_read_ends_that(
             b"content-type: application/json\r\n"
             + f"content-length: {len(body)}\r\n\r\n{body}".encode()
         )
-        wait_for(lambda: server.service.active == 1)
-    wait_for(lambda: server.service.active == 0 and model.status.running == 0, seconds=3)
+        wait_for(lambda: server.service.admission.active == 1)
+    wait_for(lambda: server.service.admission.active == 0 and model.status.running == 0, seconds=3)
 
 
 def test_a_long_silence_is_filled_with_comments(server: RunningServer) -> None:
@@ -253,7 +253,7 @@ def test_a_slow_reader_holds_up_nobody(model: Magistral) -> None:
         wait_for(lambda: model.status.running == 1)
         assert post(server).status_code == 200
         wait_for(lambda: model.status.running == 0, seconds=60)  # although nothing was read
-        assert server.service.active == 1
+        assert server.service.admission.active == 1
         received = b""
         while b"[DONE]" not in received:
             received += raw.recv(65536)
@@ -265,8 +265,8 @@ def test_a_client_that_reads_nothing_is_given_up(
 ) -> None:
     settings = ServerSettings(port=0, stall_timeout=0.5)
     with running_server(model, settings) as server, open_stream(server):
-        wait_for(lambda: server.service.active == 1)
-        wait_for(lambda: server.service.active == 0, seconds=30)
+        wait_for(lambda: server.service.admission.active == 1)
+        wait_for(lambda: server.service.admission.active == 0, seconds=30)
     assert "A client read nothing for 0.5 seconds" in caplog.text
 
 

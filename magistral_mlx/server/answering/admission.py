@@ -19,26 +19,21 @@ class Admission:
         self._limit = running + queue
         self._running = running
         self._per_key = per_key
-        self._active = 0
+        self.active = 0  # answers that run or wait
         self._by_client: Counter[str] = Counter()
         self._seconds = 5.0  # recent time of an answer
-
-    @property
-    def active(self) -> int:
-        """Answers that run or wait."""
-        return self._active
 
     @contextmanager
     def places(self, client: str, answers: int) -> Iterator[None]:
         """Places for a request's answers while the context lasts. Raises ApiError (429)."""
         self._check(client, answers)
         began = time.perf_counter()
-        self._active += answers
+        self.active += answers
         self._by_client[client] += answers
         try:
             yield
         finally:
-            self._active -= answers
+            self.active -= answers
             self._by_client[client] -= answers
             if not self._by_client[client]:
                 del self._by_client[client]
@@ -54,12 +49,12 @@ class Admission:
                 code="concurrency_limit",
                 retry_after=self._wait(active),
             )
-        if self._active + answers > self._limit:
+        if self.active + answers > self._limit:
             raise ApiError(
                 429,
-                f"{self._active} answers run or wait; the limit is {self._limit}: try again later.",
+                f"{self.active} answers run or wait; the limit is {self._limit}: try again later.",
                 code="queue_full",
-                retry_after=self._wait(self._active),
+                retry_after=self._wait(self.active),
             )
 
     def _wait(self, ahead: int) -> int:

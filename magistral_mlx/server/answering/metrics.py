@@ -78,7 +78,7 @@ class _EngineFigures(Collector):
         self._slot = slot
 
     def collect(self) -> Iterable[Metric]:
-        model = self._slot.peek()
+        model = self._slot.model
         status = None if model is None else model.status
         up = GaugeMetricFamily("magistral_up", "1 while the engine runs.")
         up.add_metric([], float(status is not None and status.alive))

@@ -13,11 +13,11 @@ State = Literal["ok", "loading", "closing", "dead"]
 
 
 class ModelSlot:
-    """Holds the model once it is loaded. Before that, requests get 503."""
+    """Holds the model once it is loaded. Before that it is None, and requests get 503."""
 
     def __init__(self, model: Magistral | None = None, *, aliases: Sequence[str] = ()) -> None:
+        self.model = model
         self._aliases = tuple(aliases)
-        self._model = model
         self.closing = False
         """Whether the server is stopping and refuses new requests."""
 
@@ -26,17 +26,9 @@ class ModelSlot:
         """Whether requests can be answered, or why not."""
         if self.closing:
             return "closing"
-        if self._model is None:
+        if self.model is None:
             return "loading"
-        return "ok" if self._model.status.alive else "dead"
-
-    def fill(self, model: Magistral) -> None:
-        """Set the loaded model."""
-        self._model = model
-
-    def peek(self) -> Magistral | None:
-        """The model, or None before it is loaded."""
-        return self._model
+        return "ok" if self.model.status.alive else "dead"
 
     def get(self) -> Magistral:
         """The model. Raises ApiError (503) if it cannot answer."""
@@ -48,12 +40,12 @@ class ModelSlot:
             case "closing":
                 raise ApiError(503, "The server is shutting down.", code="shutting_down")
             case "dead":
-                failure = self._model.status.failure if self._model else None
+                failure = self.model.status.failure if self.model else None
                 why = failure or "The engine has stopped."
                 message = f"{why} Restart the server; see its log."
                 raise ApiError(503, message, code="engine_dead")
-        assert self._model is not None
-        return self._model
+        assert self.model is not None
+        return self.model
 
     def check_name(self, name: str) -> None:
         """Raises ApiError (404) for the name of another model."""

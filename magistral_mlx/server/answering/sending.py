@@ -53,6 +53,9 @@ class StreamFormat(ABC):
     error_name: str | None = None
     """The name of the event that reports an error."""
 
+    def __init__(self, answers: RunningAnswers) -> None:
+        self.answers = answers
+
     def begin(self) -> Iterable[str]:
         """The text before the first event."""
         return ()
@@ -74,17 +77,16 @@ class StreamFormat(ABC):
 class AnswerStreamResponse(StreamingResponse):
     """A stream of running answers."""
 
-    def __init__(self, answers: RunningAnswers, form: StreamFormat) -> None:
+    def __init__(self, form: StreamFormat) -> None:
         # Proxies must not buffer the stream.
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__((), media_type="text/event-stream", headers=headers)
-        self._answers = answers
         self._form = form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream, until it ends or the client disconnects."""
         self.body_iterator = self._texts(scope)
-        seconds = self._answers.settings.stall_timeout
+        seconds = self._form.answers.settings.stall_timeout
 
         async def send_in_time(message: Message) -> None:
             async with asyncio.timeout(seconds):
@@ -100,7 +102,7 @@ class AnswerStreamResponse(StreamingResponse):
         try:
             for text in form.begin():
                 yield text
-            async for choice_event in self._answers.events():
+            async for choice_event in form.answers.events():
                 if choice_event is None:
                     yield form.keep_alive
                     continue

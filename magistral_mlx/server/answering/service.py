@@ -30,16 +30,11 @@ class Service:
         self.slot = slot
         self.settings = settings
         self.metrics = metrics
-        self._admission = Admission(
+        self.admission = Admission(
             running=MAX_RUNNING, queue=settings.queue, per_key=settings.per_key
         )
         self._running: set[RunningAnswers] = set()
         self._background: set[asyncio.Task[None]] = set()
-
-    @property
-    def active(self) -> int:
-        """Answers that run or wait."""
-        return self._admission.active
 
     def accept(
         self, http: HttpRequest, asked: BaseModel, *, model: str, user: str | None, prompt: str
@@ -104,7 +99,7 @@ class Service:
         """
         model, record = self.slot.get(), record_of(http.scope)
         closing = at_end(http.scope).enter_context(ExitStack())
-        closing.enter_context(self._admission.places(http.state.client, count))
+        closing.enter_context(self.admission.places(http.state.client, count))
         answers = RunningAnswers(model, count, settings=self.settings, at_close=closing)
         closing.callback(self._count, answers, record)
         at_end(http.scope).callback(answers.close)

@@ -14,7 +14,7 @@ from magistral_mlx.server.fields.sampling_fields import NonEmpty, budget, given
 from magistral_mlx.server.fields.strict_model import Items, StrictModel
 from magistral_mlx.server.fields.tool_fields import ToolName, make_tool, named_choice
 from magistral_mlx.spec import TEMPERATURE, TOP_P
-from magistral_mlx.text.conversation import Message, Reasoning
+from magistral_mlx.text.conversation import Message
 from magistral_mlx.text.guidance import JsonSchema
 
 Display = Literal["summarized", "omitted"]
@@ -119,11 +119,6 @@ class CountRequest(StrictModel):
         return [*system, *(message for turn in self.messages for message in turn.messages())]
 
     @property
-    def thinks(self) -> bool:
-        """Whether to think. As with Anthropic, the default is not to."""
-        return self.thinking is not None and self.thinking.type != "disabled"
-
-    @property
     def display(self) -> Display:
         """Whether the reply contains the thinking."""
         if isinstance(self.thinking, ThinkingEnabled | ThinkingAdaptive):
@@ -132,9 +127,10 @@ class CountRequest(StrictModel):
 
     def prompt_options(self) -> GenerationOptions:
         """Options that the prompt depends on."""
-        reasoning: Reasoning = "auto" if self.thinks else "off"
+        # As with Anthropic, the default is not to think.
+        thinks = self.thinking is not None and self.thinking.type != "disabled"
         return GenerationOptions(
-            reasoning=reasoning,
+            reasoning="auto" if thinks else "off",
             tools=tuple(tool.tool() for tool in self.tools or ()),
             tool_choice=_tool_choice(self.tool_choice),
         )

@@ -55,9 +55,11 @@ def message_routes(service: Service) -> APIRouter:
             "model": model_names(answers.model)[0],
         }
         if asked.stream:
-            return AnswerStreamResponse(answers, MessageStream(head, answers, asked))
+            return AnswerStreamResponse(MessageStream(head, answers, asked))
         [reply] = await answers.replies(http)
-        return ModelResponse(_message(head, reply, asked))
+        stop = _stop_fields(reply.end, called=bool(reply.tool_calls), limit=asked.max_tokens)
+        body = {"content": _blocks(reply, asked.display), **stop, "usage": _usage(reply.end)}
+        return ModelResponse(types.Message.model_validate({**head, **body}))
 
     @router.post("/v1/messages/count_tokens", response_model=types.MessageTokensCount)
     async def count_tokens(asked: CountRequest) -> Response:
@@ -71,13 +73,6 @@ def message_routes(service: Service) -> APIRouter:
         return ModelResponse(types.MessageTokensCount(input_tokens=count))
 
     return router
-
-
-def _message(head: Fields, reply: Reply, asked: MessageRequest) -> types.Message:
-    blocks = _blocks(reply, asked.display)
-    stop = _stop_fields(reply.end, called=bool(reply.tool_calls), limit=asked.max_tokens)
-    usage = _usage(reply.end)
-    return types.Message.model_validate({**head, "content": blocks, **stop, "usage": usage})
 
 
 def _blocks(reply: Reply, display: Display) -> list[Fields]:
@@ -105,7 +100,7 @@ class MessageStream(StreamFormat):
 
     def __init__(self, head: Fields, answers: RunningAnswers, asked: MessageRequest) -> None:
         self._head = head
-        self._answers = answers
+        super().__init__(answers)
         self._asked = asked
         self._index = -1
         self._kind: str | None = None  # of the open block
@@ -113,7 +108,7 @@ class MessageStream(StreamFormat):
 
     def begin(self) -> Iterator[str]:
         # How much of the prompt was cached is known at the end, and in the last event.
-        usage = {"input_tokens": self._answers.prompt_tokens, "output_tokens": 0}
+        usage = {"input_tokens": self.answers.prompt_tokens, "output_tokens": 0}
         empty: Fields = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
         message = {**self._head, **empty}
         yield _sse(types.RawMessageStartEvent, {"type": "message_start", "message": message})
@@ -170,7 +165,7 @@ class MessageStream(StreamFormat):
         if self._index < 0:
             yield from self._open("text", {"text": "", "citations": None})
         yield from self._close()
-        called = self._answers.builders[0].has_calls
+        called = self.answers.builders[0].has_calls
         fields = {
             "type": "message_delta",
             "delta": _stop_fields(end, called=called, limit=self._asked.max_tokens),

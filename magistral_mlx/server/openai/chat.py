@@ -58,7 +58,7 @@ def chat_routes(service: Service) -> APIRouter:
         head = head_fields(answers.model, prefix="chatcmpl")
         head["system_fingerprint"] = f"fp_{answers.model.checkpoint.fingerprint[:12]}"
         if asked.stream:
-            return AnswerStreamResponse(answers, ChatStream(head, answers, asked))
+            return AnswerStreamResponse(ChatStream(head, answers, asked))
         return ModelResponse(chat_completion(head, await answers.replies(http), asked))
 
     return router
@@ -110,13 +110,13 @@ class ChatStream(StreamFormat):
 
     def __init__(self, head: Fields, answers: RunningAnswers, asked: ChatRequest) -> None:
         self._head = {**head, "object": "chat.completion.chunk"}
-        self._answers = answers
+        super().__init__(answers)
         self._raw = asked.is_raw
         self._usage = asked.streams_usage
         self._thinking: set[int] = set()  # answers whose raw reasoning is open
 
     def begin(self) -> Iterator[str]:
-        for choice in range(self._answers.count):
+        for choice in range(self.answers.count):
             yield self._chunk(choice, {"role": "assistant", "content": ""})
 
     def write(self, choice: int, event: Event) -> Iterator[str]:
@@ -135,13 +135,13 @@ class ChatStream(StreamFormat):
             case ToolCallArguments(index, text):
                 yield self._call(choice, index, {}, {"arguments": text})
             case Finished():
-                called = self._answers.builders[choice].has_calls
+                called = self.answers.builders[choice].has_calls
                 finish = finish_fields(event, called=called)
                 yield self._chunk(choice, {}, finish=finish, timings=timings(event))
 
     def end(self) -> Iterator[str]:
         if self._usage:
-            ends = [builder.reply().end for builder in self._answers.builders]
+            ends = [builder.reply().end for builder in self.answers.builders]
             usage = {"choices": [], "usage": completion_usage(ends)}
             yield sse(ChatCompletionChunk.model_validate({**self._head, **usage}))
         yield DONE

@@ -64,14 +64,11 @@ class SchemaFormat(StrictModel):
     json_schema: SchemaFields
 
 
-class FlatSchema(StrictModel):
+class FlatSchema(SchemaFields):
     """The same without nesting, as in /v1/responses."""
 
     type: Literal["json_schema"]
-    name: str
     schema_: dict[str, object] = Field(alias="schema")
-    description: str | None = None
-    strict: bool | None = None
 
 
 class PlainFormat(StrictModel):

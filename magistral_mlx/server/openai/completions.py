@@ -112,7 +112,7 @@ def completion_routes(service: Service) -> APIRouter:
         )
         head = {**head_fields(answers.model, prefix="cmpl"), "object": "text_completion"}
         if asked.stream:
-            return AnswerStreamResponse(answers, CompletionStream(head, answers, asked))
+            return AnswerStreamResponse(CompletionStream(head, answers, asked))
         return ModelResponse(_completion(head, await answers.replies(http), asked))
 
     return router
@@ -123,7 +123,7 @@ class CompletionStream(StreamFormat):
 
     def __init__(self, head: Fields, answers: RunningAnswers, asked: CompletionRequest) -> None:
         self._head = head
-        self._answers = answers
+        super().__init__(answers)
         self._usage = asked.streams_usage
         self._offsets = [0] * answers.count  # characters so far
 
@@ -140,7 +140,7 @@ class CompletionStream(StreamFormat):
 
     def end(self) -> Iterator[str]:
         if self._usage:
-            ends = [builder.reply().end for builder in self._answers.builders]
+            ends = [builder.reply().end for builder in self.answers.builders]
             usage = {"choices": [], "usage": completion_usage(ends)}
             yield sse(Completion.model_validate({**self._head, **usage}))
         yield DONE

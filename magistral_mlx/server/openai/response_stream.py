@@ -206,7 +206,7 @@ class ResponseStream(StreamFormat):
         self, answers: RunningAnswers, body: ResponseBody, *, keep: Callable[[Response], None]
     ) -> None:
         """keep: called with the complete response."""
-        self._answers = answers
+        super().__init__(answers)
         self._body = body
         self._keep = keep
         self._items = ResponseItems()
@@ -222,7 +222,7 @@ class ResponseStream(StreamFormat):
             yield self._event(kind, fields)
 
     def end(self) -> Iterator[str]:
-        [builder] = self._answers.builders
+        [builder] = self.answers.builders
         response = self._body.ended(builder.reply().end, self._items.items)
         self._keep(response)
         yield self._event(str(response.status), {"response": response})

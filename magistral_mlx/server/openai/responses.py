@@ -54,7 +54,7 @@ def response_routes(service: Service) -> APIRouter:
                 store.put(http.state.client, response, [*turn, answer])
 
         if asked.stream:
-            return AnswerStreamResponse(answers, ResponseStream(answers, body, keep=keep))
+            return AnswerStreamResponse(ResponseStream(answers, body, keep=keep))
         items = ResponseItems()
         [reply] = await answers.replies(http, each=lambda event: list(items.add(event)))
         response = body.ended(reply.end, items.items)
