@@ -20,30 +20,25 @@ class Inbox:
 
     def __init__(self) -> None:
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # held from checking `_closed` to putting a message
-        self._closed = False
+        self._lock = threading.Lock()  # held from checking `closed` to putting a message
+        self.closed = False  # whether messages are refused
 
     def __len__(self) -> int:
         return self._messages.qsize()
 
-    @property
-    def closed(self) -> bool:
-        """Whether messages are refused."""
-        return self._closed
-
     def put(self, message: Message) -> bool:
         """Add a message. False if the inbox is closed, and the message is dropped."""
         with self._lock:
-            if not self._closed:
+            if not self.closed:
                 self._messages.put(message)
-            return not self._closed
+            return not self.closed
 
     def close(self) -> None:
         """Add Close as the last message. May be called again."""
         with self._lock:
-            if not self._closed:
+            if not self.closed:
                 self._messages.put(Close())
-            self._closed = True
+            self.closed = True
 
     def get(self, *, timeout: float | None = None) -> Message | None:
         """Wait for the next message; None after `timeout` seconds without one."""
@@ -55,5 +50,5 @@ class Inbox:
     def end(self) -> list[Message]:
         """Close, and return the unread messages."""
         with self._lock:
-            self._closed = True
+            self.closed = True
         return [self._messages.get() for _ in range(len(self))]

@@ -81,7 +81,7 @@ class EngineLoop:
     def run(self) -> None:
         """Load the model and serve."""
         died = True
-        self._emitter.start()
+        self._emitter.thread.start()
         give_back = self._device.set_limits()
         try:
             self._serve()
@@ -165,10 +165,9 @@ class EngineLoop:
 
     def _pace(self, decoder: Decoder, folder: Path) -> None:
         fingerprint, largest = self._checkpoint.fingerprint, self.scheduler.prefill_tokens
-        costs = known_step_costs(
+        self.scheduler.costs = known_step_costs(
             decoder, fingerprint=fingerprint, largest=largest, folder=folder, ranks=self._team.size
         )
-        self.scheduler.pace(costs)
 
     def _start(self, decoder: Decoder, sequence: Sequence) -> None:
         precision = sequence.precision

@@ -102,10 +102,6 @@ class Emitter:
         self._idle = threading.Semaphore()  # taken while a batch is on its way
         self.thread = threading.Thread(target=self._run, name="magistral-emitter", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self.thread.start()
-
     def add(self, output: EmittedOutput, item: OutputItem) -> None:
         """Add an item to the next batch."""
         self._batch.append((output, item))

@@ -42,14 +42,11 @@ class Scheduler:
         self._max_running = max_running
         self.prefill_tokens = prefill_tokens
         self.kv = kv
-        self._costs: StepCosts | None = None
+        self.costs: StepCosts | None = None
+        """If known, prompts are cut so that they at most double a step in which others decode."""
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._idle: list[Sequence] = []
-
-    def pace(self, costs: StepCosts) -> None:
-        """From now on, cut prompts so that they at most double a step in which others decode."""
-        self._costs = costs
 
     @property
     def waiting(self) -> list[Sequence]:
@@ -157,9 +154,9 @@ class Scheduler:
 
     def _prefill_budget(self, decoding: list[Sequence], prefilling: list[Sequence]) -> int:
         """Prompt tokens of the next step."""
-        if self._costs is None or not prefilling:
+        if self.costs is None or not prefilling:
             return self.prefill_tokens
-        return self._costs.chunk(
+        return self.costs.chunk(
             [len(s.ids) for s in decoding],
             behind=max(len(s.ids) - s.unrun_tokens for s in prefilling),
             most=self.prefill_tokens,

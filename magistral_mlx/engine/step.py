@@ -101,7 +101,10 @@ def settle(step: Step, *, after: Step | None) -> None:
     for row, sequence in enumerate(step.drawing):
         if not step.counts(sequence):
             continue
-        token = tokens[row] if exact[row] else _draw_in_full(step, row)
+        assert step.drawn is not None
+        token = tokens[row]
+        if not exact[row]:
+            token = sample_full(step.drawn.logits[row], step.drawn.draws[row])
         unchanged = token == tokens[row]
         logprob = _logprob(step, row, token, redrawn=not unchanged)
         _accept(sequence, token, logprob, unchanged=unchanged, after=after)
@@ -142,11 +145,6 @@ def _ruled(step: Step) -> mx.array:
     return mx.concatenate(
         [ruled[row] if row in ruled else step.logits[row : row + 1] for row in rows]
     )
-
-
-def _draw_in_full(step: Step, row: int) -> int:
-    assert step.drawn is not None
-    return sample_full(step.drawn.logits[row], step.drawn.draws[row])
 
 
 def _logprob(step: Step, row: int, token: int, *, redrawn: bool) -> TokenLogprob | None:

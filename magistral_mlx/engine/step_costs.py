@@ -79,21 +79,20 @@ class StepCosts:
 
 
 def known_step_costs(
-    decoder: Decoder, *, fingerprint: str, largest: int, folder: Path | None, ranks: int = 1
+    decoder: Decoder, *, fingerprint: str, largest: int, folder: Path, ranks: int = 1
 ) -> StepCosts:
-    """The costs stored in `folder`, or measured now and stored there. None: do not store.
+    """The costs stored in `folder`, or measured now and stored there.
 
     ranks: number of processes that share the model.
     """
     key = _key(fingerprint, decoder, largest)
     if ranks > 1:
         key += f"-{ranks}-ranks-{decoder.config.num_hidden_layers}-layers"
-    path = folder / f"step-costs-{key}.json" if folder else None
-    found = _read(path) if path else None
+    path = folder / f"step-costs-{key}.json"
+    found = _read(path)
     if found is None:
         found = measure_step_costs(decoder, largest=largest)
-        if path:
-            _write(path, found)
+        _write(path, found)
     return found
 
 

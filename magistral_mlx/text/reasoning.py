@@ -80,14 +80,10 @@ class OutputSplitter:
         self._open = b"" if tokenizer.has_think_control else THINK_OPEN.encode()
         self._close = b"" if tokenizer.has_think_control else THINK_CLOSE.encode()
         self._tool_controls = {tokenizer.control_id(name): name for name in _TOOL_CONTROLS}
-        self._state: OutputState = state
+        self.state: OutputState = state
+        """The part that the output is in after the tokens pushed so far."""
         self._skip_newlines: Literal["none", "one", "all"] = "none"
         self._held = _HeldBytes()
-
-    @property
-    def state(self) -> OutputState:
-        """The part that the output is in after the tokens pushed so far."""
-        return self._state
 
     @property
     def reasoning_tokens(self) -> int:
@@ -95,7 +91,7 @@ class OutputSplitter:
 
         Tokens held back because a closing tag may have begun count until the tag is complete.
         """
-        held = self._held.uncounted_tokens if self._state == "reasoning" else 0
+        held = self._held.uncounted_tokens if self.state == "reasoning" else 0
         return self._held.counted_tokens + held
 
     def push(self, token_id: int) -> list[SplitBytes]:
@@ -111,17 +107,17 @@ class OutputSplitter:
 
     def finish(self) -> list[SplitBytes]:
         """The bytes that were held back. An output of only white space is an answer."""
-        if self._state == "auto":
-            self._state = "answer"
+        if self.state == "auto":
+            self.state = "answer"
         return self._release(len(self._held), ends=True)
 
     def _advance(self) -> list[SplitBytes]:
-        if self._state == "auto":
+        if self.state == "auto":
             self._decide()
         pieces: list[SplitBytes] = []
-        if self._state == "reasoning":
+        if self.state == "reasoning":
             pieces += self._advance_reasoning()
-        if self._state == "answer":
+        if self.state == "answer":
             self._drop_newlines()
             pieces += self._release(len(self._held))
         return pieces
@@ -133,7 +129,7 @@ class OutputSplitter:
         if self._open and start.startswith(self._open):
             self._enter_reasoning(len(self._held) - len(start) + len(self._open))
         else:
-            self._state = "answer"
+            self.state = "answer"
 
     def _advance_reasoning(self) -> list[SplitBytes]:
         self._drop_newlines()
@@ -151,29 +147,29 @@ class OutputSplitter:
         return next(starts, 0)
 
     def _open_by_control(self) -> list[SplitBytes]:
-        if self._state == "auto":
+        if self.state == "auto":
             self._enter_reasoning(len(self._held))
         return []
 
     def _close_by_control(self) -> list[SplitBytes]:
-        if self._state != "reasoning":
+        if self.state != "reasoning":
             return []
         # The only bytes held back now are the newline that belongs to the tag.
         return self._close_reasoning(0, tag=len(self._held))
 
     def _enter_reasoning(self, tag: int) -> None:
         self._held.take(tag, count=False)
-        self._state, self._skip_newlines = "reasoning", "one"
+        self.state, self._skip_newlines = "reasoning", "one"
 
     def _close_reasoning(self, thought: int, *, tag: int) -> list[SplitBytes]:
         pieces = self._release(thought, ends=True)
         self._held.take(tag, count=False)
-        self._state, self._skip_newlines = "answer", "all"
+        self.state, self._skip_newlines = "answer", "all"
         return pieces
 
     def _end_text(self) -> list[SplitBytes]:
         pieces = self._release(len(self._held), ends=True)
-        self._state, self._skip_newlines = "answer", "none"
+        self.state, self._skip_newlines = "answer", "none"
         return pieces
 
     def _control(self, name: str) -> SplitBytes:
@@ -191,9 +187,9 @@ class OutputSplitter:
             self._skip_newlines = "none"
 
     def _release(self, size: int, *, ends: bool = False) -> list[SplitBytes]:
-        data = self._held.take(size, count=self._state == "reasoning")
+        data = self._held.take(size, count=self.state == "reasoning")
         kind: SplitKind = "call" if self._calling else "answer"
-        if self._state == "reasoning":
+        if self.state == "reasoning":
             kind = "reasoning"
         return [SplitBytes(kind, data, ends)] if data or ends else []
 

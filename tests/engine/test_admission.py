@@ -270,7 +270,7 @@ def test_a_prompt_rides_along_in_chunks_that_the_running_answer_can_bear(
         checkpoint, Tokenizer.open(checkpoint.folder), window=2000, costs_folder=tmp_path
     )
     try:
-        paced._loop.scheduler.pace(StepCosts((1, 512), (1.0, 6.11)))
+        paced._loop.scheduler.costs = StepCosts((1, 512), (1.0, 6.11))
         running = Asked(
             paced,
             Request(prompt(5), options=OutputOptions(sampling=SAMPLING, stop_repetition=False)),

@@ -167,7 +167,7 @@ def test_prompts_get_equal_parts_and_what_one_leaves_goes_to_the_others(desk: De
 def test_a_step_in_which_others_decode_has_room_for_as_many_prompt_tokens_as_it_costs(
     desk: Desk,
 ) -> None:
-    desk.scheduler.pace(StepCosts((1, 64), (1.0, 1.0 + 63 * 0.05)))
+    desk.scheduler.costs = StepCosts((1, 64), (1.0, 1.0 + 63 * 0.05))
     desk.submit(3, seed=1)
     desk.advance()
     alone = desk.submit(200, seed=2)
@@ -182,7 +182,7 @@ def test_chunks_get_smaller_as_they_have_more_before_them_to_attend_to(
 ) -> None:
     desk = open_desk(tokenizer, prefill_tokens=512)
     costs = StepCosts((1, 512), (1.0, 1.0 + 511 * 0.01), attention=1e-4)
-    desk.scheduler.pace(costs)
+    desk.scheduler.costs = costs
     desk.submit(3, seed=1)
     desk.advance()
     prompt = desk.submit(700, seed=2)
