@@ -127,14 +127,8 @@ def _measure(
     fitting = [c for c in cases if c.misfit(window=model.plan.window, kv=model.kv) is None]
     with errors.status("Opening the contenders"):
         contenders = command.compared.open(model, fitting)
-    return run_cases(
-        model,
-        cases,
-        contenders,
-        bandwidth=bandwidth.fastest,
-        rounds=command.rounds,
-        errors=errors,
-    )
+    rate, rounds = bandwidth.fastest, command.rounds
+    return run_cases(model, cases, contenders, bandwidth=rate, rounds=rounds, errors=errors)
 
 
 def _show(report: BenchReport, *, console: Console, errors: Console) -> None:

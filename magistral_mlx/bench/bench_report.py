@@ -88,12 +88,7 @@ class BenchReport:
 
     def _comparison_table(self) -> Table:
         rows = [
-            (
-                _prompts(result),
-                str(result.case.kv_bits),
-                name,
-                *map(_text, found.values()),
-            )
+            (_prompts(result), str(result.case.kv_bits), name, *map(_text, found.values()))
             for result in self.outcome.results
             for name, found in result.comparisons.items()
         ]

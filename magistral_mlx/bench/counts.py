@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import mlx.core as mx
@@ -50,13 +49,12 @@ def count_everything(folder: Path) -> dict[str, float]:
     """Every figure by name; less is better, except for tokens_a_step. folder: to work in."""
     counted = CountedEngine(write_random_model(folder / "counted", narrow_shape(2)))
     with closing(counted.engine):
-        parts = (
-            _prefilled(counted),
-            _second_turn(counted),
-            _mixed_streams(counted),
-            _kv_bytes(counted),
-        )
-    return dict(chain.from_iterable(part.items() for part in parts))
+        return {
+            **_prefilled(counted),
+            **_second_turn(counted),
+            **_mixed_streams(counted),
+            **_kv_bytes(counted),
+        }
 
 
 def _prefilled(counted: "CountedEngine") -> Mapping[str, float]:

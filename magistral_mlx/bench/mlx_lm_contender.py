@@ -30,13 +30,8 @@ def run_steps(
 ) -> TimedOutput:
     """One stream, greedy, without text or wired memory."""
     output = TimedOutput()
-    steps = generate_step(
-        mx.array(list(prompt)),
-        model,
-        max_tokens=tokens,
-        kv_bits=kv_bits,
-        quantized_kv_start=0,
-    )
+    ids = mx.array(list(prompt))
+    steps = generate_step(ids, model, max_tokens=tokens, kv_bits=kv_bits, quantized_kv_start=0)
     for token, _ in steps:
         output.add(token)
     return output

@@ -113,10 +113,6 @@ class _TurnOne:
     reasoning: int
     answer: int
 
-    @property
-    def total(self) -> int:
-        return self.reasoning + self.answer
-
 
 def measure_second_turn(models: SideBySide) -> tuple[Table, Figures]:
     """The wait for the first text of turn two, without the reasoning of turn one.
@@ -182,7 +178,7 @@ def _ours(model: Magistral, steps: _Steps, one: _TurnOne, question: str) -> Wait
     options = GenerationOptions(
         sampling=SamplingParams(temperature=0, logit_bias=bias),
         thinking_budget=one.reasoning,
-        min_tokens=one.total,
+        min_tokens=one.reasoning + one.answer,
         stop_repetition=False,
         reasoning="on",
     )
@@ -207,7 +203,8 @@ def _first_text(model: Magistral, messages: Sequence[Message]) -> Waits:
 
 def _theirs(server: ChatClient, tokenizer: Tokenizer, one: _TurnOne, question: str) -> Waits:
     endless = {tokenizer.eos_id: NEVER}
-    first = server.ask(chat(SYSTEM_PROMPT, question), one.total, logit_bias=endless)
+    tokens = one.reasoning + one.answer
+    first = server.ask(chat(SYSTEM_PROMPT, question), tokens, logit_bias=endless)
     answer = tokenizer.decode(tokenizer.encode(first.text)[-one.answer :])
     time.sleep(REST)
     messages = chat(SYSTEM_PROMPT, question, answer, FOLLOW_UP)
