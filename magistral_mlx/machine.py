@@ -42,10 +42,14 @@ def mac_limit(memory: int) -> MemoryLimit:
     return MemoryLimit(share, f"{'2/3' if small else '3/4'} of a {memory / GIB:g} GB Mac")
 
 
-def parse_memory(text: str) -> int:
-    """Bytes of "32GB", "32" or "512 MB", in units of 1,024. Raises RequestError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]?)i?B?", text.strip(), re.IGNORECASE)
+def parse_size(text: str, *, what: str = "Memory", example: str = "32GB", kilo: int = 1024) -> int:
+    """Bytes of "32GB", "32" or "512 MB". Raises RequestError.
+
+    kilo: 1,024 for memory; 1,000 for disks, which are sold in powers of ten.
+    """
+    infix = "i?" if kilo == 1024 else ""
+    match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*([MGT]?){infix}B?", text.strip(), re.IGNORECASE)
     size = float(match[1]) if match else 0.0
     if match is None or size <= 0:
-        raise RequestError(f"Memory {text!r} is not a size: write it as 32GB.")
-    return int(size * {"M": 2**20, "": GIB, "G": GIB, "T": 2**40}[match[2].upper()])
+        raise RequestError(f"{what} {text!r} is not a size: write it as {example}.")
+    return int(size * kilo ** {"M": 2, "": 3, "G": 3, "T": 4}[match[2].upper()])

@@ -15,11 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
-from magistral_mlx.convert.rounding.calibration import (
-    calibration_pieces,
-    embed,
-    load_source,
-)
+from magistral_mlx.convert.rounding.calibration import calibration_pieces, embed, load_source
 from magistral_mlx.convert.rounding.layer_walk import walk
 from magistral_mlx.convert.sources.source import Source
 from magistral_mlx.convert.vocabulary.open_vocabulary import open_vocabulary

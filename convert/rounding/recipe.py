@@ -6,17 +6,13 @@ from fnmatch import fnmatchcase
 from math import prod
 
 from magistral_mlx.checkpoint.config import ModelConfig
-from magistral_mlx.checkpoint.quantization import Quantization, choices
+from magistral_mlx.checkpoint.quantization import DEFAULTS, Quantization, choices
 from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 from magistral_mlx.device import DTYPES
 from magistral_mlx.errors import CheckpointError
 
 AFFINE = {"q2": 2, "q3": 3, "q4": 4, "q5": 5, "q6": 6, "q8": 8}
-FLOATING = {
-    "mxfp4": Quantization(4, 32, "mxfp4"),
-    "mxfp8": Quantization(8, 32, "mxfp8"),
-    "nvfp4": Quantization(4, 16, "nvfp4"),
-}
+FLOATING = {mode: Quantization(*DEFAULTS[mode], mode) for mode in ("mxfp4", "mxfp8", "nvfp4")}
 PLAIN = "bf16"
 MIXED = "mixed"
 RECIPES = (*AFFINE, *FLOATING, PLAIN, MIXED)

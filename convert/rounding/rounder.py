@@ -46,7 +46,8 @@ class Rounder:
         if quantization is None:
             stored: tuple[mx.array, ...] = (weights,)
         elif self._rtn or not quantization.has_biases:
-            stored = _plainly_rounded(weights, quantization)
+            size, bits, mode = quantization.group_size, quantization.bits, quantization.mode
+            stored = tuple(mx.quantize(weights, group_size=size, bits=bits, mode=mode))
         else:
             stored = self._fitted(name.removesuffix(".weight"), weights, quantization)
         mx.eval(weights, stored)
@@ -63,11 +64,6 @@ class Rounder:
             return feedback.stored(weights, quantization)
         importance = self._importance.get(module)
         return fitted(weights, quantization, None if importance is None else mx.array(importance))
-
-
-def _plainly_rounded(weights: mx.array, quantization: Quantization) -> tuple[mx.array, ...]:
-    size, bits, mode = quantization.group_size, quantization.bits, quantization.mode
-    return tuple(mx.quantize(weights, group_size=size, bits=bits, mode=mode))
 
 
 def _check_finite(name: str, stored: tuple[mx.array, ...], dtype: str) -> None:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
 
 from magistral_mlx.errors import CheckpointError
 
@@ -46,7 +45,7 @@ class JsonFields:
         value = self.data.get(name)
         if value is None and default is not None:
             return default
-        if not _is_whole(value) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise self._wrong(name, "a whole number above 0")
         return value
 
@@ -67,10 +66,6 @@ class JsonFields:
         return CheckpointError(
             f"{self.file}: {name} {has}, but must be {wanted}: restore the original file."
         )
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def as_mapping(value: object) -> Mapping[str, object]:

@@ -11,9 +11,7 @@ from magistral_mlx.evaluation.report import MARKDOWN_FILE, EvaluationReport
 from magistral_mlx.evaluation.request import EvaluationRequest
 from magistral_mlx.evaluation.results import compute_results, wanted_samples
 from magistral_mlx.evaluation.results_view import LiveTable, languages_view, results_view
-from magistral_mlx.evaluation.run import EvaluationRun
 from magistral_mlx.evaluation.run_folder import RunFolder
-from magistral_mlx.evaluation.sample import Sample
 from magistral_mlx.folders import state_folder
 from magistral_mlx.magistral import Magistral
 
@@ -63,9 +61,15 @@ def evaluate(
         except KeyboardInterrupt:
             interrupted = True
     # Read the folder: Ctrl-C may have come while a sample was being stored.
-    with RunFolder(folder, settings) as kept:
-        samples = kept.samples
-    report = _report(run, samples, command=request.command)
+    with RunFolder(folder, settings) as stored:
+        kept = wanted_samples(run.questions.questions, stored.samples, k=run.k)
+    report = EvaluationReport(
+        command=shlex.join(request.command),
+        questions=run.questions,
+        settings=settings,
+        results=compute_results(run.questions.questions, kept, k=run.k),
+        languages=language_shares(run.questions.questions, kept, LanguageDetector()),
+    )
     report.write(folder)
     return Evaluated(report, folder, interrupted)
 
@@ -73,16 +77,3 @@ def evaluate(
 def evaluations_folder() -> Path:
     """Where runs are stored unless the user names a folder."""
     return state_folder() / "evaluations"
-
-
-def _report(run: EvaluationRun, samples: list[Sample], *, command: list[str]) -> EvaluationReport:
-    """The report of the wanted samples; the folder may hold more."""
-    questions = run.questions.questions
-    kept = wanted_samples(questions, samples, k=run.k)
-    return EvaluationReport(
-        command=shlex.join(command),
-        questions=run.questions,
-        settings=run.settings,
-        results=compute_results(questions, kept, k=run.k),
-        languages=language_shares(questions, kept, LanguageDetector()),
-    )

@@ -11,12 +11,7 @@ from pathlib import Path
 from magistral_mlx.evaluation.language_share import LanguageShare
 from magistral_mlx.evaluation.question import QuestionSet
 from magistral_mlx.evaluation.results import Results
-from magistral_mlx.evaluation.results_view import (
-    PUBLISHED,
-    language_row,
-    percent,
-    result_rows,
-)
+from magistral_mlx.evaluation.results_view import PUBLISHED, language_row, percent, result_rows
 from magistral_mlx.evaluation.run_folder import RunSettings
 from magistral_mlx.spec import VERSION
 

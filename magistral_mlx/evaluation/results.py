@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from magistral_mlx.evaluation.grading import Grade
 from magistral_mlx.evaluation.question import Question
 from magistral_mlx.evaluation.sample import Sample
-from magistral_mlx.evaluation.statistics import (
-    Estimate,
-    estimate_mean,
-    majority_score,
-    pass_at_k,
-)
+from magistral_mlx.evaluation.statistics import Estimate, estimate_mean, majority_score, pass_at_k
 
 
 @dataclass(frozen=True, slots=True)

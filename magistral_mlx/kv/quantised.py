@@ -30,11 +30,7 @@ class QuantisedKVCache(KVCache):
     """
 
     def __init__(self, layers: int, head_dim: int, precision: KVPrecision) -> None:
-        """An empty cache.
-
-        Raises:
-            RequestError: heads of this size cannot be divided into groups.
-        """
+        """An empty cache. Raises RequestError as `kv_group` does."""
         assert precision.bits is not None
         self.precision = precision
         self._bits = precision.bits
@@ -117,11 +113,7 @@ def _masked(scores: mx.array, count: int) -> mx.array:
 
 
 def kv_group(head_dim: int) -> int:
-    """Values of a head that share a scale and a bias.
-
-    Raises:
-        RequestError: heads of this size cannot be divided into groups.
-    """
+    """Values of a head that share a scale and a bias. Raises RequestError if no group fits."""
     for size in (64, 32):
         if head_dim % size == 0:
             return size

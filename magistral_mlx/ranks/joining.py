@@ -75,8 +75,14 @@ def _follow(
         match message:
             case [str(kind), reason] if kind == REFUSED:
                 raise RequestError(str(reason))
-            case [str(kind), str(dtype), spare, wired, [*layers]] if kind == LOAD:
-                _set_limits(spare, wired)
+            case [
+                str(kind),
+                str(dtype),
+                int() | None as spare,
+                int() | None as wired,
+                [*layers],
+            ] if kind == LOAD:
+                DeviceOptions(spare_bytes=spare, wired_bytes=wired).set_limits()
                 counts = [count for count in layers if isinstance(count, int)]
                 follower = Follower(_load(group, checkpoint, dtype_of(dtype), counts), group)
             case [str(kind), [*commands]] if kind == DO and follower is not None:
@@ -131,13 +137,6 @@ class Follower:
         # Evaluate the same collectives as rank 0: without logits it skips the last.
         stored = [segment.cache.stored for segment in segments]
         mx.async_eval([hidden, *stored] if hidden.shape[0] else stored)
-
-
-def _set_limits(spare: object, wired: object) -> None:
-    DeviceOptions(
-        spare_bytes=spare if isinstance(spare, int) else None,
-        wired_bytes=wired if isinstance(wired, int) else None,
-    ).set_limits()
 
 
 def _load(

@@ -13,7 +13,7 @@ from magistral_mlx.options import GenerationOptions
 from magistral_mlx.terminal.command_options import Model, OpeningOptions, ReplyOptions
 from magistral_mlx.terminal.console import INTERRUPTED, consoles, exit_codes, print_json
 from magistral_mlx.terminal.model import AnsweringModel, open_chosen
-from magistral_mlx.terminal.reply import ReplyView, print_figures, remarks, reply_json, show_reply
+from magistral_mlx.terminal.reply import print_figures, remarks, reply_json, show_reply
 from magistral_mlx.terminal.reply_views import PlainView, TerminalView
 from magistral_mlx.text.conversation import Message
 
@@ -92,7 +92,7 @@ def run_ask(
     return True
 
 
-def _view(output: AskOutput, console: Console, errors: Console) -> ReplyView:
+def _view(output: AskOutput, console: Console, errors: Console) -> TerminalView | PlainView:
     if output.as_json:
         return PlainView(None, reasoning_out=None)
     if console.is_terminal:

@@ -85,7 +85,9 @@ class _Chat:
 
     def status(self) -> str:
         """The used and the free part of the window, settings, and the last reply's speed."""
-        used = self._used()
+        # The conversation with a question of one word.
+        messages = [*self._session.messages, Message("user", "?")]
+        used = self._model.prompt_tokens(messages, self._session.options)
         parts = [
             f"window {used:,} used, {max(0, self._model.window - used):,} free",
             f"reasoning {'kept' if self._session.options.history == 'keep' else 'dropped'}",
@@ -126,11 +128,6 @@ class _Chat:
             self._say("\nStopped.")
         if not kept:
             self._say("There was no answer: the question was removed from the conversation.")
-
-    def _used(self) -> int:
-        """Tokens of the conversation with a question of one word."""
-        messages = [*self._session.messages, Message("user", "?")]
-        return self._model.prompt_tokens(messages, self._session.options)
 
     def _say(self, message: str) -> None:
         self._console.print(message, style="dim", markup=False, highlight=False)

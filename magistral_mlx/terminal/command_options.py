@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from magistral_mlx.kv.disk.folder import parse_disk_size
+from magistral_mlx.machine import parse_size
 from magistral_mlx.opening import Opening
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.ranks.division import Split
@@ -205,7 +205,9 @@ class OpeningOptions(ModelOptions):
 
     def opening(self) -> Opening:
         """The same for `open_model`. Raises RequestError for an unreadable size."""
-        kv_disk = None if self.kv_disk is None else parse_disk_size(self.kv_disk)
+        kv_disk = None
+        if self.kv_disk is not None:
+            kv_disk = parse_size(self.kv_disk, what="Disk space", example="20GB", kilo=1000)
         return replace(
             ModelOptions.opening(self), kv_disk=kv_disk, wired=self.wired, split=self.split
         )

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,13 @@ from magistral_mlx.opening import choose_model
 from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.spec import TEMPERATURE
 from magistral_mlx.terminal.command_options import ModelOptions, SamplingOptions
-from magistral_mlx.terminal.console import INTERRUPTED, consoles, exit_codes, print_json
+from magistral_mlx.terminal.console import (
+    INTERRUPTED,
+    check_extra,
+    consoles,
+    exit_codes,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from magistral_mlx.evaluation.request import EvaluationRequest
@@ -101,7 +106,7 @@ def eval_command(
     """Measure how often answers are right. The same command resumes an interrupted run."""
     console, errors = consoles()
     with exit_codes(errors):
-        _check_extra()
+        check_extra("eval", EXTRA_MODULES, extra="eval")
         # Matplotlib and the others are an extra, and take a second to import.
         from magistral_mlx.evaluation.evaluate import Evaluated, evaluate
         from magistral_mlx.evaluation.sweep import EvaluatedSweep, evaluate_sweep
@@ -126,14 +131,6 @@ def eval_command(
                 "\nInterrupted: finished samples are stored, and the same command resumes."
             )
             raise typer.Exit(INTERRUPTED)
-
-
-def _check_extra() -> None:
-    missing = [name for name in EXTRA_MODULES if find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"eval needs {', '.join(missing)}: install it with pip install 'magistral-mlx[eval]'."
-        )
 
 
 def _questions_and_axes(words: Sequence[str], sweep: str | None) -> tuple[str, list[str] | None]:

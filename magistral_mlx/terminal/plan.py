@@ -15,14 +15,7 @@ from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import DEMO, default_output
 from magistral_mlx.errors import RequestError
 from magistral_mlx.folders import state_folder
-from magistral_mlx.machine import (
-    GIB,
-    MAC_SIZES,
-    MemoryLimit,
-    mac_limit,
-    machine_limit,
-    parse_memory,
-)
+from magistral_mlx.machine import GIB, MAC_SIZES, MemoryLimit, mac_limit, machine_limit, parse_size
 from magistral_mlx.memory.needs import Workload
 from magistral_mlx.memory.plan import MemoryPlan, MemoryPlanError, gigabytes, magistral_small, plan
 from magistral_mlx.memory.stages import plan_stages
@@ -102,7 +95,7 @@ def _plan(options: PlanOptions) -> tuple[object, RenderableType]:
             "and --ranks, or --split layers."
         )
     name, config = _named_config(options.model)
-    limit = machine_limit() if memory is None else mac_limit(parse_memory(memory))
+    limit = machine_limit() if memory is None else mac_limit(parse_size(memory))
     made = plan(config, limit, options.workload(config), ranks=options.ranks)
     return {"model": name, **asdict(made)}, plan_view(made, title=name)
 
@@ -137,7 +130,7 @@ def _plan_of_macs(options: PlanOptions) -> tuple[object, RenderableType]:
 
 def _limits(memory: str | None, ranks: int) -> list[MemoryLimit]:
     """The limit of each rank: one size is that of all ranks."""
-    sizes = [mac_limit(parse_memory(size)) for size in memory.split(",")] if memory else []
+    sizes = [mac_limit(parse_size(size)) for size in memory.split(",")] if memory else []
     if len(sizes) < 2 and ranks < 2:
         raise RequestError(
             "--split layers is for several ranks: give the memory of each, for example "

@@ -1,20 +1,14 @@
 """A reply in the terminal: its events shown as they arrive, and a summary after the last one."""
 
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 from rich.console import Console
 
 from magistral_mlx.errors import EngineError
-from magistral_mlx.events import (
-    AnswerText,
-    Failed,
-    Finished,
-    PrefillProgress,
-    ReasoningText,
-)
+from magistral_mlx.events import AnswerText, Failed, Finished, PrefillProgress, ReasoningText
 from magistral_mlx.terminal.model import Events
+from magistral_mlx.terminal.reply_views import PlainView, TerminalView
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +20,7 @@ class ShownReply:
     finished: Finished | None
 
 
-class ReplyView(AbstractContextManager[object], Protocol):
-    """Where a reply is shown. Leaving the context completes partial output."""
-
-    def prefill(self, progress: PrefillProgress) -> None: ...
-
-    def reasoning(self, text: str) -> None: ...
-
-    def answer(self, text: str) -> None: ...
-
-
-def show_reply(events: Events, view: ReplyView) -> ShownReply:
+def show_reply(events: Events, view: TerminalView | PlainView) -> ShownReply:
     """Show events until the last one. Ctrl-C cancels the request and keeps the text so far.
 
     Raises EngineError when the request fails.

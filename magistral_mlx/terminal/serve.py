@@ -13,8 +13,9 @@ from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.server.settings import MB, ServerSettings
 from magistral_mlx.terminal.command_options import DataDir, Model, NoHistory, OpeningOptions
-from magistral_mlx.terminal.console import consoles, exit_codes
+from magistral_mlx.terminal.console import check_extra, consoles, exit_codes
 
+PAGE_MODULES = ("gradio", "pypdf", "markdown_it", "mdit_py_plugins", "latex2mathml", "pygments")
 SERVER_MODULES = ("fastapi", "uvicorn", "openai", "anthropic", "prometheus_client")
 
 
@@ -52,10 +53,9 @@ def page_command(
                 "app cannot run on several ranks, because the page switches between models: use "
                 "magistral-mlx serve, which shows the page too."
             )
-        try:
-            from magistral_mlx.app.launch import PageOptions, run_page
-        except ModuleNotFoundError as error:
-            raise _missing("The page", [error.name or "gradio"], extra="app") from error
+        check_extra("The page", PAGE_MODULES, extra="app")
+        from magistral_mlx.app.launch import PageOptions, run_page
+
         options = PageOptions(
             model=model,
             host=host,
@@ -174,9 +174,7 @@ def serve_command(
     """Serve the model to OpenAI's and Anthropic's clients, at http://127.0.0.1:8000/v1."""
     _, errors = consoles()
     with exit_codes(errors):
-        missing = [name for name in SERVER_MODULES if find_spec(name) is None]
-        if missing:
-            raise _missing("The server", missing, extra="serve")
+        check_extra("The server", SERVER_MODULES, extra="serve")
         # FastAPI and the clients' types are an extra, and take a second to import.
         from magistral_mlx.server.serving import serve_chosen
 
@@ -190,13 +188,6 @@ def serve_command(
 
 
 def _has_page(wanted: bool | None) -> bool:
-    installed = find_spec("gradio") is not None
-    if wanted and not installed:
-        raise _missing("The page", ["gradio"], extra="app")
-    return installed if wanted is None else wanted
-
-
-def _missing(what: str, modules: list[str], *, extra: str) -> RequestError:
-    return RequestError(
-        f"{what} needs {', '.join(modules)}: install it with pip install 'magistral-mlx[{extra}]'."
-    )
+    if wanted:
+        check_extra("The page", PAGE_MODULES, extra="app")
+    return find_spec("gradio") is not None if wanted is None else wanted

@@ -19,7 +19,7 @@ from magistral_mlx.machine import (
     MemoryLimit,
     mac_limit,
     machine_limit,
-    parse_memory,
+    parse_size,
 )
 from magistral_mlx.memory.byte_counts import kv_bytes_per_token, step_bytes, weight_bytes
 from magistral_mlx.memory.needs import Workload
@@ -255,13 +255,13 @@ def test_the_longest_window_fits_and_one_step_more_does_not(gigabytes: int) -> N
     ],
 )
 def test_memory_sizes_are_read_as_they_are_sold(text: str, expected: int) -> None:
-    assert parse_memory(text) == expected
+    assert parse_size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "many", "-4GB", "0", "32 XB", "GB", "32GB or so"])
 def test_what_is_not_a_memory_size_is_refused_with_the_form_to_use(text: str) -> None:
     with pytest.raises(RequestError, match="32GB"):
-        parse_memory(text)
+        parse_size(text)
 
 
 def test_this_machines_limit_is_a_reading() -> None:

@@ -10,8 +10,9 @@ from typer.testing import CliRunner, Result
 import magistral_mlx
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.errors import RequestError
-from magistral_mlx.kv.disk.folder import kv_folder, parse_disk_size
+from magistral_mlx.kv.disk.folder import kv_folder
 from magistral_mlx.kv.disk.store import KVStore
+from magistral_mlx.machine import parse_size
 from magistral_mlx.terminal.cli import app
 from tests.kv.kv_samples import sample_kv
 
@@ -133,7 +134,7 @@ def test_clear_removes_one_models_files_or_all_and_says_what_it_freed(
     [("20GB", 20e9), ("20", 20e9), ("500 MB", 5e8), ("1.5t", 1.5e12), ("0.1 gb", 1e8)],
 )
 def test_sizes_are_read_in_powers_of_ten(text: str, size: float) -> None:
-    assert parse_disk_size(text) == size
+    assert parse_size(text, kilo=1000) == size
 
 
 @pytest.mark.parametrize("text", ["", "lots", "0", "-1GB", "20 GiB of it", "GB"])

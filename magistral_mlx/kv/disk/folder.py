@@ -7,7 +7,6 @@ missing file is never an error.
 import fcntl
 import logging
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,15 +31,6 @@ class StoredFile:
 def kv_folder() -> Path:
     """The folder of KV files; it may not exist yet."""
     return cache_folder() / "kv"
-
-
-def parse_disk_size(text: str) -> int:
-    """Bytes of "20GB", "20" or "500 MB"; disks are sold in powers of ten. Raises RequestError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]?)B?", text.strip(), re.IGNORECASE)
-    size = float(match[1]) if match else 0.0
-    if match is None or size <= 0:
-        raise RequestError(f"Disk space {text!r} is not a size: write it as 20GB.")
-    return int(size * {"M": 1e6, "": 1e9, "G": 1e9, "T": 1e12}[match[2].upper()])
 
 
 def open_kv_folder(folder: Path, *, limit: int) -> None:
