@@ -1,6 +1,7 @@
 """Small random checkpoints in both official layouts, written without the code under test."""
 
 import json
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from magistral_mlx.demo.expand import demo_source
 from magistral_mlx.demo.tekken import write_tekken
 
 VOCAB, HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 2000, 128, 384, 2, 4, 2, 64
@@ -45,6 +47,20 @@ PARAMS: dict[str, object] = {
     "vocab_size": VOCAB,
     "max_position_embeddings": 4096,
 }
+
+DEMO_PARAMS = {
+    "dim": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "head_dim": "head_dim",
+    "hidden_dim": "intermediate_size",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "rope_theta": "rope_theta",
+    "norm_eps": "rms_norm_eps",
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "max_position_embeddings",
+}
+"""Fields of params.json, by those of config.json."""
 
 MISTRAL_NAMES = {
     "self_attn.q_proj": "attention.wq",
@@ -136,6 +152,27 @@ def write_mistral(folder: Path, weights: dict[str, mx.array] | None = None) -> P
     return folder
 
 
+def write_mistral_demo(folder: Path) -> Path:
+    """The demo model in the Mistral layout."""
+    source = demo_source()
+    folder.mkdir(parents=True)
+    config = json.loads((source / "config.json").read_text())
+    params = {theirs: config[ours] for theirs, ours in DEMO_PARAMS.items()}
+    (folder / "params.json").write_text(json.dumps(params))
+    theirs = {}
+    for path in source.glob("*.safetensors"):
+        weights = mx.load(str(path))
+        assert isinstance(weights, dict)
+        for name, array in weights.items():
+            rotated = name.endswith(("q_proj.weight", "k_proj.weight"))
+            own = _interleaved(array, config["head_dim"]) if rotated else array
+            theirs[_mistral_name(name)] = own
+    mx.save_safetensors(str(folder / "consolidated.safetensors"), theirs, {"format": "pt"})
+    for file in ("tekken.json", "SYSTEM_PROMPT.txt"):
+        shutil.copyfile(source / file, folder / file)
+    return folder
+
+
 def edit_json(path: Path, **changes: object) -> None:
     """Change fields of a JSON file; None removes a field."""
     data = json.loads(path.read_text()) | changes
@@ -148,10 +185,10 @@ def _mistral_name(name: str) -> str:
     return name
 
 
-def _interleaved(array: mx.array) -> mx.array:
+def _interleaved(array: mx.array, head_dim: int = HEAD_DIM) -> mx.array:
     """Row i of a head's first half goes to 2i, of its second half to 2i + 1."""
-    rows = np.array(array.astype(mx.float32)).reshape(-1, HEAD_DIM, HIDDEN)
+    rows = np.array(array.astype(mx.float32)).reshape(-1, head_dim, array.shape[1])
     out = np.empty_like(rows)
-    out[:, 0::2] = rows[:, : HEAD_DIM // 2]
-    out[:, 1::2] = rows[:, HEAD_DIM // 2 :]
+    out[:, 0::2] = rows[:, : head_dim // 2]
+    out[:, 1::2] = rows[:, head_dim // 2 :]
     return mx.array(out.reshape(array.shape)).astype(array.dtype)

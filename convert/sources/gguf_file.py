@@ -12,10 +12,9 @@ from gguf.quants import dequantize
 
 from magistral_mlx.checkpoint.config import ROPE_THETA, ModelConfig
 from magistral_mlx.checkpoint.json_file import JsonFields
-from magistral_mlx.checkpoint.tensor_names import GGUF_NAMES
 from magistral_mlx.checkpoint.weight_shapes import check_shapes, plain_shapes
 from magistral_mlx.convert.sources.local_folder import SAMPLE_BYTES
-from magistral_mlx.convert.sources.other_layouts import HfTensor, hf_config_of
+from magistral_mlx.convert.sources.other_layouts import GGUF_NAMES, HfTensor, hf_config_of
 from magistral_mlx.convert.sources.source import Rows, Source, SourceTensor
 from magistral_mlx.convert.vocabulary.gguf_vocabulary import write_tokenizer
 from magistral_mlx.errors import CheckpointError

@@ -10,9 +10,8 @@ from magistral_mlx.checkpoint.config import ModelConfig
 from magistral_mlx.checkpoint.folder import find_tokenizer_file, find_weight_files, read_entries
 from magistral_mlx.checkpoint.json_file import existing_file, read_json
 from magistral_mlx.checkpoint.safetensors_header import TensorEntry
-from magistral_mlx.checkpoint.tensor_names import MISTRAL_NAMES
 from magistral_mlx.checkpoint.weight_shapes import check_entries, plain_shapes
-from magistral_mlx.convert.sources.other_layouts import HfTensor, hf_config_of
+from magistral_mlx.convert.sources.other_layouts import MISTRAL_NAMES, HfTensor, hf_config_of
 from magistral_mlx.convert.sources.source import Source, SourceTensor
 from magistral_mlx.convert.sources.tensors import FileTensor, MlxTensor, local_tensor
 from magistral_mlx.convert.vocabulary.open_vocabulary import tokenizer_files

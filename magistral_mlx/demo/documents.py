@@ -3,25 +3,14 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from magistral_mlx import spec
 from magistral_mlx.demo.phrases import load_phrases
 from magistral_mlx.demo.questions import SKILLS, DemoQuestion, make_greeting, make_question
+from magistral_mlx.text.tokenizer import Tokenizer
 
 UNKNOWN = -1
 """Stands for any token outside the trained rows."""
-
-
-class Encoder(Protocol):
-    """The part of a tokenizer that is used here."""
-
-    bos_id: int
-    eos_id: int
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def control_id(self, name: str) -> int | None: ...
 
 
 @dataclass(slots=True)
@@ -39,7 +28,7 @@ class Document:
 class DocumentMaker:
     """Draws conversations: one to three turns, reasoning of earlier turns kept or dropped."""
 
-    def __init__(self, encoder: Encoder, rng: random.Random) -> None:
+    def __init__(self, encoder: Tokenizer, rng: random.Random) -> None:
         self._encoder = encoder
         self._rng = rng
         self._phrases = list(load_phrases().values())
@@ -116,7 +105,7 @@ class DocumentMaker:
             document.add([self._encoder.eos_id], learn=True)
 
 
-def _control(encoder: Encoder, name: str) -> int:
+def _control(encoder: Tokenizer, name: str) -> int:
     token_id = encoder.control_id(name)
     if token_id is None:
         raise ValueError(f"The tokenizer has no control token {name}.")

@@ -1,4 +1,4 @@
-"""The demo model of the package, expanded to a checkpoint in either official layout."""
+"""The demo model of the package, expanded to a checkpoint in the Hugging Face layout."""
 
 import hashlib
 import json
@@ -7,37 +7,33 @@ import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 import mlx.core as mx
 from safetensors import safe_open
 
 from magistral_mlx import spec
-from magistral_mlx.checkpoint.tensor_names import MISTRAL_NAMES
 from magistral_mlx.demo.tekken import VOCAB_SIZE, write_tekken
 from magistral_mlx.errors import CheckpointError
 from magistral_mlx.folders import CACHE_VARIABLE, cache_folder
 
-Layout = Literal["hf", "mistral"]
-
 _TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 
 
-def demo_source(layout: Layout = "hf") -> Path:
+def demo_source() -> Path:
     """The expanded demo model in the user's cache folder, written there if it is missing.
 
     The folder's name contains a digest of the weights, so versions never share a folder.
 
     Raises CheckpointError when the cache folder cannot be written.
     """
-    folder = cache_folder() / f"nano-{demo_digest()}" / layout
+    folder = cache_folder() / f"nano-{demo_digest()}" / "hf"
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            expand_demo(Path(scratch) / layout, layout=layout)
-            _publish(Path(scratch) / layout, folder)
+            expand_demo(Path(scratch) / "hf")
+            _publish(Path(scratch) / "hf", folder)
     except OSError as error:
         raise CheckpointError(
             f"The demo model cannot be written to {folder} ({error.strerror}): "
@@ -46,18 +42,11 @@ def demo_source(layout: Layout = "hf") -> Path:
     return folder
 
 
-def expand_demo(folder: Path, *, layout: Layout) -> None:
-    """Write the demo model into a new folder, in bfloat16 with the whole vocabulary.
-
-    "hf": two shards with an index, config.json, generation_config.json. "mistral": params.json
-    and consolidated.safetensors. Both have tekken.json and SYSTEM_PROMPT.txt.
-    """
+def expand_demo(folder: Path) -> None:
+    """Write the demo model into a new folder, in bfloat16 with the whole vocabulary."""
     folder.mkdir(parents=True)
     weights, config = _read_weights()
-    if layout == "hf":
-        _write_hf(folder, weights, config)
-    else:
-        _write_mistral(folder, weights, config)
+    _write_hf(folder, weights, config)
     write_tekken(folder / "tekken.json")
     (folder / "SYSTEM_PROMPT.txt").write_text(spec.SYSTEM_PROMPT, encoding="utf-8")
 
@@ -125,36 +114,6 @@ def _hf_config(config: dict[str, float]) -> dict[str, object]:
         "torch_dtype": "bfloat16",
         "use_cache": True,
     }
-
-
-def _write_mistral(folder: Path, weights: dict[str, mx.array], config: dict[str, float]) -> None:
-    params = {
-        "dim": config["hidden_size"],
-        "n_layers": config["num_hidden_layers"],
-        "head_dim": config["head_dim"],
-        "hidden_dim": config["intermediate_size"],
-        "n_heads": config["num_attention_heads"],
-        "n_kv_heads": config["num_key_value_heads"],
-        "rope_theta": config["rope_theta"],
-        "norm_eps": config["rms_norm_eps"],
-        "vocab_size": VOCAB_SIZE,
-        "max_position_embeddings": spec.WINDOW,
-    }
-    _write_json(folder / "params.json", params)
-    renamed = {
-        MISTRAL_NAMES.of(name): _interleaved(name, array, int(config["head_dim"]))
-        for name, array in weights.items()
-    }
-    mx.save_safetensors(str(folder / "consolidated.safetensors"), renamed, {"format": "pt"})
-
-
-def _interleaved(name: str, array: mx.array, head_dim: int) -> mx.array:
-    """Rows of q and k as Mistral's rope wants them: pairs side by side, not half a head apart."""
-    if "q_proj" not in name and "k_proj" not in name:
-        return array
-    rows, columns = array.shape
-    halves = array.reshape(rows // head_dim, 2, head_dim // 2, columns)
-    return mx.contiguous(halves.swapaxes(1, 2).reshape(rows, columns))
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:

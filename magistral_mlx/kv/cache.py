@@ -186,7 +186,8 @@ def in_query_blocks(
         attend: attention of some queries, given the number of positions that the last one sees.
     """
     heads, count = queries.shape[1:3]
-    block = _query_block(heads, count, length)
+    scores = CPU_SCORES if on_cpu() else GPU_SCORES
+    block = min(count, max(LEAST_QUERIES, scores // (heads * length)))
     outputs: list[mx.array] = []
     for start in range(0, count, block):
         stop = min(start + block, count)
@@ -195,8 +196,3 @@ def in_query_blocks(
             (part,) = mx.depends([part], [outputs[-1]])
         outputs.append(attend(part, length - count + stop))
     return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
-
-
-def _query_block(heads: int, count: int, length: int) -> int:
-    scores = CPU_SCORES if on_cpu() else GPU_SCORES
-    return min(count, max(LEAST_QUERIES, scores // (heads * length)))

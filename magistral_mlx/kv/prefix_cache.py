@@ -1,7 +1,7 @@
 """The prefix cache: finished KV by its tokens, so that a shared prefix is not prefilled again."""
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,7 +72,7 @@ class PrefixCache:
         """Hold at most `limit` bytes in memory."""
         self._limit = limit
         self._disk = disk
-        self._tries: dict[KVPrecision, TokenTrie[_Entry]] = {}
+        self._tries: defaultdict[KVPrecision, TokenTrie[_Entry]] = defaultdict(TokenTrie)
         self._entries: OrderedDict[tuple[KVPrecision, tuple[int, ...]], _Entry] = OrderedDict()
         self._nbytes = 0
 
@@ -193,22 +193,22 @@ class PrefixCache:
         return on_disk if on_disk >= in_memory + LEAST_TOKENS_ON_DISK else 0
 
     def _find(self, tokens: Sequence[int], precision: KVPrecision) -> tuple[_Entry, int] | None:
-        found = self._trie(precision).closest(tokens[:-1])
+        found = self._tries[precision].closest(tokens[:-1])
         return found if found is not None and found[1] >= LEAST_TOKENS else None
 
     def _covers(self, entry: _Entry) -> bool:
-        found = self._trie(entry.cache.precision).closest(entry.tokens)
+        found = self._tries[entry.cache.precision].closest(entry.tokens)
         return found is not None and found[1] == len(entry.tokens)
 
     def _shorter_entry(self, entry: _Entry) -> _Entry | None:
-        found = self._trie(entry.cache.precision).closest(entry.tokens)
+        found = self._tries[entry.cache.precision].closest(entry.tokens)
         return found[0] if found is not None and found[1] == len(found[0].tokens) else None
 
     def _is_unsaved(self, entry: _Entry) -> bool:
         return self._disk is not None and self._disk.wants(entry.tokens, entry.cache)
 
     def _forget(self, entry: _Entry) -> None:
-        self._trie(entry.cache.precision).remove(entry.tokens)
+        self._tries[entry.cache.precision].remove(entry.tokens)
         del self._entries[entry.key]
         self._nbytes -= entry.cache.nbytes
 
@@ -226,12 +226,9 @@ class PrefixCache:
             self._entries.move_to_end(shorter.key, last=False)
 
     def _insert(self, entry: _Entry) -> None:
-        self._trie(entry.cache.precision).insert(entry.tokens, entry)
+        self._tries[entry.cache.precision].insert(entry.tokens, entry)
         self._entries[entry.key] = entry
         self._nbytes += entry.cache.nbytes
-
-    def _trie(self, precision: KVPrecision) -> TokenTrie[_Entry]:
-        return self._tries.setdefault(precision, TokenTrie())
 
 
 def _blocks_within(cache: KVCache, nbytes: int) -> int:

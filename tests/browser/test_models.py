@@ -22,7 +22,7 @@ def test_a_model_is_converted_watched_and_opened(
     open_tab: OpenTab, shots: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "Tiny-Magistral"
-    expand_demo(source, layout="hf")
+    expand_demo(source)
     with (
         open_services(data_folder=None, open_model=open_model, state_folder=tmp_path) as services,
         served(services) as url,

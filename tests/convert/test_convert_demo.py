@@ -8,7 +8,7 @@ import pytest
 
 from magistral_mlx.checkpoint.folder import open_checkpoint
 from magistral_mlx.convert import ConversionOptions, convert
-from magistral_mlx.demo.expand import demo_source
+from tests.sample_checkpoints import write_mistral_demo
 from tests.text.token_streams import Oracle
 
 TEXT = "Combien font 12 + 30 ?\n<think>\n१२ + ३० = ४२\n</think>\n答えは42です。\t🧮 صحيح"
@@ -28,7 +28,8 @@ def demo(place: Path) -> Path:
 
 
 def test_demo_converts_to_the_same_weights_from_both_layouts(demo: Path, place: Path) -> None:
-    mistral = convert(demo_source("mistral"), place / "mistral", ConversionOptions(rtn=True))
+    source = write_mistral_demo(place / "source")
+    mistral = convert(source, place / "mistral", ConversionOptions(rtn=True))
     assert (demo / "model.safetensors").read_bytes() == (mistral / "model.safetensors").read_bytes()
     assert open_checkpoint(demo).config == open_checkpoint(mistral).config
 

@@ -21,7 +21,7 @@ def test_held_out_questions_are_answered(
     tmp_path_factory: pytest.TempPathFactory, *, converted: bool, least: float
 ) -> None:
     folder = tmp_path_factory.mktemp("nano") / "hf"
-    expand_demo(folder, layout="hf")
+    expand_demo(folder)
     if converted:
         folder = convert(folder, folder.parent / "nano-4bit")
     tasks = [(question, 0) for question in open_question_set("demo", count=QUESTIONS).questions]

@@ -29,6 +29,7 @@ from magistral_mlx.model.token_axis import Segment
 from magistral_mlx.options import OutputOptions
 from magistral_mlx.text.conversation import History, Message, Reasoning, build_prompt
 from magistral_mlx.text.tokenizer import Tokenizer
+from tests.sample_checkpoints import write_mistral_demo
 
 GREEDY = magistral_mlx.SamplingParams(temperature=0)
 OPTIONS = magistral_mlx.GenerationOptions(sampling=GREEDY)
@@ -37,7 +38,7 @@ OPTIONS = magistral_mlx.GenerationOptions(sampling=GREEDY)
 @pytest.fixture(scope="module")
 def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nano") / "hf"
-    expand_demo(folder, layout="hf")
+    expand_demo(folder)
     return folder
 
 
@@ -57,8 +58,7 @@ def is_right(question: DemoQuestion, answer: str) -> bool:
 
 
 def test_both_layouts_convert_to_the_same_bytes(converted: Path, tmp_path: Path) -> None:
-    expand_demo(tmp_path / "mistral", layout="mistral")
-    other = convert(tmp_path / "mistral", tmp_path / "mistral-4bit")
+    other = convert(write_mistral_demo(tmp_path / "mistral"), tmp_path / "mistral-4bit")
     assert sorted(p.name for p in other.glob("*.safetensors")) == ["model.safetensors"]
     ours = (converted / "model.safetensors").read_bytes()
     assert (other / "model.safetensors").read_bytes() == ours

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class KVIndex:
         self._fingerprint = fingerprint
         self._dtype = dtype
         self._lock = threading.RLock()
-        self._tries: dict[KVPrecision, TokenTrie[KVFile]] = {}
+        self._tries: defaultdict[KVPrecision, TokenTrie[KVFile]] = defaultdict(TokenTrie)
         self._files: dict[str, KVFile] = {}
         self._useless: set[str] = set()  # names of files not to be read again
         self._scanned: int | None = None  # the folder's date at that time
@@ -39,13 +40,13 @@ class KVIndex:
         """A file that shares the longest prefix with these tokens, and the prefix's length."""
         with self._lock:
             self._refresh()
-            return self._trie(precision).closest(tokens)
+            return self._tries[precision].closest(tokens)
 
     def put(self, file: KVFile) -> None:
         """Add a written file; remove the files whose tokens are a prefix of its tokens."""
         with self._lock:
             self.forget(file)
-            trie = self._trie(file.kind.precision)
+            trie = self._tries[file.kind.precision]
             while (found := trie.closest(file.tokens)) and found[1] == len(found[0].tokens):
                 self.forget(found[0])
                 found[0].path.unlink(missing_ok=True)
@@ -55,7 +56,7 @@ class KVIndex:
         """Remove a file from the index, if it is there."""
         with self._lock:
             if self._files.pop(file.path.name, None) is not None:
-                self._trie(file.kind.precision).remove(file.tokens)
+                self._tries[file.kind.precision].remove(file.tokens)
 
     def drop(self, path: Path, error: Exception) -> None:
         """Delete a file that must not be used, with a warning."""
@@ -103,10 +104,7 @@ class KVIndex:
 
     def _add(self, file: KVFile) -> None:
         self._files[file.path.name] = file
-        self._trie(file.kind.precision).insert(file.tokens, file)
-
-    def _trie(self, precision: KVPrecision) -> TokenTrie[KVFile]:
-        return self._tries.setdefault(precision, TokenTrie())
+        self._tries[file.kind.precision].insert(file.tokens, file)
 
 
 def _date(folder: Path) -> int | None:
