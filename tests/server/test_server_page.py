@@ -98,7 +98,7 @@ def test_the_model_of_a_server_is_not_the_pages_to_change(
     services: Services, model: Magistral, tmp_path: Path
 ) -> None:
     other = write_hf(tmp_path / "other")
-    with pytest.raises(UserError, match="started with sample"):
+    with pytest.raises(UserError, match="Other clients use sample too"):
         services.models.open(str(other))
     assert services.models.model() is model
     assert model.status.alive
