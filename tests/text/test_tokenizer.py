@@ -72,7 +72,7 @@ def test_a_missing_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_truncated_tokenizer_is_refused(tmp_path: Path, tekken_v11: Path, keep: int) -> None:
     file = tmp_path / "tekken.json"
     file.write_bytes(tekken_v11.read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match="not a whole"):
+    with pytest.raises(CheckpointError, match="is not a complete"):
         Tokenizer.open(file)
 
 
@@ -80,7 +80,7 @@ def test_a_truncated_tokenizer_is_refused(tmp_path: Path, tekken_v11: Path, keep
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "tekken.json"
     file.write_text(content, errors="surrogateescape")
-    with pytest.raises(CheckpointError, match="not a whole"):
+    with pytest.raises(CheckpointError, match="is not a complete"):
         Tokenizer.open(file)
 
 
