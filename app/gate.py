@@ -56,14 +56,13 @@ async def refuse_host(_scope: Scope, _receive: Receive, send: Send, host: str) -
 class PageGate:
     """Passes on the page's own requests, and refuses all others."""
 
-    def __init__(self, app: App, *, others: tuple[str, ...] = ()) -> None:
-        """others: prefixes of paths that are not the page's, passed on unchecked ("/v1")."""
+    def __init__(self, app: App) -> None:
+        """app: Gradio's."""
         self._app = app
-        self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 404 or 403, or pass the request on."""
-        if scope["type"] != "http" or scope["path"].startswith(self._others or ("\0",)):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif not _is_open(scope["path"]):
             await _refuse(send, 404, b"There is nothing here.")

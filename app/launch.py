@@ -2,7 +2,7 @@
 
 import socket
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,28 +66,15 @@ def run_page(options: PageOptions, opening: Opening, *, console: Console) -> Non
     check_address(address)
     folder = (options.data_dir or data_folder()).expanduser() if options.history else None
 
-    def announce(url: str) -> None:
-        console.print(f"The page is at {url}  (Ctrl-C stops it)", highlight=False)
-        if options.show:
-            webbrowser.open(url)
-
     with open_services(data_folder=folder, open_model=opening.open) as services:
         services.models.open(options.model or services.models.last_choice() or DEMO)
-        serve_page(services, address, on_start=announce)
-
-
-def serve_page(services: Services, address: Address, *, on_start: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; `on_start` gets the page's URL once it can be opened.
-
-    Raises UserError, before anything is served, for an address that cannot be used or that other
-    machines can reach without a password.
-    """
-    check_address(address)
-    app = create_app(services, address)
-    with _listening(address) as listener:
-        on_start(address.url)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
+        app = create_app(services, address)
+        with _listening(address) as listener:
+            console.print(f"The page is at {address.url}  (Ctrl-C stops it)", highlight=False)
+            if options.show:
+                webbrowser.open(address.url)
+            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def create_app(services: Services, address: Address) -> FastAPI:
@@ -101,14 +88,6 @@ def create_app(services: Services, address: Address) -> FastAPI:
 def page_app(services: Services, *, auth: Auth | None = None) -> FastAPI:
     """The page as a separate application, without a check of the host."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    mount_page(app, services, auth=auth)
-    return app
-
-
-def mount_page(
-    app: FastAPI, services: Services, *, auth: Auth | None = None, others: tuple[str, ...] = ()
-) -> None:
-    """Mount the page at "/", after the app's other routes, whose paths start with `others`."""
     scripts = load_scripts()
     app.router.routes.append(scripts.route())
     gr.mount_gradio_app(
@@ -126,7 +105,8 @@ def mount_page(
         mcp_server=False,
         theme=page_theme(),
     )
-    app.add_middleware(PageGate, others=others)
+    app.add_middleware(PageGate)
+    return app
 
 
 def check_address(address: Address) -> None:

@@ -46,7 +46,7 @@ import(new URL("{path}", document.baseURI))
 
 
 def create_page(services: Services, scripts: Scripts) -> gr.Blocks:
-    """The page over these services; mount it with `launch.mount_page`.
+    """The page over these services; `launch.page_app` mounts it.
 
     It serves no files, records nothing, and asks no other host for anything.
     """

@@ -1,7 +1,7 @@
 """Functions that the page's script may call on the server, and the check of their arguments."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -33,23 +33,24 @@ class MessageForm(Form):
     message: str
 
 
-FormType = TypeVar("FormType", bound=Form)
+def server_calls(*answers: Callable[[Any], Result]) -> list[ServerCall]:
+    """The script's functions; each is named after one of `answers`, which takes a form."""
+    return [_server_call(answer) for answer in answers]
 
 
-def server_call(
-    name: str, form: type[FormType], answer: Callable[[FormType], Result]
-) -> ServerCall:
-    """A function `name` for the script: returns {"ok": …}, or {"error": one sentence}."""
+def _server_call(answer: Callable[[Any], Result]) -> ServerCall:
+    """Returns {"ok": …}, or {"error": one sentence}."""
+    form: type[Form] = next(iter(get_type_hints(answer).values()))
 
     def call(data: object) -> Result:
         try:
             return {"ok": answer(form.model_validate(data))}
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or name
+            where = ".".join(map(str, first["loc"])) or answer.__name__
             return {"error": f"{where}: {first['msg']}."}
         except (UserError, EngineError) as error:
             return {"error": str(error)}
 
-    call.__name__ = name
+    call.__name__ = answer.__name__
     return call

@@ -10,14 +10,13 @@ from magistral_mlx.app.files.attachments import (
     safe_name,
     with_attachments,
 )
-from magistral_mlx.app.panels.calls import Form, MessageForm, Result, ServerCall, server_call
+from magistral_mlx.app.panels.calls import Form, MessageForm, Result, ServerCall, server_calls
 from magistral_mlx.app.panels.services import Services
-from magistral_mlx.app.panels.settings import Settings, load_settings
+from magistral_mlx.app.panels.settings import load_settings
 from magistral_mlx.app.panels.sidebar import decoded
-from magistral_mlx.app.store.branches import conversation_messages, edit, question_of
+from magistral_mlx.app.store import branches
 from magistral_mlx.app.store.titles import title_of
 from magistral_mlx.errors import UserError
-from magistral_mlx.magistral import Magistral
 from magistral_mlx.text.conversation import Message
 
 
@@ -66,62 +65,42 @@ def composer_calls(services: Services) -> list[ServerCall]:
         return {"name": file.name, "text": file.text, "tokens": file.tokens}
 
     def count(form: DraftForm) -> Result:
-        model = services.models.model()
-        return {"tokens": _prompt_tokens(services, model, form), "window": model.window}
+        return _size(services, form.parent, form.text, _attachments(form.files))
 
     def send(form: QuestionForm) -> Result:
-        return _send(services, form)
+        if not form.text.strip() and not form.files:
+            raise UserError("The message is empty: write something or attach a file.")
+        if form.conversation:
+            _check_idle(services, form.conversation)
+        files = _attachments(form.files)
+        if refused := _does_not_fit(services, form.parent, form.text, files):
+            return {"refused": refused}
+        title = title_of(form.text, fallback=form.files[0].name if form.files else "")
+        conversation = form.conversation or services.store.create_conversation(title).id
+        question = services.store.add_message(
+            conversation, parent=form.parent, role="user", content=form.text, attachments=files
+        )
+        _start(services, question.id, form.chains)
+        return {"conversation": conversation, "question": question.id}
 
-    def edit_question(form: EditForm) -> Result:
-        return _edit(services, form)
+    def edit(form: EditForm) -> Result:
+        old = services.store.message(form.message)
+        _check_idle(services, old.conversation)
+        if refused := _does_not_fit(services, old.parent, form.text, old.attachments):
+            return {"refused": refused}
+        question = branches.edit(services.store, old.id, form.text)
+        _start(services, question.id)
+        return {"conversation": old.conversation, "question": question.id}
 
     def regenerate(form: MessageForm) -> Result:
         message = services.store.message(form.message)
-        question = message if message.role == "user" else question_of(services.store, message.id)
-        _start(services, question.id, None)
+        question = (
+            message if message.role == "user" else branches.question_of(services.store, message.id)
+        )
+        _start(services, question.id)
         return {"conversation": question.conversation}
 
-    return [
-        server_call("attach", FileForm, attach),
-        server_call("count", DraftForm, count),
-        server_call("send", QuestionForm, send),
-        server_call("edit", EditForm, edit_question),
-        server_call("regenerate", MessageForm, regenerate),
-    ]
-
-
-def _send(services: Services, form: QuestionForm) -> Result:
-    if not form.text.strip() and not form.files:
-        raise UserError("The message is empty: write something or attach a file.")
-    if form.conversation:
-        _check_idle(services, form.conversation)
-    refused = _does_not_fit(services, form)
-    if refused is not None:
-        return {"refused": refused}
-    conversation = form.conversation or _new_conversation(services, form)
-    question = services.store.add_message(
-        conversation,
-        parent=form.parent,
-        role="user",
-        content=form.text,
-        attachments=_attachments(form.files),
-    )
-    _start(services, question.id, form.chains)
-    return {"conversation": conversation, "question": question.id}
-
-
-def _edit(services: Services, form: EditForm) -> Result:
-    old = services.store.message(form.message)
-    _check_idle(services, old.conversation)
-    files = tuple(
-        AttachedFile(name=file.name, text=file.text, tokens=file.tokens) for file in old.attachments
-    )
-    refused = _does_not_fit(services, DraftForm(parent=old.parent, text=form.text, files=files))
-    if refused is not None:
-        return {"refused": refused}
-    question = edit(services.store, old.id, form.text)
-    _start(services, question.id, None)
-    return {"conversation": old.conversation, "question": question.id}
+    return server_calls(attach, count, send, edit, regenerate)
 
 
 def _check_idle(services: Services, conversation: str) -> None:
@@ -129,19 +108,28 @@ def _check_idle(services: Services, conversation: str) -> None:
         raise UserError("An answer is being written: stop it first.")
 
 
-def _does_not_fit(services: Services, form: DraftForm) -> Result | None:
-    """The prompt's tokens and the window, if no room is left for an answer; else None."""
-    model = services.models.model()
-    tokens = _prompt_tokens(services, model, form)
-    return {"tokens": tokens, "window": model.window} if tokens >= model.window else None
+def _does_not_fit(
+    services: Services, parent: str | None, text: str, files: Sequence[Attachment]
+) -> Result | None:
+    """The size, if no room is left for an answer; else None."""
+    size = _size(services, parent, text, files)
+    return size if size["tokens"] >= size["window"] else None
 
 
-def _new_conversation(services: Services, form: QuestionForm) -> str:
-    title = title_of(form.text, fallback=form.files[0].name if form.files else "")
-    return services.store.create_conversation(title).id
+def _size(
+    services: Services, parent: str | None, text: str, files: Sequence[Attachment]
+) -> dict[str, int]:
+    """The prompt's tokens and the window, for a message below `parent`."""
+    model, settings = services.models.model(), load_settings(services.store)
+    messages = [Message("system", settings.system)] if settings.system.strip() else []
+    if parent is not None:
+        messages = branches.conversation_messages(services.store, parent, system=settings.system)
+    question = Message("user", with_attachments(text, files) or " ")
+    tokens = model.prompt_tokens([*messages, question], settings.options())
+    return {"tokens": tokens, "window": model.window}
 
 
-def _start(services: Services, question: str, chains: int | None) -> None:
+def _start(services: Services, question: str, chains: int | None = None) -> None:
     settings = load_settings(services.store)
     services.runs.start(
         services.models.model(),
@@ -150,19 +138,6 @@ def _start(services: Services, question: str, chains: int | None) -> None:
         chains=chains or settings.chains,
         system=settings.system,
     )
-
-
-def _prompt_tokens(services: Services, model: Magistral, form: DraftForm) -> int:
-    settings = load_settings(services.store)
-    messages = _history(services, form.parent, settings)
-    text = with_attachments(form.text, _attachments(form.files)) or " "
-    return model.prompt_tokens([*messages, Message("user", text)], settings.options())
-
-
-def _history(services: Services, parent: str | None, settings: Settings) -> list[Message]:
-    if parent is not None:
-        return conversation_messages(services.store, parent, system=settings.system)
-    return [Message("system", settings.system)] if settings.system.strip() else []
 
 
 def _attachments(files: Sequence[AttachedFile]) -> tuple[Attachment, ...]:

@@ -13,7 +13,7 @@ from magistral_mlx.app.panels.calls import (
     MessageForm,
     Result,
     ServerCall,
-    server_call,
+    server_calls,
 )
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.rendering.markdown import MarkdownRenderer
@@ -62,14 +62,7 @@ def conversation_calls(services: Services) -> list[ServerCall]:
             run.answer_now(form.chain)
         return {}
 
-    return [
-        server_call("show", ConversationForm, show),
-        server_call("show_branch", MessageForm, show_branch),
-        server_call("answer", MessageForm, answer),
-        server_call("watch", WatchForm, watch),
-        server_call("stop", ConversationForm, stop),
-        server_call("answer_now", AnswerNowForm, answer_now),
-    ]
+    return server_calls(show, show_branch, answer, watch, stop, answer_now)
 
 
 def conversation_view(services: Services, conversation: str) -> Result:

@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 from pydantic import Field
 
-from magistral_mlx.app.models.conversion import what_fits
+from magistral_mlx.app.models import conversion
 from magistral_mlx.app.models.holder import available_models
-from magistral_mlx.app.panels.calls import Form, Nothing, Result, ServerCall, server_call
+from magistral_mlx.app.panels.calls import Form, Nothing, Result, ServerCall, server_calls
 from magistral_mlx.app.panels.services import Services
 
 
@@ -41,25 +41,18 @@ def models_calls(services: Services) -> list[ServerCall]:
         services.models.open(form.name, stop_runs=form.stop_runs)
         return _model(services)
 
-    def start(form: ConvertForm) -> Result:
+    def convert(form: ConvertForm) -> Result:
         services.conversion.start(form.source, bits=form.bits)
         return _conversion(services)
 
-    def cancel(form: Nothing) -> Result:
+    def cancel_conversion(form: Nothing) -> Result:
         services.conversion.cancel()
         return _conversion(services)
 
-    def fits(form: Nothing) -> Result:
-        return {"fits": [{**asdict(fit), "fits": fit.fits} for fit in what_fits()]}
+    def what_fits(form: Nothing) -> Result:
+        return {"fits": [{**asdict(fit), "fits": fit.fits} for fit in conversion.what_fits()]}
 
-    return [
-        server_call("models", Nothing, models),
-        server_call("status", Nothing, status),
-        server_call("open_model", OpenForm, open_model),
-        server_call("convert", ConvertForm, start),
-        server_call("cancel_conversion", Nothing, cancel),
-        server_call("what_fits", Nothing, fits),
-    ]
+    return server_calls(models, status, open_model, convert, cancel_conversion, what_fits)
 
 
 def _model(services: Services) -> Result:

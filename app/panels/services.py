@@ -1,10 +1,9 @@
 """The objects that the page works with, opened and closed together."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 from magistral_mlx.app.models.conversion import Conversion
 from magistral_mlx.app.models.holder import ModelHolder
@@ -16,7 +15,7 @@ from magistral_mlx.magistral import Magistral
 
 
 @dataclass(frozen=True, slots=True)
-class Services(AbstractContextManager["Services"]):
+class Services:
     """The store, the open model, the running answers, and their way to the browser."""
 
     store: Store
@@ -32,12 +31,10 @@ class Services(AbstractContextManager["Services"]):
         self.models.close()
         self.store.close()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

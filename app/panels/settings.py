@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from magistral_mlx.app.panels.calls import Form, Nothing, Result, ServerCall, server_call
+from magistral_mlx.app.panels.calls import Form, Nothing, Result, ServerCall, server_calls
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.texts import (
     LANGUAGES,
@@ -86,18 +86,14 @@ def settings_calls(services: Services) -> list[ServerCall]:
             "version": VERSION,
         }
 
-    def save(settings: Settings) -> Result:
-        save_settings(store, settings)
+    def save_settings(settings: Settings) -> Result:
+        keep_settings(store, settings)
         return settings.model_dump()
 
-    def reset(form: Nothing) -> Result:
-        return reset_settings(store).model_dump()
+    def reset_settings(form: Nothing) -> Result:
+        return restore_defaults(store).model_dump()
 
-    return [
-        server_call("begin", BrowserForm, begin),
-        server_call("save_settings", Settings, save),
-        server_call("reset_settings", Nothing, reset),
-    ]
+    return server_calls(begin, save_settings, reset_settings)
 
 
 def load_settings(store: Store) -> Settings:
@@ -109,13 +105,13 @@ def load_settings(store: Store) -> Settings:
     return valid_fields(TypeAdapter(Settings), data) if isinstance(data, dict) else Settings()
 
 
-def save_settings(store: Store, settings: Settings) -> None:
+def keep_settings(store: Store, settings: Settings) -> None:
     """Keep the settings in the store."""
     store.keep_value(KEPT_AS, json.dumps(settings.model_dump(), ensure_ascii=False))
 
 
-def reset_settings(store: Store) -> Settings:
+def restore_defaults(store: Store) -> Settings:
     """Restore the model card's settings, except for the language, and return them."""
     settings = Settings(language=load_settings(store).language)
-    save_settings(store, settings)
+    keep_settings(store, settings)
     return settings

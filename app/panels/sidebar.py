@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Literal
 
-from magistral_mlx.app.panels.calls import ConversationForm, Form, Result, ServerCall, server_call
+from magistral_mlx.app.panels.calls import ConversationForm, Form, Result, ServerCall, server_calls
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.store.records import Conversation
 from magistral_mlx.app.store.transfer import file_name, import_json, to_json, to_markdown
@@ -56,7 +56,7 @@ def sidebar_calls(services: Services) -> list[ServerCall]:
         store.pin(form.conversation, pinned=form.pinned)
         return _listed(store.conversation(form.conversation))
 
-    def delete(form: ConversationForm) -> Result:
+    def delete_conversation(form: ConversationForm) -> Result:
         run = services.runs.of(form.conversation)
         if run is not None:
             run.stop()
@@ -70,17 +70,10 @@ def sidebar_calls(services: Services) -> list[ServerCall]:
             return {"name": file_name(record, ".json"), "text": to_json(store, record.id)}
         return {"name": file_name(record, ".md"), "text": to_markdown(store, record.id)}
 
-    def take_in(form: ImportForm) -> Result:
+    def import_file(form: ImportForm) -> Result:
         return _listed(import_json(store, decoded(form.data)))
 
-    return [
-        server_call("search", SearchForm, search),
-        server_call("rename", RenameForm, rename),
-        server_call("pin", PinForm, pin),
-        server_call("delete_conversation", ConversationForm, delete),
-        server_call("export", ExportForm, export),
-        server_call("import_file", ImportForm, take_in),
-    ]
+    return server_calls(search, rename, pin, delete_conversation, export, import_file)
 
 
 def decoded(data: str) -> bytes:

@@ -12,7 +12,7 @@ from magistral_mlx.app.launch import (
     Address,
     check_address,
     create_app,
-    mount_page,
+    page_app,
     parse_auth,
 )
 from magistral_mlx.app.panels.services import Services, open_services
@@ -143,7 +143,7 @@ def test_the_page_leaves_other_routes_of_a_server_alone(services: Services) -> N
     def echo() -> str:
         return "echo"
 
-    mount_page(app, services, others=("/v1",))
+    app.mount("/", page_app(services))
     with TestClient(app, base_url=HERE) as client:
         foreign = {"origin": "https://app.example"}
         assert client.post("/v1/echo", headers=foreign).json() == "echo"

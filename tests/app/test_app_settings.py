@@ -12,9 +12,9 @@ from magistral_mlx import GenerationOptions
 from magistral_mlx.app.panels.settings import (
     KEPT_AS,
     Settings,
+    keep_settings,
     load_settings,
-    reset_settings,
-    save_settings,
+    restore_defaults,
 )
 from magistral_mlx.app.store.store import Store
 
@@ -87,9 +87,9 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: Any) -> None:
 def test_settings_are_kept_and_reset_but_for_the_language() -> None:
     store = Store(None)
     assert load_settings(store) == Settings()
-    save_settings(store, CHOSEN)
+    keep_settings(store, CHOSEN)
     assert load_settings(store) == CHOSEN
-    assert reset_settings(store) == Settings(language="ar")
+    assert restore_defaults(store) == Settings(language="ar")
     assert load_settings(store) == Settings(language="ar")
 
 
@@ -121,5 +121,5 @@ def test_what_is_allowed_comes_back_from_the_store(
     temperature: float, top_p: float, seed: int | None, system: str
 ) -> None:
     chosen = Settings(temperature=temperature, top_p=top_p, seed=seed, system=system)
-    save_settings(STORE, chosen)
+    keep_settings(STORE, chosen)
     assert load_settings(STORE) == chosen

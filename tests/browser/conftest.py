@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from magistral_mlx import Magistral, open_model
 from magistral_mlx.app.panels.services import Services, open_services
-from magistral_mlx.app.panels.settings import Settings, save_settings
+from magistral_mlx.app.panels.settings import Settings, keep_settings
 from tests.browser.page_server import served
 from tests.browser.tab import OpenTab, Tab
 
@@ -66,7 +66,7 @@ def url(services: Services) -> Iterator[str]:
 def open_tab(browser: Browser, url: str, services: Services) -> Iterator[OpenTab]:
     """Opens tabs of one user; each may have another size, language or colour scheme."""
     # Not the settings of the test before, and the same text each time.
-    save_settings(services.store, Settings(temperature=0.0))
+    keep_settings(services.store, Settings(temperature=0.0))
     contexts: list[BrowserContext] = []
 
     def open_one(
