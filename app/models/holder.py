@@ -69,17 +69,21 @@ def _nbytes(path: Path) -> int:
 class HolderSnapshot:
     """The holder at one moment.
 
-    choice, name: of the model that is open, is being opened, or failed to open.
+    choice: the model that is open, is being opened, or failed to open.
     seconds: the time that opening has taken so far, or took.
     message: why it failed.
     """
 
     state: HolderState
-    choice: str | None
-    name: str | None
-    seconds: float
-    message: str | None
-    model: Magistral | None
+    choice: str | None = None
+    seconds: float = 0.0
+    message: str | None = None
+    model: Magistral | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The model's name, for the user."""
+        return None if self.choice is None else _name(self.choice)
 
 
 class ModelHolder:
@@ -100,7 +104,7 @@ class ModelHolder:
         self._open_model = open_model
         self._state_folder = state_folder or user_state_folder()
         self._lock = threading.Lock()  # guards the rest
-        self._now = HolderSnapshot("idle", None, None, 0.0, None, None)
+        self._now = HolderSnapshot("idle")
         self._begun = 0.0
         self._closed = False
         self._adopted = False
@@ -144,7 +148,7 @@ class ModelHolder:
             if self._now.state == "opening":
                 raise UserError(f"{self._now.name} is being opened: wait until that is done.")
             old, self._begun = self._now.model, time.monotonic()
-            self._set("opening", choice)
+            self._now = HolderSnapshot("opening", choice)
             self._thread = threading.Thread(
                 target=self._replace, args=(old, choice), name="model-opener", daemon=True
             )
@@ -154,7 +158,7 @@ class ModelHolder:
         """Hold a model that a server shares with other clients; it can no longer be changed."""
         with self._lock:
             self._adopted = True
-            self._set("ready", choice, model=model)
+            self._now = HolderSnapshot("ready", choice, model=model)
 
     def model(self) -> Magistral:
         """The open model. Raises UserError if none is open."""
@@ -173,46 +177,28 @@ class ModelHolder:
         self._runs.stop_all()
         with self._lock:
             model = self._now.model
-            self._set("idle", None)
+            self._now = HolderSnapshot("idle")
         if model is not None:
             model.close()
 
     @mlx_thread()  # the demo model is converted when it is first opened
     def _replace(self, old: Magistral | None, choice: str) -> None:
-        message = f"{_name(choice)} could not be opened: see the log."
+        message: str | None = f"{_name(choice)} could not be opened: see the log."
         model: Magistral | None = None
         try:
             self._runs.stop_all()
             if old is not None:
                 old.close()
-            model = self._open_model(choice)
+            model, message = self._open_model(choice), None
             remember_model(choice, state=self._state_folder)
         except (UserError, EngineError, OSError, MemoryError, RuntimeError) as error:
             logger.warning("%s was not opened: %s", choice, error)
-            message = str(error)
+            message = str(error) if model is None else None
         finally:
             with self._lock:
-                if model is None:
-                    self._set("failed", choice, message=message)
-                else:
-                    self._set("ready", choice, model=model)
-
-    def _set(
-        self,
-        state: HolderState,
-        choice: str | None,
-        *,
-        message: str | None = None,
-        model: Magistral | None = None,
-    ) -> None:
-        self._now = HolderSnapshot(
-            state=state,
-            choice=choice,
-            name=None if choice is None else _name(choice),
-            seconds=time.monotonic() - self._begun,
-            message=message,
-            model=model,
-        )
+                seconds = time.monotonic() - self._begun
+                state: HolderState = "failed" if model is None else "ready"
+                self._now = HolderSnapshot(state, choice, seconds, message, model)
 
     def _timed(self) -> HolderSnapshot:
         if self._now.state != "opening":

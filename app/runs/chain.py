@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import StringIO
 from typing import Literal
 
 from magistral_mlx.app.store.records import Ending, Figures
@@ -59,8 +60,8 @@ class Chain:
         self._thinking_budget = thinking_budget
         self._clock = clock
         self._begun = clock()
-        self._reasoning = _Pieces()
-        self._answer = _Pieces()
+        self._reasoning = StringIO()
+        self._answer = StringIO()
         self._prefill = PrefillProgress(0, 0)
         self._tokens = 0
         self._reasoning_tokens = 0
@@ -101,8 +102,8 @@ class Chain:
         return ChainSnapshot(
             message=self.message,
             state=self._state(),
-            reasoning=self._reasoning.text(),
-            answer=self._answer.text(),
+            reasoning=self._reasoning.getvalue(),
+            answer=self._answer.getvalue(),
             prefill=self._prefill,
             ending=self._ending(),
             figures=self._figures(),
@@ -115,10 +116,10 @@ class Chain:
         self._first_text = self._first_text or now
         if isinstance(event, ReasoningText):
             self._reasoning_tokens += 1
-            self._reasoning.append(event.text)
+            self._reasoning.write(event.text)
         else:
             self._first_answer = self._first_answer or now
-            self._answer.append(event.text)
+            self._answer.write(event.text)
         self._rate.count(now, self._tokens)
 
     def _state(self) -> ChainState:
@@ -169,20 +170,6 @@ def _exact(counted: Figures, finished: Finished) -> Figures:
         tokens_per_second=timings.decode_tokens_per_second,
         reasoning_closed_by_force=finished.reasoning_closed_by_force,
     )
-
-
-class _Pieces:
-    """A text that grows piece by piece and is read now and then."""
-
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-
-    def append(self, piece: str) -> None:
-        self._parts.append(piece)
-
-    def text(self) -> str:
-        self._parts = ["".join(self._parts)]
-        return self._parts[0]
 
 
 class _Rate:

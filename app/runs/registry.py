@@ -7,13 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
-from magistral_mlx.app.runs.run import (
-    GRACE_SECONDS,
-    AnswerRun,
-    RunningModel,
-    RunningStream,
-    RunWatch,
-)
+from magistral_mlx.app.runs.run import GRACE_SECONDS, AnswerRun, RunningModel, RunningStream
 from magistral_mlx.app.store.branches import conversation_messages
 from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
@@ -69,11 +63,6 @@ class RunRegistry:
         """The run in progress of this conversation, if any."""
         with self._lock:
             return self._runs.get(conversation)
-
-    def watch(self, conversation: str) -> RunWatch | None:
-        """Watch the run in progress of this conversation, if any."""
-        run = self.of(conversation)
-        return None if run is None else run.watch()
 
     def running(self) -> tuple[AnswerRun, ...]:
         """All runs in progress."""

@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 from uuid import uuid4
 
 from magistral_mlx.app.runs.chain import ENDED, Chain, ChainSnapshot, ChainState
@@ -100,7 +101,7 @@ class AnswerRun:
         self._changed = threading.Condition()  # guards everything below and the chains
         self._version = 1
         self._ended = False
-        self._watches: set[RunWatch] = set()
+        self._watchers = 0
         self._unwatched_since = time.monotonic()
         self._chains_ended = threading.Event()
         for chain, stream in zip(self._chains, self._streams, strict=True):
@@ -112,13 +113,22 @@ class AnswerRun:
     def snapshot(self) -> RunSnapshot:
         """The run as it is now."""
         with self._changed:
-            return self._snapshot()
+            chains = tuple(chain.snapshot() for chain in self._chains)
+            return RunSnapshot(
+                run=self.id,
+                conversation=self.conversation,
+                question=self.question,
+                version=self._version,
+                state=self._state([chain.state for chain in chains]),
+                thinking_budget=self._thinking_budget,
+                chains=chains,
+            )
 
     def wait(self, version: int, timeout: float | None = None) -> RunSnapshot:
         """Wait for a version newer than `version`, at most `timeout` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self._version > version or self._ended, timeout)
-            return self._snapshot()
+            return self.snapshot()
 
     def stop(self) -> None:
         """End all chains within a step, and keep what they have written."""
@@ -130,12 +140,17 @@ class AnswerRun:
         for stream in self._streams if chain is None else [self._streams[chain]]:
             stream.answer_now()
 
-    def watch(self) -> "RunWatch":
-        """Keep the run going while this watch is open."""
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Keep the run going inside the block."""
         with self._changed:
-            watch = RunWatch(self, self._unwatch)
-            self._watches.add(watch)
-            return watch
+            self._watchers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._watchers -= 1
+                self._unwatched_since = time.monotonic()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the run has ended and is saved; False: it still runs."""
@@ -212,25 +227,13 @@ class AnswerRun:
 
     def _is_abandoned(self) -> bool:
         with self._changed:
-            if self._grace is None or self._watches:
+            if self._grace is None or self._watchers:
                 return False
             return time.monotonic() - self._unwatched_since >= self._grace
 
     def _announce(self) -> None:
         self._version += 1
         self._changed.notify_all()
-
-    def _snapshot(self) -> RunSnapshot:
-        chains = tuple(chain.snapshot() for chain in self._chains)
-        return RunSnapshot(
-            run=self.id,
-            conversation=self.conversation,
-            question=self.question,
-            version=self._version,
-            state=self._state([chain.state for chain in chains]),
-            thinking_budget=self._thinking_budget,
-            chains=chains,
-        )
 
     def _state(self, states: Sequence[ChainState]) -> ChainState:
         if not self._ended:
@@ -240,28 +243,3 @@ class AnswerRun:
                 key=_PROGRESS.index,
             )
         return next((end for end in ("done", "stopped") if end in states), "failed")
-
-    def _unwatch(self, watch: "RunWatch") -> None:
-        with self._changed:
-            self._watches.discard(watch)
-            if not self._watches:
-                self._unwatched_since = time.monotonic()
-
-
-class RunWatch:
-    """A tab's interest in a run; leaving the block, or `close`, ends it."""
-
-    def __init__(self, run: AnswerRun, on_close: Callable[["RunWatch"], None]) -> None:
-        """Use `AnswerRun.watch` or `RunRegistry.watch`."""
-        self.run = run
-        self._on_close = on_close
-
-    def close(self) -> None:
-        """Stop watching. Closing twice is harmless."""
-        self._on_close(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

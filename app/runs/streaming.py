@@ -33,11 +33,11 @@ class LiveRuns:
         The patch has the run's and its chains' figures, and of each text the blocks that changed.
         A tab asks again once it has shown a patch; the run continues only while a tab asks.
         """
-        watch = self._runs.watch(conversation)
-        if watch is None:
+        run = self._runs.of(conversation)
+        if run is None:
             return None
-        with watch:
-            return self._of(watch.run).next(version)
+        with run.watch():
+            return self._of(run).next(version)
 
     def _of(self, run: AnswerRun) -> "_ShownRun":
         with self._lock:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 
@@ -248,9 +249,9 @@ def test_the_number_of_chains_is_limited(chains: int) -> None:
 def test_a_run_ends_soon_after_its_last_watcher_has_gone_and_not_before() -> None:
     desk = Desk(grace=0.3)
     run = desk.start()
-    one, two = desk.registry.watch(desk.conversation), desk.registry.watch(desk.conversation)
-    assert one is not None
-    assert two is not None
+    one, two = ExitStack(), ExitStack()
+    one.enter_context(run.watch())
+    two.enter_context(run.watch())
     one.close()
     one.close()
     assert not run.join(0.8)  # two still watches
@@ -263,9 +264,10 @@ def test_a_tab_that_comes_back_in_time_finds_its_run() -> None:
     desk = Desk(grace=1.5)
     run = desk.start()
     for _ in range(4):
-        watch = desk.registry.watch(desk.conversation)
-        assert watch is not None
-        watch.close()
+        found = desk.registry.of(desk.conversation)
+        assert found is not None
+        with found.watch():
+            pass
         assert not run.join(0.5)
     assert run.join(5)
 
