@@ -15,6 +15,7 @@ from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.settings import load_settings
 from magistral_mlx.app.panels.sidebar import decoded
 from magistral_mlx.app.store import branches
+from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.titles import title_of
 from magistral_mlx.errors import UserError
 from magistral_mlx.text.conversation import Message
@@ -78,7 +79,13 @@ def composer_calls(services: Services) -> list[ServerCall]:
         title = title_of(form.text, fallback=form.files[0].name if form.files else "")
         conversation = form.conversation or services.store.create_conversation(title).id
         question = services.store.add_message(
-            conversation, parent=form.parent, role="user", content=form.text, attachments=files
+            StoredMessage(
+                conversation=conversation,
+                parent=form.parent,
+                role="user",
+                content=form.text,
+                attachments=files,
+            )
         )
         _start(services, question.id, form.chains)
         return {"conversation": conversation, "question": question.id}

@@ -107,28 +107,25 @@ class RunRegistry:
         try:
             for each in options:
                 streams.append(model.stream(messages, each))
-            return [
-                (self._add_answer(question, model.name, group, activate=number == 0), stream)
-                for number, stream in enumerate(streams)
+            answers = [
+                StoredMessage(
+                    conversation=question.conversation,
+                    parent=question.id,
+                    role="assistant",
+                    content="",
+                    ending=None,
+                    model=model.name,
+                    group=group,
+                )
+                for _ in streams
             ]
+            for answer in answers:
+                self._store.add_message(answer, activate=answer is answers[0])
+            return list(zip(answers, streams, strict=True))
         except (EngineError, UserError) as error:
             for stream in streams:
                 stream.cancel()
             raise UserError(str(error)) from error
-
-    def _add_answer(
-        self, question: StoredMessage, model: str, group: str | None, *, activate: bool
-    ) -> StoredMessage:
-        return self._store.add_message(
-            question.conversation,
-            parent=question.id,
-            role="assistant",
-            content="",
-            ending=None,
-            model=model,
-            group=group,
-            activate=activate,
-        )
 
     def _forget(self, run: AnswerRun) -> None:
         with self._lock:

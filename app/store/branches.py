@@ -71,7 +71,13 @@ def edit(
     if not content.strip() and not files:
         raise UserError("The message is empty: write something, or cancel the edit.")
     return store.add_message(
-        old.conversation, parent=old.parent, role="user", content=content, attachments=files
+        StoredMessage(
+            conversation=old.conversation,
+            parent=old.parent,
+            role="user",
+            content=content,
+            attachments=files,
+        )
     )
 
 

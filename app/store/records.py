@@ -1,10 +1,12 @@
 """What the page keeps (conversations, messages, figures), and the database rows that hold it."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
+from uuid import uuid4
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -46,9 +48,9 @@ class Figures:
         return valid_fields(_figures_adapter(), data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredMessage:
-    """A node of a conversation's tree.
+    """A node of a conversation's tree. By default it has a new id and was created now.
 
     content: the typed text or the answer, without the attachments' texts.
     ending: why the answer ended; None while it is being written, or after a crash. Always "stop"
@@ -57,18 +59,18 @@ class StoredMessage:
     created: seconds since 1970.
     """
 
-    id: str
+    id: str = field(default_factory=lambda: uuid4().hex)
     conversation: str
     parent: str | None
     role: MessageRole
     content: str
-    reasoning: str | None
-    attachments: tuple[Attachment, ...]
-    ending: Ending | None
-    figures: Figures | None
-    model: str | None
-    group: str | None
-    created: float
+    reasoning: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    ending: Ending | None = "stop"
+    figures: Figures | None = None
+    model: str | None = None
+    group: str | None = None
+    created: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,9 @@ class Conversation:
 
 
 # One column for each field, in the same order.
-CONVERSATION_COLUMNS = ", ".join(field.name for field in fields(Conversation))
-MESSAGE_COLUMNS = ", ".join(f'"{field.name}"' for field in fields(StoredMessage))
+CONVERSATION_COLUMNS = ", ".join(each.name for each in fields(Conversation))
+MESSAGE_FIELDS = tuple(each.name for each in fields(StoredMessage))
+MESSAGE_COLUMNS = ", ".join(f'"{name}"' for name in MESSAGE_FIELDS)
 
 
 def valid_fields(adapter: TypeAdapter[_T], data: Mapping[str, object]) -> _T:
@@ -104,29 +107,19 @@ def conversation_of(row: Row) -> Conversation:
 
 def message_of(row: Row) -> StoredMessage:
     """A row of MESSAGE_COLUMNS."""
-    values = list(row)
-    values[6] = tuple(Attachment(**attachment) for attachment in json.loads(row[6]))
-    values[8] = None if row[8] is None else Figures.from_json(json.loads(row[8]))
-    return StoredMessage(*values)
+    values = dict(zip(MESSAGE_FIELDS, row, strict=True))
+    files, figures = json.loads(values["attachments"]), values["figures"]
+    values["attachments"] = tuple(Attachment(**file) for file in files)
+    values["figures"] = None if figures is None else Figures.from_json(json.loads(figures))
+    return StoredMessage(**values)
 
 
 def row_of(message: StoredMessage) -> Row:
     """Values of MESSAGE_COLUMNS."""
-    files = json.dumps([asdict(file) for file in message.attachments], ensure_ascii=False)
-    return (
-        message.id,
-        message.conversation,
-        message.parent,
-        message.role,
-        storable(message.content),
-        None if message.reasoning is None else storable(message.reasoning),
-        storable(files),
-        message.ending,
-        figures_text(message.figures),
-        message.model,
-        message.group,
-        message.created,
-    )
+    values = asdict(message)
+    values["attachments"] = json.dumps(values["attachments"], ensure_ascii=False)
+    values["figures"] = figures_text(message.figures)
+    return [storable(value) if isinstance(value, str) else value for value in values.values()]
 
 
 def figures_text(figures: Figures | None) -> str | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from threading import RLock
 from uuid import uuid4
 
-from magistral_mlx.app.files.attachments import Attachment
 from magistral_mlx.app.store.database import SearchIndex, open_database
 from magistral_mlx.app.store.records import (
     CONVERSATION_COLUMNS,
@@ -17,7 +16,6 @@ from magistral_mlx.app.store.records import (
     Conversation,
     Ending,
     Figures,
-    MessageRole,
     Row,
     StoredMessage,
     conversation_of,
@@ -72,22 +70,14 @@ class Store:
 
     def conversation(self, conversation: str) -> Conversation:
         """The conversation with this id. Raises UserError if it is gone."""
-        rows = self._read(
-            f"SELECT {CONVERSATION_COLUMNS} FROM conversations WHERE id = ?", conversation
-        )
-        if not rows:
-            raise _gone()
-        return conversation_of(rows[0])
+        return conversation_of(self._row(CONVERSATION_COLUMNS, "conversations", conversation))
 
     def conversations(self, search: str = "", *, limit: int = 500) -> list[Conversation]:
         """Pinned ones first, then the latest; only those with `search` in a title or a message.
 
         The search ignores case and the width of characters.
         """
-        condition, values = "true", list[str]()
-        if search.strip():
-            condition, wanted = self._index.matching(search)
-            values = [wanted]
+        condition, *values = self._index.matching(search) if search.strip() else ("true",)
         rows = self._read(
             f"SELECT {CONVERSATION_COLUMNS} FROM conversations WHERE {condition} "
             "ORDER BY pinned DESC, updated DESC LIMIT ?",
@@ -137,51 +127,20 @@ class Store:
 
     def message(self, message: str) -> StoredMessage:
         """The message with this id. Raises UserError if it is gone."""
-        rows = self._read(f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?", message)
-        if not rows:
-            raise _gone()
-        return message_of(rows[0])
+        return message_of(self._row(MESSAGE_COLUMNS, "messages", message))
 
-    def add_message(
-        self,
-        conversation: str,
-        *,
-        parent: str | None,
-        role: MessageRole,
-        content: str,
-        reasoning: str | None = None,
-        attachments: Sequence[Attachment] = (),
-        ending: Ending | None = "stop",
-        figures: Figures | None = None,
-        model: str | None = None,
-        group: str | None = None,
-        activate: bool = True,
-    ) -> StoredMessage:
+    def add_message(self, message: StoredMessage, *, activate: bool = True) -> StoredMessage:
         """Add a message below its parent; `activate` shows the path to it.
 
         Raises UserError if the conversation is gone.
         """
-        made = StoredMessage(
-            id=uuid4().hex,
-            conversation=conversation,
-            parent=parent,
-            role=role,
-            content=content,
-            reasoning=reasoning,
-            attachments=tuple(attachments),
-            ending=ending,
-            figures=figures,
-            model=model,
-            group=group,
-            created=time.time(),
-        )
         with self._writing() as database:
-            self._insert(made)
+            self._insert(message)
             database.execute(
                 "UPDATE conversations SET updated = ?, leaf = iif(?, ?, leaf) WHERE id = ?",
-                (made.created, activate, made.id, conversation),
+                (message.created, activate, message.id, message.conversation),
             )
-        return made
+        return message
 
     def write_answer(
         self,
@@ -227,6 +186,12 @@ class Store:
         if message.ending is not None:
             names = [attachment.name for attachment in message.attachments]
             self._index.put_message(number or 0, "\n".join([message.content, *names]))
+
+    def _row(self, columns: str, table: str, key: str) -> Row:
+        rows = self._read(f"SELECT {columns} FROM {table} WHERE id = ?", key)
+        if not rows:
+            raise _gone()
+        return rows[0]
 
     def _read(self, statement: str, *values: str | int) -> list[Row]:
         with self._lock, _failing_clearly():

@@ -1,5 +1,6 @@
 """The tree of a conversation, and what the model gets of it."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -32,11 +33,13 @@ class Talk:
         """A question after an answer or at the start, an answer after a question."""
         role: MessageRole = "assistant" if parent and parent.role == "user" else "user"
         return self.store.add_message(
-            self.id,
-            parent=parent.id if parent else None,
-            role=role,
-            content=text,
-            reasoning=f"why {text}" if role == "assistant" else None,
+            StoredMessage(
+                conversation=self.id,
+                parent=parent.id if parent else None,
+                role=role,
+                content=text,
+                reasoning=f"why {text}" if role == "assistant" else None,
+            )
         )
 
     def shown(self) -> list[tuple[str, int, int]]:
@@ -88,7 +91,13 @@ def test_chains_are_the_answers_of_one_run_and_no_others() -> None:
     talk.say(question, "alone")
     for text in ("x", "y"):
         talk.store.add_message(
-            talk.id, parent=question.id, role="assistant", content=text, group="run"
+            StoredMessage(
+                conversation=talk.id,
+                parent=question.id,
+                role="assistant",
+                content=text,
+                group="run",
+            )
         )
     turn = shown_path(talk.store, talk.id)[-1]
     assert [message.content for message in turn.chains] == ["x", "y"]
@@ -99,7 +108,9 @@ def test_an_edit_keeps_the_files_or_takes_new_ones() -> None:
     talk = Talk()
     files = (Attachment("a.txt", "text", 1),)
     asked = talk.store.add_message(
-        talk.id, parent=None, role="user", content="q", attachments=files
+        StoredMessage(
+            conversation=talk.id, parent=None, role="user", content="q", attachments=files
+        )
     )
     assert edit(talk.store, asked.id, "r").attachments == files
     assert edit(talk.store, asked.id, "r", ()).attachments == ()
@@ -118,11 +129,13 @@ def test_what_cannot_be_edited_is_refused() -> None:
 def test_the_model_gets_the_path_with_files_and_reasoning_and_system_text() -> None:
     talk = Talk()
     first = talk.store.add_message(
-        talk.id,
-        parent=None,
-        role="user",
-        content="Sum it.",
-        attachments=[Attachment("a.txt", "1 2", 2)],
+        StoredMessage(
+            conversation=talk.id,
+            parent=None,
+            role="user",
+            content="Sum it.",
+            attachments=(Attachment("a.txt", "1 2", 2),),
+        )
     )
     other = talk.say(first, "another answer")
     answer = talk.say(first, "3")
@@ -167,10 +180,5 @@ def test_a_damaged_tree_with_a_circle_still_ends() -> None:
     talk = Talk()
     a = talk.say(None, "a")
     b = talk.say(a, "b")
-    circle = [
-        StoredMessage(
-            m.id, m.conversation, p, m.role, m.content, None, (), "stop", None, None, None, 0.0
-        )
-        for m, p in ((a, b.id), (b, a.id))
-    ]
+    circle = [replace(a, parent=b.id), replace(b, parent=a.id)]
     assert len(path_to(circle, b.id)) == 2

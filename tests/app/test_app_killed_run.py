@@ -16,11 +16,14 @@ import sys
 from pathlib import Path
 from magistral_mlx import GenerationOptions, open_model
 from magistral_mlx.app.runs.registry import RunRegistry
+from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
 
 store = Store(Path(sys.argv[1]))
 conversation = store.create_conversation("c").id
-question = store.add_message(conversation, parent=None, role="user", content="What is 12 + 30?")
+question = store.add_message(StoredMessage(
+    conversation=conversation, parent=None, role="user", content="What is 12 + 30?"
+))
 endless = GenerationOptions(ignore_eos=True, stop_repetition=False)
 with open_model("demo") as model:
     run = RunRegistry(store, grace=None).start(model, question.id, endless)

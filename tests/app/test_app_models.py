@@ -11,6 +11,7 @@ import pytest
 from magistral_mlx import GenerationOptions, Magistral, open_model
 from magistral_mlx.app.models.holder import HolderSnapshot, ModelHolder, available_models
 from magistral_mlx.app.runs.registry import RunRegistry
+from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
 from magistral_mlx.folders import models_folder
@@ -42,7 +43,9 @@ class Room:
     def question(self) -> str:
         conversation = self.store.create_conversation().id
         return self.store.add_message(
-            conversation, parent=None, role="user", content="What is 4821 + 3377?"
+            StoredMessage(
+                conversation=conversation, parent=None, role="user", content="What is 4821 + 3377?"
+            )
         ).id
 
 

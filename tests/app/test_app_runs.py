@@ -34,7 +34,9 @@ class Desk:
         self.question = self.ask("What is 12 + 30?")
 
     def ask(self, text: str) -> StoredMessage:
-        return self.store.add_message(self.conversation, parent=None, role="user", content=text)
+        return self.store.add_message(
+            StoredMessage(conversation=self.conversation, parent=None, role="user", content=text)
+        )
 
     def start(self, *, chains: int = 1, options: GenerationOptions | None = None) -> AnswerRun:
         return self.registry.start(

@@ -16,7 +16,7 @@ import pytest
 
 from magistral_mlx.app.files.attachments import Attachment
 from magistral_mlx.app.store import database
-from magistral_mlx.app.store.records import Figures
+from magistral_mlx.app.store.records import Figures, StoredMessage
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
 
@@ -38,7 +38,9 @@ def store(
 def question(store: Store, text: str, title: str = "A title") -> str:
     """A new conversation with one question; returns its id."""
     conversation = store.create_conversation(title)
-    store.add_message(conversation.id, parent=None, role="user", content=text)
+    store.add_message(
+        StoredMessage(conversation=conversation.id, parent=None, role="user", content=text)
+    )
     return conversation.id
 
 
@@ -50,18 +52,26 @@ def test_a_message_comes_back_as_it_was_added(store: Store) -> None:
     conversation = store.create_conversation("Sums")
     files = (Attachment("a.py", "print(1)\n", 4), Attachment("b.txt", "", 0))
     asked = store.add_message(
-        conversation.id, parent=None, role="user", content="Why?", attachments=files
+        StoredMessage(
+            conversation=conversation.id,
+            parent=None,
+            role="user",
+            content="Why?",
+            attachments=files,
+        )
     )
     answered = store.add_message(
-        conversation.id,
-        parent=asked.id,
-        role="assistant",
-        content="**42**",
-        reasoning="12 + 30",
-        ending="length",
-        figures=FIGURES,
-        model="demo",
-        group="g",
+        StoredMessage(
+            conversation=conversation.id,
+            parent=asked.id,
+            role="assistant",
+            content="**42**",
+            reasoning="12 + 30",
+            ending="length",
+            figures=FIGURES,
+            model="demo",
+            group="g",
+        )
     )
     assert store.messages(conversation.id) == [asked, answered]
     assert store.message(asked.id).attachments == files
@@ -76,7 +86,7 @@ def test_halves_of_characters_from_a_browser_do_not_stop_a_message(store: Store)
 def test_pinned_conversations_come_first_then_the_latest(store: Store) -> None:
     ids = [question(store, f"question {n}") for n in range(3)]
     store.pin(ids[1], pinned=True)
-    store.add_message(ids[0], parent=None, role="user", content="again")
+    store.add_message(StoredMessage(conversation=ids[0], parent=None, role="user", content="again"))
     assert [c.id for c in store.conversations()] == [ids[1], ids[0], ids[2]]
     store.pin(ids[1], pinned=False)
     assert store.conversations()[0].id == ids[0]
@@ -112,13 +122,19 @@ def test_titles_and_finished_answers_and_file_names_are_found(store: Store) -> N
     conversation = question(store, "x", title="Gardening")
     store.rename(conversation, "Cooking")
     store.add_message(
-        conversation,
-        parent=None,
-        role="user",
-        content="",
-        attachments=[Attachment("recipe.pdf", "text", 1)],
+        StoredMessage(
+            conversation=conversation,
+            parent=None,
+            role="user",
+            content="",
+            attachments=(Attachment("recipe.pdf", "text", 1),),
+        )
     )
-    answer = store.add_message(conversation, parent=None, role="assistant", content="", ending=None)
+    answer = store.add_message(
+        StoredMessage(
+            conversation=conversation, parent=None, role="assistant", content="", ending=None
+        )
+    )
     store.write_answer(answer.id, content="Saffron", reasoning=None, ending="stop", figures=None)
     assert found(store, "gardening") == set()
     assert found(store, "cooking") == found(store, "saffron") == found(store, "recipe")
@@ -127,7 +143,9 @@ def test_titles_and_finished_answers_and_file_names_are_found(store: Store) -> N
 
 def test_a_deleted_conversation_is_gone_from_everything(store: Store) -> None:
     conversation = question(store, "primes")
-    answer = store.add_message(conversation, parent=None, role="assistant", content="a")
+    answer = store.add_message(
+        StoredMessage(conversation=conversation, parent=None, role="assistant", content="a")
+    )
     store.delete(conversation)
     store.delete(conversation)
     assert found(store, "primes") == found(store, "") == set()
@@ -140,12 +158,18 @@ def test_a_deleted_conversation_is_gone_from_everything(store: Store) -> None:
         with pytest.raises(UserError, match="no longer there"):
             use(conversation)
     with pytest.raises(UserError, match="no longer there"):
-        store.add_message(conversation, parent=None, role="user", content="x")
+        store.add_message(
+            StoredMessage(conversation=conversation, parent=None, role="user", content="x")
+        )
 
 
 def test_an_answer_is_unfinished_until_it_has_an_ending(store: Store) -> None:
     conversation = question(store, "x")
-    answer = store.add_message(conversation, parent=None, role="assistant", content="", ending=None)
+    answer = store.add_message(
+        StoredMessage(
+            conversation=conversation, parent=None, role="assistant", content="", ending=None
+        )
+    )
     store.write_answer(answer.id, content="half", reasoning="r", ending=None, figures=FIGURES)
     half = store.message(answer.id)
     assert (half.content, half.reasoning, half.ending, half.figures) == ("half", "r", None, FIGURES)
@@ -172,7 +196,11 @@ def test_threads_share_one_store(store: Store) -> None:
 
     def add(number: int) -> None:
         for n in range(20):
-            store.add_message(conversation, parent=None, role="user", content=f"{number} {n}")
+            store.add_message(
+                StoredMessage(
+                    conversation=conversation, parent=None, role="user", content=f"{number} {n}"
+                )
+            )
             store.conversations("9 1")
 
     threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
@@ -239,13 +267,14 @@ def test_deleted_text_is_not_left_on_the_disk(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
+from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
 
 store = Store(Path(sys.argv[1]))
 conversation = store.create_conversation("c").id
-answer = store.add_message(
-    conversation, parent=None, role="assistant", content="", ending=None
-)
+answer = store.add_message(StoredMessage(
+    conversation=conversation, parent=None, role="assistant", content="", ending=None
+))
 for n in range(int(sys.argv[2])):
     text = "x" * n
     store.write_answer(answer.id, content=text, reasoning=None, ending=None, figures=None)
@@ -342,7 +371,11 @@ def test_writing_and_searching_stay_quick_with_ten_thousand_messages(tmp_path: P
         conversation = store.create_conversation(f"c{n}").id
         for _ in range(20):
             begin = time.perf_counter()
-            store.add_message(conversation, parent=None, role="user", content=f"text {n} " * 100)
+            store.add_message(
+                StoredMessage(
+                    conversation=conversation, parent=None, role="user", content=f"text {n} " * 100
+                )
+            )
             seconds.append(time.perf_counter() - begin)
     assert sum(seconds[-100:]) < 5 * sum(seconds[100:200]) + 0.1
     for search, count in (("xt 499", 1), ("zz", 0), ("c49", 11)):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from magistral_mlx.app.files.attachments import Attachment
 from magistral_mlx.app.store import transfer
 from magistral_mlx.app.store.branches import shown_path, switch
-from magistral_mlx.app.store.records import Conversation, Figures
+from magistral_mlx.app.store.records import Conversation, Figures, StoredMessage
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.app.store.transfer import file_name, import_json, to_json, to_markdown
 from magistral_mlx.errors import UserError
@@ -23,26 +23,36 @@ def filled(store: Store) -> str:
     """A conversation with every kind of thing in it; returns its id."""
     conversation = store.create_conversation("Sums & 合計", pinned=True).id
     asked = store.add_message(
-        conversation,
-        parent=None,
-        role="user",
-        content="Sum [it] {up}.",
-        attachments=[Attachment("a.txt", "1\n2", 3)],
+        StoredMessage(
+            conversation=conversation,
+            parent=None,
+            role="user",
+            content="Sum [it] {up}.",
+            attachments=(Attachment("a.txt", "1\n2", 3),),
+        )
     )
     for number in range(2):
         answer = store.add_message(
-            conversation,
-            parent=asked.id,
-            role="assistant",
-            content=f"**{number}**",
-            reasoning="1 + 2\n\nis 3",
-            ending="length",
-            figures=Figures(reasoning_tokens=9, total_seconds=1.25, error="e"),
-            model="demo",
-            group="run",
+            StoredMessage(
+                conversation=conversation,
+                parent=asked.id,
+                role="assistant",
+                content=f"**{number}**",
+                reasoning="1 + 2\n\nis 3",
+                ending="length",
+                figures=Figures(reasoning_tokens=9, total_seconds=1.25, error="e"),
+                model="demo",
+                group="run",
+            )
         )
-    last = store.add_message(conversation, parent=answer.id, role="user", content="And?")
-    store.add_message(conversation, parent=last.id, role="assistant", content="half", ending=None)
+    last = store.add_message(
+        StoredMessage(conversation=conversation, parent=answer.id, role="user", content="And?")
+    )
+    store.add_message(
+        StoredMessage(
+            conversation=conversation, parent=last.id, role="assistant", content="half", ending=None
+        )
+    )
     switch(store, answer.id)
     return conversation
 

@@ -16,6 +16,7 @@ from playwright.sync_api import expect
 from magistral_mlx.app.panels.services import Services
 from magistral_mlx.app.panels.settings import Settings
 from magistral_mlx.app.runs.chain import Chain
+from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.events import Event, ReasoningText
 from tests.browser.page_server import served_typist
 from tests.browser.tab import OpenTab, Tab
@@ -163,7 +164,7 @@ def test_the_page_leaves_the_engine_its_speed(services: Services, url: str) -> N
             bare.append(timings.decode_tokens_per_second or 0.0)
             conversation = services.store.create_conversation("speed").id
             asked = services.store.add_message(
-                conversation, parent=None, role="user", content=question
+                StoredMessage(conversation=conversation, parent=None, role="user", content=question)
             )
             run = services.runs.start(model, asked.id, settings.options())
             watcher.stdin.write(conversation + "\n")
