@@ -46,7 +46,7 @@ def test_every_command_line_shown_is_one_that_the_program_takes() -> None:
 
 def test_every_file_of_the_tree_exists() -> None:
     tree = README.split("## What is where")[1].split("## Limits")[0]
-    names = re.findall(r"[\w/]+(?:\.py|/|\.txt)(?=[\s:])", tree)
+    names = re.findall(r"[\w/]+(?:\.py|/|\.md)(?=[\s:,;])", tree)
     assert len(names) >= 15
     for name in names:
         assert (ROOT / name).exists() or (ROOT / "magistral_mlx" / name).exists(), name

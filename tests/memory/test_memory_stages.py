@@ -133,7 +133,7 @@ def test_options_that_do_not_go_together_are_refused(options: list[str], said: s
 
 def test_one_process_cannot_divide_its_layers(tmp_path: Path) -> None:
     folder = write_random_model(tmp_path / "small", SHAPE)
-    with pytest.raises(RequestError, match="--split layers is for several ranks"):
+    with pytest.raises(RequestError, match="--split layers needs several ranks"):
         magistral_mlx.open_model(folder, split="layers")
 
 
