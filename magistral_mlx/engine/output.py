@@ -128,7 +128,14 @@ class Emitter:
         self.thread.join()
 
     def _run(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            for output, item in batch:
-                output.take(item)
+        while self._emit_batch():
+            pass
+
+    def _emit_batch(self) -> bool:
+        """Emit the next batch; False at the end. Waiting for it, nothing holds an old batch."""
+        batch = self._batches.get()
+        for output, item in batch or []:
+            output.take(item)
+        if batch is not None:
             self._idle.release()
+        return batch is not None

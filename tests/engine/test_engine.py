@@ -1,7 +1,9 @@
 """The engine on a tiny random model: many requests at once give what each gives alone."""
 
+import gc
 import math
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -287,6 +289,27 @@ def settled_memory() -> int:
         least = min(least, mx.get_active_memory())
         time.sleep(0.01)
     return least
+
+
+@pytest.mark.parametrize("stop", [(), ("never written",)])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_an_idle_engine_holds_no_ended_sequence(
+    engine: Engine, stop: tuple[str, ...], cancelled: bool
+) -> None:
+    events = SimpleQueue[Event]()
+    options = OutputOptions(sampling=GREEDY, max_tokens=8, stop=stop)
+    sequence = engine.submit_to(Request(prompt(30, seed=5), "answer", options), events.put)
+    if cancelled:
+        engine.cancel(sequence)
+    wait(events)
+    engine.cancel(sequence)  # too late, and no harm
+    ended = weakref.ref(sequence)
+    del sequence
+    end = time.monotonic() + 10
+    while ended() is not None and time.monotonic() < end:
+        time.sleep(0.02)
+        gc.collect()
+    assert ended() is None
 
 
 def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(
