@@ -4,6 +4,8 @@ from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.responses import PlainTextResponse
+
 from magistral_mlx.app.hosts import App, Receive, Scope, Send
 from magistral_mlx.app.scripts import FOLDER as SCRIPTS
 
@@ -48,9 +50,10 @@ HEADERS = (
 )
 
 
-async def refuse_host(_scope: Scope, _receive: Receive, send: Send, host: str) -> None:
+async def refuse_host(scope: Scope, receive: Receive, send: Send, host: str) -> None:
     """Answer a request for a host name that is not this machine's."""
-    await _refuse(send, 400, f"{host!r} is not served: open the page at its address.".encode())
+    text = f"{host!r} is not served: open the page at its address."
+    await PlainTextResponse(text, 400)(scope, receive, send)
 
 
 class PageGate:
@@ -65,9 +68,10 @@ class PageGate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif not _is_open(scope["path"]):
-            await _refuse(send, 404, b"There is nothing here.")
+            await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
         elif _is_foreign(scope):
-            await _refuse(send, 403, b"This page answers its own scripts only.")
+            text = "This page answers its own scripts only."
+            await PlainTextResponse(text, 403)(scope, receive, send)
         else:
             await self._app(scope, receive, _with_headers(send))
 
@@ -94,9 +98,3 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return sending
-
-
-async def _refuse(send: Send, status: int, text: bytes) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text})

@@ -22,12 +22,8 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "host.docker.internal")
 
 def is_loopback(host: str) -> bool:
     """Whether a name or an address reaches only this machine."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    address = _address(host.strip("[]"))
+    return host.lower().rstrip(".") == "localhost" or (address is not None and address.is_loopback)
 
 
 def machine_names() -> tuple[str, ...]:
@@ -47,16 +43,14 @@ class HostCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, or pass it on."""
-        if scope["type"] not in ("http", "websocket") or "*" in self._names:
-            await self._app(scope, receive, send)
-            return
-        headers = {name.lower(): value for name, value in scope["headers"]}
+        headers = {name.lower(): value for name, value in scope.get("headers", ())}
         host = _without_port(headers.get(b"host", b"").decode("latin-1"))
+        asks = scope["type"] in ("http", "websocket") and "*" not in self._names
         # No name server can have a hand in an address.
-        if host in self._names or _is_address(host):
-            await self._app(scope, receive, send)
-        else:
+        if asks and host not in self._names and _address(host) is None:
             await self._refuse(scope, receive, send, host)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _without_port(host: str) -> str:
@@ -66,9 +60,8 @@ def _without_port(host: str) -> str:
     return host.partition(":")[0].lower().rstrip(".")
 
 
-def _is_address(host: str) -> bool:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None

@@ -1,11 +1,8 @@
 """Figures that must not get worse, against those in bounds.json; `make bench` runs it.
 
-    python benchmarks/bounds.py            counts, and host time beside mlx-lm: two to three minutes
-    python benchmarks/bounds.py --counts   the counts alone, in seconds
-    python benchmarks/bounds.py --renew    store what was measured
-
-Counts are the same on every machine, and must be exact. Host time is a ratio of processor times,
-measured in turn; it may be worse than its bound by its noise. Ends with one line of JSON.
+python benchmarks/bounds.py            counts, and host time beside mlx-lm: two to three minutes
+python benchmarks/bounds.py --counts   the counts alone, in seconds
+python benchmarks/bounds.py --renew    store what was measured
 """
 
 import argparse

@@ -1,9 +1,6 @@
-"""Peak memory and wall time of a conversion, in turn with mlx-lm's on the same checkpoint.
+"""Peak memory and wall time of a conversion, in turn with mlx-lm's on the same random checkpoint.
 
-    python benchmarks/convert.py --gigabytes 1.5 3 3.55
-
-The checkpoint has Magistral's tensor names and proportions, its vocabulary, and random weights.
-Every conversion runs in its own process.
+python benchmarks/convert.py --gigabytes 1.5 3 3.55
 """
 
 import argparse

@@ -1,10 +1,6 @@
-"""Our engine beside mlx-lm: same folder, same run, in turn.
+"""Our engine beside mlx-lm: same folder, same run, in turn. Ctrl-C keeps the complete rows.
 
-    python benchmarks/engine.py [--quick] [streams] [gap] [second-turn]
-
-Without names it measures everything. After Ctrl-C it prints what is complete. Both sides compute in
-float32 on MLX's CPU backend and in bfloat16 on a GPU: the folders store their scales in that type,
-so neither side converts anything. Nothing else should run on the machine.
+python benchmarks/engine.py [--quick] [streams] [gap] [second-turn]
 """
 
 import argparse

@@ -1,13 +1,6 @@
 """What a KV cache of 8 or 4 bits costs in quality, beside one as computed.
 
-    python benchmarks/kv_precision.py [--model demo] [--questions 16]
-
-A model answers arithmetic questions greedily with the exact cache, and the same tokens
-are run again with each precision. Attention error is the norm of the difference over the norm of
-the exact output, from the same queries, keys and values, the mean of all layers and texts. KL is
-that of the next token's distribution from the exact one, over the answers' tokens.
-
-Prefill and decode rates: magistral-mlx bench --prompts 2k --streams 1 --kv 16,8,4.
+python benchmarks/kv_precision.py [--model demo] [--questions 16]
 """
 
 import argparse

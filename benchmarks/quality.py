@@ -1,12 +1,7 @@
 """What quantised weights cost: perplexity and KL divergence from the bf16 source, recipe by recipe.
 
-    python benchmarks/quality.py [--source FOLDER_OR_GGUF --text FILE --calibration FILE]
-                                 [--pieces 16] [--only NAME ...]
-
-By default the demo model, on held-out questions with their reasoning and answers. Another source is
-measured on a text file, in pieces of 512 tokens. With --calibration, conversions that are weighted
-by importance and calibrated on that text are measured too; it should be another text. "Rounded"
-gives the bytes of mlx_lm.convert.
+python benchmarks/quality.py [--source FOLDER_OR_GGUF --text FILE --calibration FILE]
+                             [--pieces 16] [--only NAME ...]
 """
 
 import argparse

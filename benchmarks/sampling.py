@@ -2,9 +2,7 @@
 
     python benchmarks/sampling.py [--rounds 40]
 
-Both draw with temperature 0.7 and top-p 0.95 from the same fresh rows in turn; mlx-lm's sampler
-takes log-probabilities, so normalising them is part of its cost. Rows are normal noise, which is
-harder than a language model's logits: the probability is spread over more tokens.
+Rows are normal noise, which is harder than a language model's logits: the probability is spread.
 """
 
 import argparse

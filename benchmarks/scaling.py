@@ -7,6 +7,7 @@ two all-reduces of (T, 5120) per layer over a link.
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from magistral_mlx.bench.bandwidth import step_bytes_read
 from magistral_mlx.bench.cases import Case
 from magistral_mlx.bench.report_parts import json_line, records_table
 from magistral_mlx.checkpoint.config import ModelConfig
+from magistral_mlx.checkpoint.weight_shapes import plain_shapes
 from magistral_mlx.machine import GIB, mac_limit
 from magistral_mlx.memory.byte_counts import weight_bytes
 from magistral_mlx.memory.plan import MemoryPlanError, magistral_small, plan
@@ -137,14 +139,10 @@ class Ranks:
         return 2 * (self.count - 1) * message
 
 
-def layer_parameters(config: ModelConfig) -> float:
-    """Parameters of the layers: every token is multiplied with all of them."""
-    queries = config.num_attention_heads * config.head_dim
-    keys = config.num_key_value_heads * config.head_dim
-    attention = config.hidden_size * (2 * queries + 2 * keys)
-    return config.num_hidden_layers * (
-        attention + 3 * config.hidden_size * config.intermediate_size
-    )
+def layer_parameters(config: ModelConfig) -> int:
+    """Parameters of the layers' matrices: every token is multiplied with all of them."""
+    shapes = plain_shapes(config).items()
+    return sum(prod(shape) for name, shape in shapes if ".layers." in name and len(shape) > 1)
 
 
 def on_paper() -> list[dict[str, Any]]:

@@ -1,11 +1,6 @@
 """Our server under load beside mlx_lm.server on the same folder, and its cost over the engine.
 
-    python benchmarks/serve.py [FOLDER] [--requests 40] [--rate 0.5]
-
-Requests arrive at random (Poisson), the same ones at the same moments for both servers, one server
-after the other. Prompts and answers are short and long. Everything is greedy, so both do the same
-work. Gaps are between chunks that carry text, as the client sees them. Without a folder it measures
-the demo model, stored in the type that both compute in.
+python benchmarks/serve.py [FOLDER] [--requests 40] [--rate 0.5]
 """
 
 import argparse

@@ -1,5 +1,8 @@
 """Errors with messages that say what to do."""
 
+from collections.abc import Iterable
+from importlib.util import find_spec
+
 
 class UserError(ValueError):
     """Refused input. The message is one sentence with the value and the remedy.
@@ -29,3 +32,13 @@ class EngineError(RuntimeError):
 
 class QueueFullError(EngineError):
     """The queue of waiting requests is full."""
+
+
+def check_extra(what: str, modules: Iterable[str], *, extra: str) -> None:
+    """Raise UserError if the modules of an extra are not installed."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{what} needs {', '.join(missing)}: install it with pip install "
+            f"'magistral-mlx[{extra}]'."
+        )

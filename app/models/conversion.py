@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -147,9 +146,9 @@ class Fit:
         return self.window > 0
 
 
-def what_fits(memory: Sequence[int] = SHOWN_MEMORY, bits: Sequence[int] = (4, 8)) -> list[Fit]:
+def what_fits() -> list[Fit]:
     """A row for each Mac and each number of bits."""
-    return [_fit(size, count) for size in memory for count in bits]
+    return [_fit(memory, bits) for memory in SHOWN_MEMORY for bits in (4, 8)]
 
 
 def _fit(memory: int, bits: int) -> Fit:

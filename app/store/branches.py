@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from magistral_mlx.app.files.attachments import Attachment, with_attachments
+from magistral_mlx.app.files.attachments import with_attachments
 from magistral_mlx.app.store.records import StoredMessage
 from magistral_mlx.app.store.store import Store
 from magistral_mlx.errors import UserError
@@ -57,18 +57,15 @@ def switch(store: Store, message: str) -> str:
     return chosen.id
 
 
-def edit(
-    store: Store, message: str, content: str, attachments: Sequence[Attachment] | None = None
-) -> StoredMessage:
-    """Add a sibling of a user's message and show it; None keeps the attachments.
+def edit(store: Store, message: str, content: str) -> StoredMessage:
+    """Add a sibling of a user's message, with its attachments, and show it.
 
     Raises UserError if the message is gone or not a user's, or the new text is empty.
     """
     old = store.message(message)
     if old.role != "user":
         raise UserError("Only your own messages can be edited: ask for a new answer instead.")
-    files = old.attachments if attachments is None else tuple(attachments)
-    if not content.strip() and not files:
+    if not content.strip() and not old.attachments:
         raise UserError("The message is empty: write something, or cancel the edit.")
     return store.add_message(
         StoredMessage(
@@ -76,7 +73,7 @@ def edit(
             parent=old.parent,
             role="user",
             content=content,
-            attachments=files,
+            attachments=old.attachments,
         )
     )
 

@@ -56,9 +56,9 @@ def plan_shards(
             size = 0
         groups[-1].append(tensor)
         size += tensor.nbytes
-    return tuple(
-        _shard(_file_name(number, len(groups)), group) for number, group in enumerate(groups, 1)
-    )
+    count = len(groups)
+    names = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+    return tuple(map(_shard, names if count > 1 else ["model.safetensors"], groups))
 
 
 class ShardWriter:
@@ -158,10 +158,6 @@ def _digest(path: Path, entry: TensorEntry) -> str:
             f"{path} cannot be read ({error.strerror}): check the disk and run this again."
         ) from error
     return digest.hexdigest()
-
-
-def _file_name(number: int, count: int) -> str:
-    return "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
 
 
 def _shard(file_name: str, tensors: list[TensorSpec]) -> Shard:

@@ -16,10 +16,10 @@ from magistral_mlx.bench.bench_model import BenchModel, converted_model, synthet
 from magistral_mlx.bench.bench_report import BenchReport
 from magistral_mlx.bench.case_results import Outcome, run_cases
 from magistral_mlx.bench.cases import Axes
-from magistral_mlx.bench.compared import MLX_LM, Compared, check_installed
+from magistral_mlx.bench.compared import MLX_LM, Compared
 from magistral_mlx.bench.report_parts import this_machine
 from magistral_mlx.convert import DEMO
-from magistral_mlx.errors import CheckpointError, RequestError
+from magistral_mlx.errors import CheckpointError, RequestError, check_extra
 from magistral_mlx.folders import state_folder
 from magistral_mlx.machine import machine_limit
 from magistral_mlx.opening import choose_model
@@ -56,8 +56,8 @@ def run_bench_command(command: BenchCommand, *, console: Console, errors: Consol
     Raises UserError for options that are not possible, and EngineError when the engine fails.
     """
     _check_ranks(command)
-    command.compared.check_extra()
-    check_installed(["matplotlib"] if command.plot else [])
+    plotting = ["matplotlib"] if command.plot else []
+    check_extra("This benchmark", [*command.compared.modules, *plotting], extra="bench")
     if is_follower(os.environ):
         choice = _choice(command.model, errors=Console(quiet=True))
         open_model(choice, split=command.split)  # returns when rank 0 has ended

@@ -94,7 +94,8 @@ def synthetic_model(name: str, *, limit: MemoryLimit | None = None) -> Iterator[
     """
     if name not in ("24b", "small"):
         raise RequestError(f"--synthetic {name!r} is unknown: choose 24b or small.")
-    config = magistral_small() if name == "24b" else _small_shape()
+    small = random_shape(4, width=256, heads=(4, 2), vocabulary=8_192, dtype="bfloat16")
+    config = magistral_small() if name == "24b" else small
     config = replace(config, dtype=dtype_name(compute_dtype(config.dtype)))
     workload = Workload() if limit else Workload().on_this_machine(config)
     made = plan(config, limit or machine_limit(), workload)
@@ -225,7 +226,3 @@ def random_shape(
 def narrow_shape(layers: int) -> ModelConfig:
     """So narrow that only the number of layers costs time; computes in float32."""
     return random_shape(layers, width=64, inner=64, heads=(1, 1), window=4_096)
-
-
-def _small_shape() -> ModelConfig:
-    return random_shape(4, width=256, heads=(4, 2), vocabulary=8_192, dtype="bfloat16")

@@ -5,7 +5,6 @@ import statistics
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from magistral_mlx.bench.bench_model import BenchModel
@@ -44,10 +43,11 @@ class Compared:
         if len(set(self.names)) < len(self.names):
             raise RequestError("--compare has the same value twice: give it once.")
 
-    def check_extra(self) -> None:
-        """Raises UserError if a library that a contender needs is missing."""
+    @property
+    def modules(self) -> list[str]:
+        """Libraries that the contenders need."""
         needed = {"mlx_lm": MLX_LM in self.names, "openai": any("://" in n for n in self.names)}
-        check_installed([module for module, wanted in needed.items() if wanted])
+        return [module for module, wanted in needed.items() if wanted]
 
     def open(self, model: BenchModel, cases: Sequence[Case]) -> list[Contender]:
         """All of them, ready to run. Raises UserError if one cannot run here."""
@@ -63,15 +63,6 @@ class Compared:
         from magistral_mlx.bench.openai_server import OpenAIContender
 
         return OpenAIContender(name, model.tokenizer, api_key=self.api_key)
-
-
-def check_installed(modules: Sequence[str]) -> None:
-    """Raises UserError when a module of the [bench] extra is missing."""
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"This needs {', '.join(missing)}: install it with pip install 'magistral-mlx[bench]'."
-        )
 
 
 def _mlx_lm(model: BenchModel, cases: Sequence[Case]) -> Contender:

@@ -1,15 +1,8 @@
-"""Train the demo model and store it compactly. Development only: needs PyTorch.
+"""Train the demo model and store it compactly (README.md). Development only: needs PyTorch.
 
     OMP_NUM_THREADS=1 python -m magistral_mlx.demo.train magistral_mlx/demo/nano.safetensors
 
-The vocabulary has 131,072 rows, and about 1,300 are used. Training keeps the used rows and one
-class for all others, with log(number of others) added to its logit. Expansion copies that class to
-all unused rows, so the softmax stays the trained one.
-
-The system prompt is the same for a whole batch: its keys and values are computed once a step.
-The last third of the steps rounds weights to 4 bits as MLX does (straight-through gradient).
-Everything is seeded; 47 minutes on one thread of a 2-core AMD EPYC machine (PyTorch 2.13.0).
-Ctrl-C stores the model as it is.
+Everything is seeded. Ctrl-C stores the model as it is.
 """
 
 import argparse

@@ -147,7 +147,10 @@ class Scheduler:
         idle = self.idle()
         if idle is not None:
             return [_chunk(idle, IDLE_TOKENS)] if idle.unrun_tokens else []
-        decoding = [s for s in self._running if s.unrun_tokens <= FEW and _can_decode(s)]
+        # A token in flight needs room, and the one drawn after it too.
+        decoding = [
+            s for s in self._running if s.unrun_tokens <= FEW and (s.unrun_tokens or s.room > 1)
+        ]
         prefilling = [s for s in self._running if s.unrun_tokens > FEW]
         segments = [ScheduledSegment(s, s.unrun_tokens, s.room > 0) for s in decoding]
         return segments + _chunks(prefilling, self._prefill_budget(decoding, prefilling))
@@ -218,8 +221,3 @@ def _is_begun_by(idle: Sequence, waiting: list[Sequence]) -> bool:
         other.ids[: len(idle.ids)] == idle.ids and other.precision == idle.precision
         for other in waiting
     )
-
-
-def _can_decode(sequence: Sequence) -> bool:
-    """The token in flight needs room, and the one drawn after it too."""
-    return sequence.unrun_tokens > 0 or sequence.room > 1

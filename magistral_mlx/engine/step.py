@@ -1,12 +1,6 @@
 """One forward pass over all scheduled tokens: dispatched first, read a step later.
 
-The device works on one step while the step before it is read. If a token then ends its sequence,
-closes the reasoning or has to be drawn again, the next step is already on the device; what it
-draws for that sequence is stale and does not count.
-
-Rules that change a sequence's logits need all earlier tokens. The forward pass of a step with such
-a sequence is dispatched as usual, but its tokens are drawn only when the step before has been
-read, while the device still works on the forward pass.
+docs/architecture.md, "One step", says what reading a step can change in the next one.
 """
 
 from dataclasses import dataclass, field

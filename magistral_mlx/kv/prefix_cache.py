@@ -137,7 +137,8 @@ class PrefixCache:
         if found is None:
             return None
         entry, length = found
-        shared = any(_has_prefix(other, entry.tokens[:length]) for other in others)
+        taken = entry.tokens[:length]
+        shared = any(len(other) > length and tuple(other[:length]) == taken for other in others)
         if shared or (length < len(entry.tokens) and not cut):
             entry.used = time.time()
             self._entries.move_to_end(entry.key)
@@ -237,7 +238,3 @@ def _blocks_within(cache: KVCache, nbytes: int) -> int:
     while length > 0 and cache.trimmed_nbytes(length) > nbytes:
         length -= BLOCK
     return length
-
-
-def _has_prefix(tokens: Sequence[int], prefix: tuple[int, ...]) -> bool:
-    return len(tokens) > len(prefix) and tuple(tokens[: len(prefix)]) == prefix

@@ -2,8 +2,7 @@
 
 Heads: embedding and norms are whole on every rank. At 4 bits the embedding takes 0.38 of Magistral
 Small's 13.3 GB, and a step reads a few of its rows. Rank 0 alone has the head, which is as large:
-only rank 0 draws. To divide it between two M4 Pro would save 0.7 of some 26 ms a step, and cost a
-gathering of 131,072 logits a row: 0.1 ms a row over Thunderbolt, 0.2 over 10 GbE, and a round trip.
+only rank 0 draws. docs/deployment.md says what dividing the head would save.
 
 Layers: hidden states go from each rank to the one before it, inside the graph: one message a step
 and stage. Rank 0's last layer alone can leave out the tokens that need no logits.

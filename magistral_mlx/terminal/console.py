@@ -1,9 +1,8 @@
 """Where a command prints, and how it ends."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 import typer
 from rich.console import Console
@@ -33,16 +32,6 @@ def exit_codes(errors: Console) -> Iterator[None]:
     except EngineError as error:
         errors.print(f"Generation failed: {error}", markup=False)
         raise typer.Exit(FAILED) from error
-
-
-def check_extra(what: str, modules: Iterable[str], *, extra: str) -> None:
-    """Raise UserError if the modules of an extra are not installed."""
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"{what} needs {', '.join(missing)}: install it with pip install "
-            f"'magistral-mlx[{extra}]'."
-        )
 
 
 def print_json(value: object, console: Console) -> None:

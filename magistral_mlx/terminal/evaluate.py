@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from magistral_mlx.convert import DEMO
-from magistral_mlx.errors import UserError
+from magistral_mlx.errors import UserError, check_extra
 from magistral_mlx.folders import state_folder
 from magistral_mlx.opening import choose_model
 from magistral_mlx.option_groups import takes_groups
@@ -17,7 +17,6 @@ from magistral_mlx.spec import TEMPERATURE
 from magistral_mlx.terminal.command_options import ModelOptions, SamplingOptions
 from magistral_mlx.terminal.console import (
     INTERRUPTED,
-    check_extra,
     consoles,
     exit_codes,
     print_json,

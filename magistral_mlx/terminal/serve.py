@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from magistral_mlx.errors import RequestError
+from magistral_mlx.errors import RequestError, check_extra
 from magistral_mlx.folders import data_folder
 from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.ranks.launch import find_launch
 from magistral_mlx.server.settings import MB, ServerSettings
 from magistral_mlx.terminal.command_options import DataDir, Model, NoHistory, OpeningOptions
-from magistral_mlx.terminal.console import check_extra, consoles, exit_codes
+from magistral_mlx.terminal.console import consoles, exit_codes
 
 PAGE_MODULES = ("gradio", "pypdf", "markdown_it", "mdit_py_plugins", "latex2mathml", "pygments")
 SERVER_MODULES = ("fastapi", "uvicorn", "openai", "anthropic", "prometheus_client")

@@ -143,7 +143,8 @@ class OutputSplitter:
         """Number of last bytes that may begin a closing tag."""
         data, closing = self._held.data, b"\n" + self._close
         sizes = range(min(len(data), len(closing)), 0, -1)
-        starts = (size for size in sizes if _begins_either(data[-size:], closing, self._close))
+        tags = closing, self._close
+        starts = (size for size in sizes if any(tag.startswith(data[-size:]) for tag in tags))
         return next(starts, 0)
 
     def _open_by_control(self) -> list[SplitBytes]:
@@ -224,7 +225,3 @@ class _HeldBytes:
                 self._tokens.appendleft((length - size, counted or count))
             size -= length
         return taken
-
-
-def _begins_either(data: bytes, one: bytes, other: bytes) -> bool:
-    return one.startswith(data) or other.startswith(data)

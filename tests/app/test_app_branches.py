@@ -104,7 +104,7 @@ def test_chains_are_the_answers_of_one_run_and_no_others() -> None:
     assert (turn.index, len(turn.siblings)) == (2, 3)
 
 
-def test_an_edit_keeps_the_files_or_takes_new_ones() -> None:
+def test_an_edit_keeps_the_files() -> None:
     talk = Talk()
     files = (Attachment("a.txt", "text", 1),)
     asked = talk.store.add_message(
@@ -113,7 +113,6 @@ def test_an_edit_keeps_the_files_or_takes_new_ones() -> None:
         )
     )
     assert edit(talk.store, asked.id, "r").attachments == files
-    assert edit(talk.store, asked.id, "r", ()).attachments == ()
 
 
 def test_what_cannot_be_edited_is_refused() -> None:

@@ -1,5 +1,6 @@
 """The base of all request bodies: unknown fields are refused by name."""
 
+from functools import partial
 from typing import Annotated, TypeVar
 
 from pydantic import (
@@ -33,17 +34,13 @@ class StrictModel(BaseModel):
         return _at_most(MAX_FIELDS, fields)
 
 
-def _few_entries(entries: object) -> object:
-    return _at_most(MAX_ENTRIES, entries)
-
-
 def _at_most(limit: int, entries: object) -> object:
     if isinstance(entries, dict) and len(entries) > limit:
         raise ValueError(f"{len(entries):,} entries; the limit is {limit:,}")
     return entries
 
 
-Entries = Annotated[dict[str, T], BeforeValidator(_few_entries)]
+Entries = Annotated[dict[str, T], BeforeValidator(partial(_at_most, MAX_ENTRIES))]
 """An object whose keys the client chooses."""
 
 
