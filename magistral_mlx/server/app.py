@@ -5,20 +5,20 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from magistral_mlx.app.hosts import HostCheck, machine_names
+from magistral_mlx.server.answering.errors import ApiError, install_errors, refuse
 from magistral_mlx.server.answering.metrics import Metrics
 from magistral_mlx.server.answering.model_slot import ModelSlot
+from magistral_mlx.server.answering.records import ID_HEADER, RecordLayer
 from magistral_mlx.server.answering.service import Service
+from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.server.anthropic.messages import message_routes
-from magistral_mlx.server.errors import ApiError, install_errors, refuse
 from magistral_mlx.server.layers.auth import Auth
 from magistral_mlx.server.layers.body import BodyLimit
-from magistral_mlx.server.layers.records import ID_HEADER, RecordLayer
 from magistral_mlx.server.openai.chat import chat_routes
 from magistral_mlx.server.openai.completions import completion_routes
 from magistral_mlx.server.openai.models import model_routes
 from magistral_mlx.server.openai.responses import response_routes
 from magistral_mlx.server.own_routes import own_routes
-from magistral_mlx.server.settings import ServerSettings
 from magistral_mlx.spec import VERSION
 
 

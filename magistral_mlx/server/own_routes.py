@@ -8,8 +8,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from magistral_mlx.errors import RequestError
+from magistral_mlx.server.answering.errors import ERRORS
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.errors import ERRORS
 from magistral_mlx.server.fields.chat_messages import ChatMessageFields
 from magistral_mlx.server.fields.strict_model import Items, StrictModel
 from magistral_mlx.server.fields.tool_fields import OptionalTools

@@ -23,10 +23,10 @@ from magistral_mlx.folders import state_folder
 from magistral_mlx.opening import Opening, choose_model, remember_model
 from magistral_mlx.ranks.launch import is_follower
 from magistral_mlx.server.answering.model_slot import ModelSlot, model_names
+from magistral_mlx.server.answering.records import configure_logging, record_of
 from magistral_mlx.server.answering.service import Service
+from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.server.app import create_app, create_service
-from magistral_mlx.server.layers.records import configure_logging, record_of
-from magistral_mlx.server.settings import ServerSettings
 
 OnStep = Callable[[StepReport], None]
 

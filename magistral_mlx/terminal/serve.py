@@ -11,7 +11,7 @@ from magistral_mlx.errors import RequestError, check_extra
 from magistral_mlx.folders import data_folder
 from magistral_mlx.option_groups import takes_groups
 from magistral_mlx.ranks.launch import find_launch
-from magistral_mlx.server.settings import MB, ServerSettings
+from magistral_mlx.server.answering.settings import MB, ServerSettings
 from magistral_mlx.terminal.command_options import DataDir, Model, NoHistory, OpeningOptions
 from magistral_mlx.terminal.console import consoles, exit_codes
 

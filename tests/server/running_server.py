@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from magistral_mlx.api import Magistral
 from magistral_mlx.server.answering.model_slot import ModelSlot
 from magistral_mlx.server.answering.service import Service
+from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.server.app import create_app, create_service
 from magistral_mlx.server.serving import GracefulServer, listening_socket
-from magistral_mlx.server.settings import ServerSettings
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from magistral_mlx.api import Magistral
 from magistral_mlx.events import AnswerText, Event, Finished, ReasoningText, Timings, TokenLogprob
 from magistral_mlx.events import Usage as TokenUsage
 from magistral_mlx.server.answering.admission import Admission
+from magistral_mlx.server.answering.errors import ApiError
 from magistral_mlx.server.answering.running import ChoiceEvent, RunningAnswers
-from magistral_mlx.server.errors import ApiError
+from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.server.layers.body import MAX_CONTAINERS, parse_json
-from magistral_mlx.server.settings import ServerSettings
 
 END = Finished("stop", TokenUsage(1, 1, 0, 0), Timings(None, None, None, 0.0, 0), False)
 

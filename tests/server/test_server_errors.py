@@ -10,7 +10,7 @@ import pytest
 
 import magistral_mlx
 from magistral_mlx import Magistral
-from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.server.answering.settings import ServerSettings
 from tests.sample_checkpoints import write_hf
 from tests.server.running_server import RunningServer, running_server
 

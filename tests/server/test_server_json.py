@@ -10,7 +10,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
 import magistral_mlx
-from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.server.answering.settings import ServerSettings
 from tests.server.running_server import running_server
 
 Schema = dict[str, object]

@@ -15,9 +15,9 @@ from magistral_mlx.app.launch import page_app
 from magistral_mlx.app.panels.services import Services, open_services
 from magistral_mlx.errors import UserError
 from magistral_mlx.server.answering.model_slot import ModelSlot
+from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.server.app import create_app, create_service
 from magistral_mlx.server.serving import GracefulServer, LatePage, listening_socket
-from magistral_mlx.server.settings import ServerSettings
 from tests.sample_checkpoints import write_hf
 from tests.server.running_server import wait_for
 

@@ -16,7 +16,7 @@ from openai.types.responses import (
 
 import magistral_mlx
 from magistral_mlx import GenerationOptions, Magistral, Message
-from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.server.answering.settings import ServerSettings
 from tests.server.conftest import QUESTION
 from tests.server.running_server import RunningServer, running_server
 

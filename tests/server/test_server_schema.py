@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import magistral_mlx
 from magistral_mlx.server.answering.model_slot import ModelSlot
+from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.server.app import create_app, create_service
-from magistral_mlx.server.settings import ServerSettings
 from tests.sample_checkpoints import write_hf
 
 schemathesis = pytest.importorskip("schemathesis")

@@ -1,4 +1,4 @@
-"""From a request to its answers: the queue, the loaded model, running answers, metrics.
+"""From a request to its answers: queue, model, running answers, errors, records, metrics.
 
 It must not know the fields of any API.
 """

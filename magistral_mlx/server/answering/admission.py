@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from magistral_mlx.server.errors import ApiError
+from magistral_mlx.server.answering.errors import ApiError
 
 
 class Admission:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from magistral_mlx.api import Magistral
 from magistral_mlx.convert.output.manifest import MANIFEST_FILE
-from magistral_mlx.server.errors import ApiError
+from magistral_mlx.server.answering.errors import ApiError
 from magistral_mlx.spec import HUB_ID
 
 State = Literal["ok", "loading", "closing", "dead"]

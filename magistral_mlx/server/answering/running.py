@@ -15,8 +15,8 @@ from magistral_mlx.engine.request import Request
 from magistral_mlx.engine.sequence import Sequence
 from magistral_mlx.events import AnswerText, Event, Failed, Finished, ReasoningText
 from magistral_mlx.reply import Reply, ReplyBuilder
-from magistral_mlx.server.errors import ApiError
-from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.server.answering.errors import ApiError
+from magistral_mlx.server.answering.settings import ServerSettings
 
 CLIENT_GONE = 499
 """The status of a request whose client has disconnected; nobody receives it."""

@@ -12,8 +12,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from magistral_mlx.events import Event
+from magistral_mlx.server.answering.errors import ApiError, error_body
 from magistral_mlx.server.answering.running import RunningAnswers
-from magistral_mlx.server.errors import ApiError, error_body
 
 Fields = Mapping[str, object]
 """Part of a body, by the names of an API."""

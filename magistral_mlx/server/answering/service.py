@@ -14,12 +14,12 @@ from magistral_mlx.engine.request import Request
 from magistral_mlx.options import GenerationOptions
 from magistral_mlx.sampling.sampler import MAX_SEED
 from magistral_mlx.server.answering.admission import Admission
+from magistral_mlx.server.answering.errors import ApiError
 from magistral_mlx.server.answering.metrics import Metrics
 from magistral_mlx.server.answering.model_slot import ModelSlot
+from magistral_mlx.server.answering.records import RequestRecord, at_end, record_of
 from magistral_mlx.server.answering.running import RunningAnswers
-from magistral_mlx.server.errors import ApiError
-from magistral_mlx.server.layers.records import RequestRecord, at_end, record_of
-from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.server.answering.settings import ServerSettings
 from magistral_mlx.text.conversation import Message
 
 

@@ -21,6 +21,7 @@ from magistral_mlx.events import (
     ToolCallEnd,
 )
 from magistral_mlx.reply import Reply
+from magistral_mlx.server.answering.errors import ANTHROPIC_ERRORS
 from magistral_mlx.server.answering.model_slot import model_names
 from magistral_mlx.server.answering.running import RunningAnswers
 from magistral_mlx.server.answering.sending import (
@@ -33,7 +34,6 @@ from magistral_mlx.server.answering.sending import (
 )
 from magistral_mlx.server.answering.service import Service
 from magistral_mlx.server.anthropic.message_request import CountRequest, Display, MessageRequest
-from magistral_mlx.server.errors import ANTHROPIC_ERRORS
 from magistral_mlx.server.layers.body import JsonRoute
 
 

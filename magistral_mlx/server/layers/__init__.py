@@ -1,4 +1,4 @@
-"""What every request passes before its route: records, key, limits of the body.
+"""What every request passes before its route: the key, and the limits of its body.
 
 It must not know the fields of any API, nor the model.
 """

@@ -8,7 +8,7 @@ from hashlib import sha256
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from magistral_mlx.server.errors import ApiError, refuse
+from magistral_mlx.server.answering.errors import ApiError, refuse
 
 OPEN_PATHS = ("/health",)
 NOBODY = "anonymous"

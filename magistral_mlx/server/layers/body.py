@@ -12,8 +12,8 @@ from pydantic_core import from_json
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from magistral_mlx.server.errors import ApiError, refuse
-from magistral_mlx.server.settings import ServerSettings
+from magistral_mlx.server.answering.errors import ApiError, refuse
+from magistral_mlx.server.answering.settings import ServerSettings
 
 LINGER_BYTES, LINGER_SECONDS = 4_000_000, 2
 """What is still read of a body that is too large."""

@@ -16,6 +16,7 @@ from magistral_mlx.events import (
     ToolCallBegin,
 )
 from magistral_mlx.reply import Reply
+from magistral_mlx.server.answering.errors import ERRORS
 from magistral_mlx.server.answering.running import RunningAnswers
 from magistral_mlx.server.answering.sending import (
     DONE,
@@ -27,7 +28,6 @@ from magistral_mlx.server.answering.sending import (
     sse,
 )
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.errors import ERRORS
 from magistral_mlx.server.layers.body import JsonRoute
 from magistral_mlx.server.openai.answer_fields import (
     chat_logprobs,

@@ -14,6 +14,7 @@ from magistral_mlx.api import Magistral
 from magistral_mlx.engine.request import Request as EngineRequest
 from magistral_mlx.events import AnswerText, Event, Finished, TokenLogprob
 from magistral_mlx.reply import Reply
+from magistral_mlx.server.answering.errors import ERRORS
 from magistral_mlx.server.answering.running import RunningAnswers
 from magistral_mlx.server.answering.sending import (
     DONE,
@@ -25,7 +26,6 @@ from magistral_mlx.server.answering.sending import (
     sse,
 )
 from magistral_mlx.server.answering.service import Service, several
-from magistral_mlx.server.errors import ERRORS
 from magistral_mlx.server.fields.strict_model import Items, No
 from magistral_mlx.server.layers.body import JsonRoute
 from magistral_mlx.server.openai.answer_fields import (

@@ -6,10 +6,10 @@ from openai.types import Model
 from pydantic import BaseModel
 
 from magistral_mlx.api import Magistral
+from magistral_mlx.server.answering.errors import ERRORS
 from magistral_mlx.server.answering.model_slot import model_names
 from magistral_mlx.server.answering.sending import ModelResponse
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.errors import ERRORS
 
 
 class ModelList(BaseModel):

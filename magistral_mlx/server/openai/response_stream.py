@@ -20,9 +20,9 @@ from magistral_mlx.events import (
     ToolCallBegin,
     ToolCallEnd,
 )
+from magistral_mlx.server.answering.errors import ApiError
 from magistral_mlx.server.answering.running import RunningAnswers
 from magistral_mlx.server.answering.sending import Fields, StreamFormat, sse
-from magistral_mlx.server.errors import ApiError
 from magistral_mlx.server.openai.answer_fields import chat_logprobs, timings
 from magistral_mlx.server.openai.response_request import ResponseRequest
 from magistral_mlx.spec import TEMPERATURE, TOP_P

@@ -9,10 +9,10 @@ from fastapi.responses import Response as HttpResponse
 from openai.types.responses import Response
 from pydantic import BaseModel
 
+from magistral_mlx.server.answering.errors import ERRORS, ApiError
 from magistral_mlx.server.answering.model_slot import model_names
 from magistral_mlx.server.answering.sending import STREAMED, AnswerStreamResponse, ModelResponse
 from magistral_mlx.server.answering.service import Service
-from magistral_mlx.server.errors import ERRORS, ApiError
 from magistral_mlx.server.layers.body import JsonRoute
 from magistral_mlx.server.openai.response_items import messages_of
 from magistral_mlx.server.openai.response_request import ResponseRequest
