@@ -153,10 +153,10 @@ def test_a_file_cannot_end_its_own_block() -> None:
 
 
 def test_a_file_of_backticks_gets_its_fence_in_linear_time() -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     text = with_attachments("", [Attachment("a", "`" * 1_000_000, 1)])
     assert text.endswith("\n" + "`" * 1_000_001)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(

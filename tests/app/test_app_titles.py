@@ -52,9 +52,9 @@ def test_arabic_is_cut_between_words() -> None:
     "repeated", ["[", "![", "[a](", "`", "**", "*a", "**a ", "`a``a", "- [", " "]
 )
 def test_a_long_hostile_question_gets_its_title_in_linear_time(repeated: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     title_of(repeated * (2_000_000 // len(repeated)))
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
 
 
 @given(st.text())

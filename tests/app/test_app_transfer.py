@@ -245,10 +245,10 @@ def test_files_of_too_many_messages_are_refused() -> None:
 def test_hostile_files_are_refused_in_linear_time(repeated: bytes, size: int) -> None:
     for start in (b"", b'{"a": "', b'["', b'{"format": "magistral-mlx conversation", "x": '):
         data = start + repeated * (size // len(repeated))
-        begun = time.perf_counter()
+        begun = time.process_time()
         with pytest.raises(UserError, match=r"not JSON|nested too deeply"):
             import_json(Store(None), data)
-        assert time.perf_counter() - begun < 2
+        assert time.process_time() - begun < 2
 
 
 def test_names_of_imported_files_are_made_safe() -> None:

@@ -139,9 +139,9 @@ def test_the_winner_has_the_highest_count_and_stands_first(numbers: list[int]) -
 def test_a_vote_on_hostile_texts_takes_linear_time(repeated: str) -> None:
     for start, end in (("", ""), ("\\boxed{", "}"), ("answer: ", "x"), ("1", " ")):
         text = start + repeated * (150_000 // len(repeated)) + end
-        begun = time.perf_counter()
+        begun = time.process_time()
         vote([text, "**1**"])
-        assert time.perf_counter() - begun < 2
+        assert time.process_time() - begun < 2
 
 
 @given(st.text(max_size=400))
